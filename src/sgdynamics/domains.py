@@ -1,0 +1,417 @@
+"""Ranges of arguments, declared once as data and checked at the door.
+
+A :class:`Domain` says in words what it accepts, and its ``check`` returns the cleaned value or raises an error that
+names the parameter, the value and the range. Ranges are declared on a decorator (:func:`checked` here,
+:func:`sgdynamics.formula.formula` for formulas), so that the same declaration serves the check, the documentation
+and the tests.
+
+Lazy (dask-backed) values are checked block by block when they are computed; symbols are left to SymPy's assumptions.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import xarray as xr
+
+__all__ = [
+    "Domain",
+    "Interval",
+    "Numeric",
+    "anything",
+    "average",
+    "checked",
+    "choice",
+    "closed_unit_interval",
+    "count",
+    "flag",
+    "increasing_steps",
+    "instance_of",
+    "nonnegative",
+    "optional",
+    "positive",
+    "real",
+    "replica_indices",
+    "seeds",
+    "sequence",
+    "unit_interval",
+    "whole",
+]
+
+# Floats, arrays, DataArrays (lazy ones too) and SymPy expressions share arithmetic but no static type.
+Numeric: TypeAlias = Any
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Domain(Protocol):
+    """What an argument may be."""
+
+    @property
+    def text(self) -> str:
+        """The range, in words that complete "must be ..."."""
+        ...
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """Return the cleaned value; raise ValueError or TypeError that names parameter, value and range."""
+        ...
+
+
+def is_symbolic(value: object) -> bool:
+    """Whether a value is a SymPy expression, asked without importing SymPy."""
+    return hasattr(value, "free_symbols")
+
+
+def is_lazy(value: object) -> bool:
+    """Whether a value is a dask array or a DataArray backed by one, asked without importing dask."""
+    return hasattr(getattr(value, "data", value), "dask")
+
+
+def complain(owner: str, name: str, text: str, value: object, kind: type[Exception] = ValueError) -> Exception:
+    """The one sentence in which every bad argument is reported."""
+    shown = repr(value)
+    if len(shown) > 80:
+        shown = f"{shown[:77]}..."
+    return kind(f"{owner}: {name} must be {text}, got {shown}")
+
+
+def as_floats(owner: str, name: str, text: str, value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A non-empty float64 array of real numbers, or the error that says why not."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged nested lists
+        raise complain(owner, name, text, value) from None
+    if array.dtype.kind not in "iuf":
+        raise complain(owner, name, text, value, TypeError if array.size else ValueError)
+    if array.size == 0:
+        raise complain(owner, name, text, value)
+    return array.astype(np.float64, copy=False)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Real numbers (or integers) between two bounds; elementwise, so that it serves every kind of numeric input."""
+
+    text: str
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = True
+    high_open: bool = True
+    integer: bool = False
+
+    def inside(self, value: Numeric) -> Numeric:
+        """Elementwise membership; NaN is never inside."""
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        member = above & below
+        return member & (value == np.floor(value)) if self.integer else member
+
+    def _check_values(self, owner: str, name: str, array: Any) -> Any:
+        if array.dtype.kind not in "iuf":
+            raise complain(owner, name, self.text, array.dtype, TypeError)
+        member = np.asarray(self.inside(array))
+        if not member.all():
+            where = np.unravel_index(int(np.argmin(member)), member.shape)
+            place = f" at index {tuple(int(i) for i in where)}" if array.ndim else ""
+            raise ValueError(f"{owner}: {name} must be {self.text}, got {np.asarray(array)[where].item()!r}{place}")
+        return array.astype(np.float64, copy=False)
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """Floats come back as numpy floats, everything else in its own kind with float64 values."""
+        if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+            number = np.float64(value)
+            if not self.inside(number):
+                raise complain(owner, name, self.text, value)
+            return number
+        if is_symbolic(value):
+            return self._check_symbol(owner, name, value)
+        if isinstance(value, xr.DataArray) or is_lazy(value):
+            data = value.data if isinstance(value, xr.DataArray) else value
+            check = functools.partial(self._check_values, owner, name)
+            if is_lazy(value):
+                data = data.map_blocks(check, dtype=np.float64, meta=np.empty((0,) * data.ndim))
+            elif data.size == 0:
+                raise complain(owner, name, self.text, value)
+            else:
+                data = check(data)
+            return value.copy(data=data) if isinstance(value, xr.DataArray) else data
+        return self._check_values(owner, name, as_floats(owner, name, self.text, value))
+
+    def _check_symbol(self, owner: str, name: str, value: Any) -> Any:
+        if value.is_number:
+            if value.is_real is False or not self.inside(np.float64(value)):
+                raise complain(owner, name, self.text, value)
+        elif (
+            (self.low == 0 and (value.is_negative or (self.low_open and value.is_zero)))
+            or value.is_real is False
+            or (self.integer and value.is_integer is False)
+        ):
+            raise complain(owner, name, self.text, value)
+        return value
+
+
+real = Interval("a finite real number")
+positive = Interval("a finite number > 0", low=0)
+nonnegative = Interval("a finite number >= 0", low=0, low_open=False)
+unit_interval = Interval("a number in [0, 1)", low=0, high=1, low_open=False)
+closed_unit_interval = Interval("a number in [0, 1]", low=0, high=1, low_open=False, high_open=False)
+count = Interval("a whole number >= 1", low=1, low_open=False, integer=True)
+whole = Interval("a whole number >= 0", low=0, low_open=False, integer=True)
+
+
+@dataclass(frozen=True)
+class _Integer:
+    """One integer, returned as int: sizes and counts that shape a result and so cannot be swept."""
+
+    low: int
+
+    @property
+    def text(self) -> str:
+        return f"an integer >= {self.low}"
+
+    def check(self, owner: str, name: str, value: Any) -> int:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+            raise complain(owner, name, self.text, value, TypeError)
+        number = float(value)
+        if not number.is_integer() or number < self.low:  # infinities and NaN are no integers
+            raise complain(owner, name, self.text, value)
+        return int(number)
+
+
+def integer(low: int) -> Domain:
+    """One integer of at least ``low``."""
+    return _Integer(low)
+
+
+@dataclass(frozen=True)
+class _Flag:
+    text: str = "True or False"
+
+    def check(self, owner: str, name: str, value: Any) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            raise complain(owner, name, self.text, value, TypeError)
+        return bool(value)
+
+
+flag: Domain = _Flag()
+
+
+@dataclass(frozen=True)
+class _Choice:
+    options: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "one of " + ", ".join(map(repr, self.options))
+
+    def check(self, owner: str, name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise complain(owner, name, self.text, value, TypeError)
+        if value not in self.options:
+            raise complain(owner, name, self.text, value)
+        return value
+
+
+def choice(*options: str) -> Domain:
+    """One of a few words."""
+    return _Choice(options)
+
+
+@dataclass(frozen=True)
+class _Instance:
+    kinds: tuple[type, ...]
+    text: str
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if not isinstance(value, self.kinds):
+            raise complain(owner, name, self.text, value, TypeError)
+        return value
+
+
+def instance_of(*kinds: type, text: str = "") -> Domain:
+    """An object of one of the given classes."""
+    return _Instance(kinds, text or "a " + " or ".join(kind.__name__ for kind in kinds))
+
+
+@dataclass(frozen=True)
+class _Callable:
+    text: str = "a callable"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if not callable(value):
+            raise complain(owner, name, self.text, value, TypeError)
+        return value
+
+
+function: Domain = _Callable()
+
+
+@dataclass(frozen=True)
+class _Optional:
+    domain: Domain
+
+    @property
+    def text(self) -> str:
+        return f"None or {self.domain.text}"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return self.domain.check(owner, name, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace(self.domain.text, self.text, 1)) from None
+
+
+def optional(domain: Domain) -> Domain:
+    """None, or a value of the given domain."""
+    return _Optional(domain)
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """An array along ``step`` (its last axis, or the DataArray's dim of that name), each entry in ``entry``."""
+
+    entry: Interval
+    text: str
+    sums_to_one: bool = False
+
+    def _check_sum(self, owner: str, name: str, array: Any) -> Any:
+        total = array.sum(axis=-1)
+        # the scale of the rounding error of a signed sum
+        scale = np.maximum(1.0, np.abs(array).sum(axis=-1))
+        wrong = np.abs(total - 1) > 1e-9 * scale
+        if wrong.any():
+            raise ValueError(f"{owner}: {name} must be {self.text}, got weights that sum to {total[wrong].flat[0]!r}")
+        return array
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if isinstance(value, numbers.Real | str) or value is None:
+            raise complain(owner, name, self.text, value, TypeError)
+        try:
+            value = self.entry.check(owner, name, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace(self.entry.text, self.text, 1)) from None
+        if isinstance(value, xr.DataArray):
+            if "step" not in value.dims:
+                raise complain(owner, name, f"{self.text}, a DataArray with a dim 'step'", value.dims)
+            value = value.transpose(..., "step")
+        if value.ndim == 0:
+            raise complain(owner, name, self.text, value, TypeError)
+        if not self.sums_to_one:
+            return value
+        data = value.data if isinstance(value, xr.DataArray) else value
+        check = functools.partial(self._check_sum, owner, name)
+        if is_lazy(value):
+            data = data.rechunk({data.ndim - 1: -1})
+            data = data.map_blocks(check, dtype=np.float64, meta=np.empty((0,) * data.ndim))
+        else:
+            data = check(data)
+        return value.copy(data=data) if isinstance(value, xr.DataArray) else data
+
+
+def sequence(entry: Interval, text: str) -> Domain:
+    """Numbers along ``step``, each in ``entry``."""
+    return _Sequence(entry, text)
+
+
+average: Domain = _Sequence(real, "weights over the iterates x_0..x_T that sum to 1", sums_to_one=True)
+
+
+@dataclass(frozen=True)
+class _Seed:
+    text: str = "an integer >= 0 or a numpy SeedSequence"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if isinstance(value, np.random.SeedSequence):
+            return value
+        try:
+            return _Integer(0).check(owner, name, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace(_Integer(0).text, self.text, 1)) from None
+
+
+seeds: Domain = _Seed()
+
+
+@dataclass(frozen=True)
+class _Indices:
+    """Distinct integers >= 0 as an int64 array; where ``from_count``, an integer n stands for 0..n-1."""
+
+    text: str
+    from_count: bool = False
+    increasing: bool = False
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if isinstance(value, numbers.Real) and not isinstance(value, bool) and self.from_count:
+            try:
+                return np.arange(_Integer(1).check(owner, name, value))
+            except ValueError:
+                raise complain(owner, name, self.text, value) from None
+        array = as_floats(owner, name, self.text, value)
+        good = np.isfinite(array) & (array >= 0) & (array == np.floor(array))
+        if array.ndim != 1 or not good.all() or np.unique(array).size != array.size:
+            raise complain(owner, name, self.text, value)
+        if self.increasing and (np.diff(array) < 0).any():
+            raise complain(owner, name, self.text, value)
+        return array.astype(np.int64)
+
+
+replica_indices: Domain = _Indices("a count >= 1 or a 1-D array of distinct replica indices >= 0", from_count=True)
+increasing_steps: Domain = _Indices("an increasing 1-D array of steps >= 0", increasing=True)
+
+
+@dataclass(frozen=True)
+class _Anything:
+    text: str = "anything"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        return value
+
+
+anything: Domain = _Anything()
+
+
+def check_arguments(owner: str, domains: Mapping[str, Domain], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Every argument, cleaned by its domain."""
+    return {
+        name: domains[name].check(owner, name, value) if name in domains else value for name, value in arguments.items()
+    }
+
+
+def declared(function: Callable[..., Any], domains: Mapping[str, Domain]) -> inspect.Signature:
+    """The signature of a function, after making sure that every parameter has a domain and the other way round."""
+    signature = inspect.signature(function)
+    names = [name for name in signature.parameters if name not in ("self", "cls")]
+    if set(names) != set(domains):
+        raise TypeError(f"{function.__qualname__}: domains {sorted(domains)} do not match parameters {sorted(names)}")
+    return signature
+
+
+def checked(**domains: Domain) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check the arguments of a function against declared domains before it runs.
+
+    The domains stay readable as the attribute ``domains`` of the function.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = declared(function, domains)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = signature.bind(*args, **kwargs)
+            bound.arguments.update(check_arguments(function.__name__, domains, bound.arguments))
+            return function(*bound.args, **bound.kwargs)
+
+        call.domains = domains  # type: ignore[attr-defined]
+        return call
+
+    return decorate

@@ -1,0 +1,345 @@
+r"""Formulas as plain functions that carry their facts.
+
+A formula is written once, with operators, the dispatching functions of this module (:func:`sqrt`, :func:`log`,
+:func:`exp`, :func:`where` and the cancellation-free sums below) and ``scipy.special`` ufuncs. It then takes
+
+======================  ==============================================================
+input                   result
+======================  ==============================================================
+floats, ints            a float
+arrays                  an array, broadcast
+DataArrays              a DataArray, labels kept
+dask-backed DataArrays  still lazy; arguments are checked block by block when computed
+SymPy expressions       a SymPy expression, if the formula is ``symbolic``
+======================  ==============================================================
+
+Its facts (status, source, assumptions, domains) are attributes of the :class:`Formula`. Beyond a declared stability
+edge the value is ``+inf``: divergence is a result.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+
+import numpy as np
+import xarray as xr
+
+from sgdynamics.domains import Domain, Interval, Numeric, check_arguments, declared, is_symbolic
+
+__all__ = [
+    "Edge",
+    "Formula",
+    "Status",
+    "decay",
+    "decayed",
+    "exp",
+    "formula",
+    "geometric_sum",
+    "log",
+    "sqrt",
+    "stable_below",
+    "triangular_sum",
+    "where",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Status: TypeAlias = Literal["exact", "bound", "asymptotic", "heuristic"]
+
+REGISTRY: dict[str, Formula[..., Any]] = {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Elementary functions for every kind of input
+
+
+def _elementary(name: str) -> Callable[[Numeric], Numeric]:
+    numeric: Callable[[Numeric], Numeric] = getattr(np, name)
+
+    def call(value: Numeric) -> Numeric:
+        if is_symbolic(value):
+            import sympy
+
+            return getattr(sympy, name)(value)
+        return numeric(value)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"``{name}`` for every kind of input."
+    return call
+
+
+sqrt = _elementary("sqrt")
+log = _elementary("log")
+exp = _elementary("exp")
+
+
+def where(condition: Numeric, yes: Numeric, no: Numeric) -> Numeric:
+    """Elementwise choice for every kind of input."""
+    values = (condition, yes, no)
+    if any(map(is_symbolic, values)):
+        import sympy
+
+        return sympy.Piecewise((yes, condition), (no, True))
+    if any(isinstance(value, xr.DataArray) for value in values):
+        chosen: xr.DataArray = xr.where(condition, yes, no)  # type: ignore[no-untyped-call]
+        return chosen
+    return np.where(condition, yes, no)
+
+
+def _log_magnitude(gain: Numeric) -> Numeric:
+    """log|1 - gain| without rounding 1 - gain first."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf at gain 1 is meant
+        return np.log1p(-where(gain < 1, gain, 2 - gain))
+
+
+def decay(gain: Numeric, count: Numeric) -> Numeric:
+    r""":math:`(1-x)^n`, accurate for tiny :math:`x` and huge :math:`n`."""
+    if is_symbolic(gain) or is_symbolic(count):
+        return (1 - gain) ** count
+    sign = where((gain > 1) & (count % 2 == 1), -1.0, 1.0)
+    return where(count == 0, 1.0, sign * np.exp(count * _log_magnitude(gain)))
+
+
+def decayed(gain: Numeric, count: Numeric) -> Numeric:
+    r""":math:`1 - (1-x)^n` without cancellation for tiny :math:`x`."""
+    if is_symbolic(gain) or is_symbolic(count):
+        return 1 - (1 - gain) ** count
+    same_sign = where(count == 0, 0.0, -np.expm1(count * _log_magnitude(gain)))
+    return where((gain > 1) & (count % 2 == 1), 1 - decay(gain, count), same_sign)
+
+
+def geometric_sum(gain: Numeric, count: Numeric) -> Numeric:
+    r""":math:`\sum_{i<n} (1-x)^i = (1 - (1-x)^n)/x`, with its limit :math:`n` at :math:`x = 0`."""
+    if is_symbolic(gain) or is_symbolic(count):
+        return (1 - (1 - gain) ** count) / gain
+    return where(gain == 0, count, decayed(gain, count) / where(gain == 0, 1.0, gain))
+
+
+def triangular_sum(gain: Numeric, count: Numeric) -> Numeric:
+    r""":math:`\sum_{i<n} (n-i)(1-x)^i = \bigl(n - (1-x)\sum_{i<n}(1-x)^i\bigr)/x`.
+
+    The closed form loses all digits as :math:`n x \to 0`; there the binomial series
+    :math:`\sum_i \binom{n+1}{i+2}(-x)^i` takes over.
+    """
+    if is_symbolic(gain) or is_symbolic(count):
+        return (count - (1 - gain) * geometric_sum(gain, count)) / gain
+    closed = (count - (1 - gain) * geometric_sum(gain, count)) / where(gain == 0, 1.0, gain)
+    series: Numeric = 1.0
+    for i in range(14, 0, -1):  # the i-th factor is below 1/(2(i+2)) where the series is used: 14 reach 1e-19
+        series = 1 - (count - i) * gain / (i + 2) * series
+    return where(abs(count * gain) < 0.5, count * (count + 1) / 2 * series, closed)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Formulas
+
+
+class Edge:
+    """The stability edge of one parameter, a number or a function of other parameters by name."""
+
+    def __init__(self, parameter: str, limit: float | Callable[..., Numeric]) -> None:
+        self.parameter = parameter
+        self._limit = limit
+        self._uses = tuple(inspect.signature(limit).parameters) if callable(limit) else ()
+
+    def limit(self, arguments: Mapping[str, Any]) -> Numeric:
+        """The edge at the given arguments."""
+        return self._limit(*(arguments[name] for name in self._uses)) if callable(self._limit) else self._limit
+
+    def beyond(self, arguments: Mapping[str, Any]) -> Numeric:
+        """Whether the parameter is at or beyond its edge."""
+        return arguments[self.parameter] >= self.limit(arguments)
+
+
+def stable_below(**limit: float | Callable[..., Numeric]) -> Edge:
+    """Declare that a formula is ``+inf`` once the named parameter reaches the given limit."""
+    ((parameter, value),) = limit.items()
+    return Edge(parameter, value)
+
+
+class Formula(Generic[P, R]):
+    """A function with its facts.
+
+    Attributes
+    ----------
+    name : str
+        Floor, stem and name, for instance ``theory.quadratic.ema_variance``.
+    stem : str
+        The row of the library it belongs to.
+    status : {"exact", "bound", "asymptotic", "heuristic"}
+    symbolic : bool
+        Whether it takes SymPy expressions.
+    source : str
+        A key of the bibliography and a section, or "derived".
+    assumptions : tuple of str
+    domains : dict of str to Domain
+    edge : Edge or None
+        Beyond it the value is ``+inf``.
+    function : callable
+        The bare mathematics.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        domains: dict[str, Domain],
+        edge: Edge | None,
+        status: Status,
+        symbolic: bool,
+        source: str,
+        assumptions: tuple[str, ...],
+    ) -> None:
+        if status not in get_args(Status):
+            raise ValueError(f"formula: status must be one of {get_args(Status)}, got {status!r}")
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.signature = declared(function, domains)
+        self.domains = domains
+        self.edge = edge
+        self.status = status
+        self.symbolic = symbolic
+        self.source = source
+        self.assumptions = assumptions
+        parts = function.__module__.removeprefix("sgdynamics.").split(".")
+        self.stem = parts[1] if len(parts) > 1 else parts[0]
+        self.name = ".".join([*parts[:2], function.__name__])
+
+    def __repr__(self) -> str:
+        return f"<formula {self.name}: {self.status}, source {self.source}>"
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled by reference, so that worker processes meet the same object
+
+    def _arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return check_arguments(self.__name__, self.domains, bound.arguments)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The value, after the arguments have been checked."""
+        arguments = self._arguments(args, kwargs)
+        values = arguments.values()
+        if any(map(is_symbolic, values)):
+            if not self.symbolic:
+                raise TypeError(f"{self.__name__} is not symbolic: every argument must be a number")
+            return self.function(**{name: _exact(value) for name, value in arguments.items()})  # type: ignore[call-arg]
+        self._check_shapes(arguments)
+        evaluate: Callable[..., Any] = self.function
+        with np.errstate(all="ignore"):
+            result = evaluate(**arguments)
+            if self.edge is not None:
+                result = where(self.edge.beyond(arguments), math.inf, result)
+        scalar = all(isinstance(value, np.float64 | bool | str) for value in values)
+        return float(result) if scalar else result  # type: ignore[return-value]
+
+    def _check_shapes(self, arguments: Mapping[str, Any]) -> None:
+        shapes = {name: value.shape for name, value in arguments.items() if isinstance(value, np.ndarray)}
+        if len(shapes) > 1:
+            try:
+                np.broadcast_shapes(*shapes.values())
+            except ValueError:
+                listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+                raise ValueError(f"{self.__name__}: shapes must broadcast, got {listed}") from None
+
+    def derivative(self, parameter: str) -> Callable[..., Any]:
+        """The derivative in one parameter, taken symbolically, as a function of the same arguments.
+
+        Parameters
+        ----------
+        parameter : str
+            Name of a numeric parameter of a symbolic formula.
+
+        Returns
+        -------
+        callable
+            Takes floats, arrays and DataArrays like the formula; NaN beyond the stability edge.
+
+        Raises
+        ------
+        ValueError
+            If the formula is not symbolic or has no such numeric parameter.
+
+        Examples
+        --------
+        >>> from sgdynamics.theory.quadratic import stationary_variance
+        >>> stationary_variance.derivative("gain")(0.5)  # 2/(2-x)^2
+        0.888888888...
+        """
+        numeric = [name for name, domain in self.domains.items() if isinstance(domain, Interval)]
+        if not self.symbolic or parameter not in numeric:
+            allowed = f"one of {numeric}" if self.symbolic else "asked of a symbolic formula"
+            raise ValueError(f"{self.__name__}.derivative: parameter must be {allowed}, got {parameter!r}")
+
+        def evaluate(*args: Any, **kwargs: Any) -> Any:
+            arguments = self._arguments(args, kwargs)
+            static = tuple((name, value) for name, value in arguments.items() if name not in numeric)
+            values = [arguments[name] for name in numeric]
+            with np.errstate(all="ignore"):
+                result = _lambdified(self, parameter, tuple(numeric), static)(*values)
+                if self.edge is not None:
+                    result = where(self.edge.beyond(arguments), math.nan, result)
+            return float(result) if all(isinstance(value, np.float64) for value in values) else result
+
+        return evaluate
+
+
+@functools.cache
+def _lambdified(
+    of: Formula[..., Any], parameter: str, numeric: tuple[str, ...], static: tuple[tuple[str, Any], ...]
+) -> Callable[..., Any]:
+    import sympy
+
+    symbols = {name: sympy.Symbol(name, real=True) for name in numeric}
+    expression = of.function(**symbols, **dict(static))
+    derivative: Callable[..., Any] = sympy.lambdify(
+        list(symbols.values()), sympy.diff(expression, symbols[parameter]), "numpy"
+    )
+    return derivative
+
+
+def _exact(value: Any) -> Any:
+    """Whole numbers next to symbols stay whole, so that SymPy can prove things."""
+    if isinstance(value, np.float64):
+        return int(value) if value.is_integer() else float(value)
+    return value
+
+
+def formula(
+    *,
+    status: Status,
+    source: str,
+    symbolic: bool = False,
+    assumptions: tuple[str, ...] = (),
+    edge: Edge | None = None,
+    **domains: Domain,
+) -> Callable[[Callable[P, R]], Formula[P, R]]:
+    """Give a function its facts and the manners of a formula; see the module's page.
+
+    Parameters
+    ----------
+    status : {"exact", "bound", "asymptotic", "heuristic"}
+    source : str
+        A key of the bibliography and a section, or "derived".
+    symbolic : bool
+        Whether the function works on SymPy expressions.
+    assumptions : tuple of str
+        What must hold for the formula to be true, beside the domains.
+    edge : Edge, optional
+        Where the value turns ``+inf``; see :func:`stable_below`.
+    **domains : Domain
+        The range of every parameter, by name.
+    """
+
+    def decorate(function: Callable[P, R]) -> Formula[P, R]:
+        made = Formula(function, domains, edge, status, symbolic, source, assumptions)
+        REGISTRY[made.name] = made
+        return made
+
+    return decorate

@@ -1,0 +1,1 @@
+"""What is studied: parameters, validation and pointwise facts."""

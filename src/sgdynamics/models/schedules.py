@@ -1,0 +1,349 @@
+r"""Learning-rate schedules and weight averages as arrays.
+
+A **schedule** is a float array of learning rates :math:`\eta_1, \dots, \eta_T`, one per step, finite and >= 0. An
+**average** is a float array of weights :math:`\alpha_0, \dots, \alpha_T` over the iterates :math:`x_0` (the start)
+to :math:`x_T` that sums to 1. There are no classes: whatever builds such an array is a schedule or an average.
+
+Swept parameters (a learning rate, a decay) may be arrays or DataArrays: the steps are then the last axis, or the dim
+``step``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sgdynamics.domains import Numeric, checked, integer, nonnegative, sequence, unit_interval
+
+__all__ = [
+    "SOURCES",
+    "constant",
+    "cosine",
+    "ema",
+    "linear",
+    "step_decay",
+    "swa",
+    "tail",
+    "two_point",
+    "warmup_stable_decay",
+]
+
+SOURCES = ("sandler2023",)
+
+# The domain of every argument that is a schedule.
+schedule_of_rates = sequence(nonnegative, "a schedule: finite learning rates >= 0, one per step")
+
+
+def along_step(value: Numeric, profile: NDArray[np.float64], first: int = 1) -> Numeric:
+    """The outer product of a swept value and a profile over the steps ``first``, ``first`` + 1, ..."""
+    if isinstance(value, xr.DataArray):
+        steps = np.arange(first, first + profile.size)
+        return value * xr.DataArray(profile, dims="step", coords={"step": steps})
+    return np.multiply.outer(value, profile)
+
+
+def _fractions(steps: int) -> NDArray[np.float64]:
+    return np.arange(1, steps + 1) / steps
+
+
+@checked(rate=nonnegative, steps=integer(1))
+def constant(rate: Numeric, steps: int) -> Numeric:
+    r"""A constant schedule.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Learning rate, >= 0.
+    steps : int
+        Number of steps :math:`T`, >= 1.
+
+    Returns
+    -------
+    array, shape (..., steps)
+        :math:`\eta_j = \eta`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> constant(0.1, 3)
+    array([0.1, 0.1, 0.1])
+    """
+    return along_step(rate, np.ones(steps))
+
+
+@checked(rate=nonnegative, steps=integer(1), final=nonnegative)
+def linear(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
+    r"""A linear schedule from just below ``rate`` to ``final``.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Learning rate :math:`\eta` that the line starts from at step 0, >= 0.
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    final : Numeric
+        Learning rate of the last step, >= 0.
+
+    Returns
+    -------
+    array, shape (..., steps)
+        :math:`\eta_j = \eta + (\eta_\text{final} - \eta)\, j/T`, :math:`j = 1..T`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> linear(0.4, 4)
+    array([0.3, 0.2, 0.1, 0. ])
+    """
+    done = _fractions(steps)
+    return along_step(rate, 1 - done) + along_step(final, done)
+
+
+@checked(rate=nonnegative, steps=integer(1), final=nonnegative)
+def cosine(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
+    r"""Half a cosine from ``rate`` to ``final``.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Learning rate :math:`\eta` that the curve starts from at step 0, >= 0.
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    final : Numeric
+        Learning rate of the last step, >= 0.
+
+    Returns
+    -------
+    array, shape (..., steps)
+        :math:`\eta_j = \eta_\text{final} + (\eta - \eta_\text{final})(1 + \cos(\pi j/T))/2`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> cosine(1.0, 2)
+    array([0.5, 0. ])
+    """
+    left = np.cos(np.pi / 2 * _fractions(steps)) ** 2
+    left[-1] = 0.0
+    return along_step(rate, left) + along_step(final, 1 - left)
+
+
+@checked(rate=nonnegative, steps=integer(1), factor=nonnegative, every=integer(1))
+def step_decay(rate: Numeric, steps: int, factor: Numeric, every: int) -> Numeric:
+    r"""A staircase: the learning rate is multiplied by ``factor`` after every ``every`` steps.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Learning rate of the first stair, >= 0.
+    steps : int
+        Number of steps, >= 1.
+    factor : Numeric
+        Ratio of one stair to the one before, >= 0.
+    every : int
+        Length of a stair in steps, >= 1.
+
+    Returns
+    -------
+    array, shape (..., steps)
+        :math:`\eta_j = \eta\, f^{\lfloor (j-1)/\text{every} \rfloor}`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> step_decay(1.0, 4, 0.5, every=2)
+    array([1. , 1. , 0.5, 0.5])
+    """
+    stair = np.arange(steps) // every
+    if isinstance(factor, xr.DataArray):
+        return rate * factor ** xr.DataArray(stair, dims="step", coords={"step": np.arange(1, steps + 1)})
+    powers = np.power.outer(factor, stair)
+    return along_step(rate, powers) if powers.ndim == 1 else np.multiply(np.asarray(rate)[..., None], powers)
+
+
+@checked(rate=nonnegative, steps=integer(1), warmup=integer(0), decay=integer(0))
+def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int) -> Numeric:
+    r"""Linear warm-up, a plateau, and a linear decay to zero.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Learning rate of the plateau, >= 0.
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    warmup : int
+        Steps of the warm-up, :math:`\eta_j = \eta j/\text{warmup}`.
+    decay : int
+        Steps of the decay, :math:`\eta_j = \eta (T-j)/\text{decay}`. ``warmup + decay <= steps``.
+
+    Returns
+    -------
+    array, shape (..., steps)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or warm-up and decay overlap.
+
+    Examples
+    --------
+    >>> warmup_stable_decay(1.0, 6, warmup=2, decay=2)
+    array([0.5, 1. , 1. , 1. , 0.5, 0. ])
+    """
+    if warmup + decay > steps:
+        raise ValueError(
+            f"warmup_stable_decay: warmup + decay must be at most steps = {steps}, got warmup {warmup}, decay {decay}"
+        )
+    j = np.arange(1, steps + 1)
+    up = j / warmup if warmup else np.ones(steps)
+    down = (steps - j) / decay if decay else np.ones(steps)
+    return along_step(rate, np.minimum(np.minimum(up, down), 1.0))
+
+
+@checked(beta=unit_interval, steps=integer(0))
+def ema(beta: Numeric, steps: int) -> Numeric:
+    r"""The exponential moving average as weights over the iterates.
+
+    The convention is :math:`y_0 = x_0`, :math:`y_t = \beta y_{t-1} + (1-\beta) x_t`, with no bias correction: the
+    start keeps :math:`\beta^T`.
+
+    Parameters
+    ----------
+    beta : Numeric
+        Decay of the average, in [0, 1).
+    steps : int
+        Number of steps :math:`T`, >= 0.
+
+    Returns
+    -------
+    array, shape (..., steps + 1)
+        :math:`\alpha_0 = \beta^T`, :math:`\alpha_t = (1-\beta)\beta^{T-t}`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> ema(0.5, 2)
+    array([0.25, 0.25, 0.5 ])
+    """
+    age = np.arange(steps, -1, -1)
+    is_start = (age == steps).astype(float)
+    if isinstance(beta, xr.DataArray):
+        coordinate = {"step": np.arange(steps + 1)}
+        powers = beta ** xr.DataArray(age, dims="step", coords=coordinate)
+        return powers * (1 - beta * xr.DataArray(1 - is_start, dims="step", coords=coordinate))
+    return np.power.outer(beta, age) * (1 - np.multiply.outer(beta, 1 - is_start))
+
+
+@checked(steps=integer(1), start=integer(0))
+def swa(steps: int, start: int = 0) -> NDArray[np.float64]:
+    r"""The uniform average of the iterates after step ``start`` (stochastic weight averaging, Polyak averaging).
+
+    Parameters
+    ----------
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    start : int
+        The average runs over :math:`x_{\text{start}+1}, \dots, x_T`; ``start < steps``.
+
+    Returns
+    -------
+    array, shape (steps + 1,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> swa(4, start=2)
+    array([0. , 0. , 0. , 0.5, 0.5])
+    """
+    if start >= steps:
+        raise ValueError(f"swa: start must be an integer in 0..steps-1 = {steps - 1}, got {start}")
+    return tail(steps, steps - start)
+
+
+@checked(steps=integer(1), points=integer(1), stride=integer(1))
+def tail(steps: int, points: int, stride: int = 1) -> NDArray[np.float64]:
+    r"""The uniform average of the last ``points`` iterates that are ``stride`` steps apart, the last one :math:`x_T`.
+
+    Parameters
+    ----------
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    points : int
+        Number of points, >= 1.
+    stride : int
+        Steps between two of them, >= 1. ``(points - 1) * stride <= steps``.
+
+    Returns
+    -------
+    array, shape (steps + 1,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or the points reach back beyond the start.
+
+    Examples
+    --------
+    >>> tail(4, points=2, stride=3)
+    array([0. , 0.5, 0. , 0. , 0.5])
+    """
+    if (points - 1) * stride > steps:
+        raise ValueError(f"tail: (points - 1) * stride must be at most steps = {steps}, got {(points - 1) * stride}")
+    weights = np.zeros(steps + 1)
+    weights[steps - stride * np.arange(points)] = 1 / points
+    return weights
+
+
+@checked(steps=integer(1), separation=integer(1))
+def two_point(steps: int, separation: int) -> NDArray[np.float64]:
+    r"""The midpoint of :math:`x_T` and :math:`x_{T-k}`.
+
+    Parameters
+    ----------
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    separation : int
+        :math:`k`, in 1..T.
+
+    Returns
+    -------
+    array, shape (steps + 1,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> two_point(3, separation=2)
+    array([0. , 0.5, 0. , 0.5])
+    """
+    if separation > steps:
+        raise ValueError(f"two_point: separation must be an integer in 1..steps = {steps}, got {separation}")
+    return tail(steps, 2, separation)

@@ -1,0 +1,1 @@
+"""What can be said about many steps without running them."""

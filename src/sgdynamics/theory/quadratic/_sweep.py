@@ -1,0 +1,42 @@
+"""Running a function of plain arrays over the modes of a model, with labels, sweeps and laziness kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+
+
+def over_modes(
+    core: Callable[..., Any],
+    model: MiniBatchQuadratic,
+    arguments: Sequence[tuple[Any, Sequence[str]]],
+    outputs: Sequence[Sequence[str]],
+    sizes: dict[str, int],
+) -> tuple[xr.DataArray, ...]:
+    """Apply ``core(curvature, variance, displacement, multiplicity, *arguments)`` for every point of a sweep.
+
+    ``arguments`` are pairs of a value and its core dims; ``outputs`` are the dims of the results, ``sizes`` the lengths
+    of new ones.
+    """
+    fields = [(field, ["mode"]) for field in model.labelled()]
+    named = [
+        (value if isinstance(value, xr.DataArray) else xr.DataArray(value, dims=list(dims)), list(dims))
+        for value, dims in arguments
+    ]
+    result = xr.apply_ufunc(
+        core,
+        *(value for value, _ in fields + named),
+        input_core_dims=[dims for _, dims in fields + named],
+        output_core_dims=[list(dims) for dims in outputs],
+        exclude_dims={dim for _, dims in named for dim in dims},
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64] * len(outputs),
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
+    )
+    return result if isinstance(result, tuple) else (result,)

@@ -1,0 +1,306 @@
+r"""Exact mean and variance of every mode at any step, for any schedule, momentum and average."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sgdynamics.domains import (
+    Numeric,
+    average,
+    checked,
+    flag,
+    increasing_steps,
+    instance_of,
+    optional,
+    unit_interval,
+)
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import schedule_of_rates
+from sgdynamics.theory._backward import center_weights_backward
+from sgdynamics.theory.quadratic._sweep import over_modes
+
+Array = NDArray[np.float64]
+
+# Runs of one learning rate that are longer than this are jumped by repeated squaring.
+_LONGEST_WALK = 64
+
+
+class _Plain:
+    """Mean and variance under SGD, all modes side by side."""
+
+    def __init__(self, curvature: Array, variance: Array, displacement: Array) -> None:
+        self.minus_curvature = -curvature
+        self.center_variance = variance
+        self.curvature_squared = curvature**2
+        self.mean = displacement.copy()
+        # variance / (h^2 C), which a step maps to itself times (1-g)^2 plus eta^2: the noise is one number for all
+        # modes
+        self.scaled_variance = np.zeros_like(curvature)
+        self.moving = bool(displacement.any())
+        self.keep = np.empty_like(curvature)
+
+    def walk(self, rates: Array) -> None:
+        mean, spread, keep = self.mean, self.scaled_variance, self.keep
+        for rate in rates.tolist():
+            np.multiply(self.minus_curvature, rate, out=keep)
+            keep += 1.0
+            if self.moving:
+                mean *= keep
+            spread *= keep
+            spread *= keep
+            spread += rate * rate
+
+    def jump(self, rate: float, steps: int) -> None:
+        keep = 1.0 + self.minus_curvature * rate
+        factor, offset = np.ones_like(keep), np.zeros_like(keep)  # spread -> factor * spread + offset
+        power_factor, power_offset = keep**2, np.full_like(keep, rate * rate)
+        mean_factor, power_mean = np.ones_like(keep), keep
+        while steps:
+            if steps & 1:
+                factor, offset = factor * power_factor, offset * power_factor + power_offset
+                mean_factor = mean_factor * power_mean
+            steps >>= 1
+            if steps:
+                power_factor, power_offset = power_factor**2, power_offset * power_factor + power_offset
+                power_mean = power_mean**2
+        self.mean *= mean_factor
+        self.scaled_variance = self.scaled_variance * factor + offset
+
+    def read(self) -> tuple[Array, Array]:
+        # a noiseless mode has no variance even where its scaled one overflows
+        scale = self.curvature_squared * self.center_variance
+        return self.mean.copy(), np.where(scale > 0, self.scaled_variance * scale, 0.0)
+
+
+class _Momentum:
+    """Mean and covariance of the two-component state under heavy ball or Nesterov, all modes side by side.
+
+    Heavy ball keeps (x_t, u_t) with u in units of the curvature, Nesterov (x_t, x_{t-1}).
+    """
+
+    def __init__(self, curvature: Array, variance: Array, displacement: Array, momentum: float, nesterov: bool) -> None:
+        self.curvature = curvature
+        self.center_variance = variance
+        self.momentum = momentum
+        self.nesterov = nesterov
+        zero = np.zeros_like(curvature)
+        self.mean = [displacement.copy(), displacement.copy() if nesterov else zero.copy()]
+        self.covariance = [zero.copy(), zero.copy(), zero.copy()]  # entries 11, 12, 22
+
+    def _transfer(self, rate: float) -> tuple[Any, ...]:
+        """The four entries of the transfer matrix and the two of the noise vector."""
+        gain, beta = rate * self.curvature, self.momentum
+        if self.nesterov:
+            return (1 + beta) * (1 - gain), -beta * (1 - gain), 1.0, 0.0, gain, 0.0
+        return 1 - gain, -beta * gain, 1.0, beta, gain, -1.0
+
+    def walk(self, rates: Array) -> None:
+        for rate in rates.tolist():
+            a, b, c, d, noise, other_noise = self._transfer(rate)
+            first, second = self.mean
+            self.mean = [a * first + b * second, c * first + d * second]
+            p, q, r = self.covariance
+            top, mixed = a * p + b * q, a * q + b * r
+            self.covariance = [
+                top * a + mixed * b + noise**2 * self.center_variance,
+                top * c + mixed * d + noise * other_noise * self.center_variance,
+                c * c * p + 2 * c * d * q + d * d * r + other_noise**2 * self.center_variance,
+            ]
+
+    def jump(self, rate: float, steps: int) -> None:
+        # Powers of the augmented affine map: diagonalising it would fail at critical damping.
+        a, b, c, d, noise, other_noise = self._transfer(rate)
+        transfer = np.zeros((self.curvature.size, 2, 2))
+        transfer[:, 0, 0], transfer[:, 0, 1], transfer[:, 1, 0], transfer[:, 1, 1] = a, b, c, d
+        affine = np.zeros((self.curvature.size, 4, 4))
+        affine[:, 0, 0], affine[:, 0, 1], affine[:, 0, 2] = a * a, 2 * a * b, b * b
+        affine[:, 1, 0], affine[:, 1, 1], affine[:, 1, 2] = a * c, a * d + b * c, b * d
+        affine[:, 2, 0], affine[:, 2, 1], affine[:, 2, 2] = c * c, 2 * c * d, d * d
+        affine[:, 0, 3] = noise**2 * self.center_variance
+        affine[:, 1, 3] = noise * other_noise * self.center_variance
+        affine[:, 2, 3] = other_noise**2 * self.center_variance
+        affine[:, 3, 3] = 1.0
+        mean = np.linalg.matrix_power(transfer, steps) @ np.stack(self.mean, axis=-1)[..., None]
+        state = np.stack([*self.covariance, np.ones_like(self.curvature)], axis=-1)[..., None]
+        state = np.linalg.matrix_power(affine, steps) @ state
+        self.mean = [mean[:, 0, 0], mean[:, 1, 0]]
+        self.covariance = [state[:, 0, 0], state[:, 1, 0], state[:, 2, 0]]
+
+    def read(self) -> tuple[Array, Array]:
+        return self.mean[0].copy(), self.covariance[0].copy()
+
+
+def _at_steps(
+    curvature: Array,
+    variance: Array,
+    displacement: Array,
+    schedule: Array,
+    record: Array,
+    momentum: float,
+    nesterov: bool,
+) -> tuple[Array, Array]:
+    state: _Plain | _Momentum
+    if momentum == 0:
+        state = _Plain(curvature, variance, displacement)
+    else:
+        state = _Momentum(curvature, variance, displacement, momentum, nesterov)
+    mean, spread = np.empty((record.size, curvature.size)), np.empty((record.size, curvature.size))
+    changes = np.flatnonzero(np.diff(schedule)) + 1
+    stops = np.union1d(np.union1d(changes, record), [0, record[-1]]).astype(int)
+    rows = {int(step): row for row, step in enumerate(record)}
+    if 0 in rows:
+        mean[rows[0]], spread[rows[0]] = state.read()
+    walked = 0  # steps of varying rate are collected, so that one call walks them all
+    for start, stop in pairwise(stops[stops <= record[-1]].tolist()):
+        long = stop - start > _LONGEST_WALK
+        if long:
+            state.walk(schedule[walked:start])
+            state.jump(float(schedule[start]), stop - start)
+            walked = stop
+        if stop in rows:
+            state.walk(schedule[walked:stop])
+            walked = stop
+            mean[rows[stop]], spread[rows[stop]] = state.read()
+    return mean, spread
+
+
+def _of_average(
+    curvature: Array,
+    variance: Array,
+    displacement: Array,
+    schedule: Array,
+    weights: Array,
+    momentum: float,
+    nesterov: bool,
+) -> tuple[Array, Array]:
+    squares = np.zeros_like(curvature)
+    start_weight = squares
+    per_mode = np.broadcast_to(weights, (curvature.size, weights.size))
+    pass_back = center_weights_backward(lambda j: schedule[j - 1] * curvature, per_mode, momentum, nesterov)
+    for j, weight in pass_back:
+        if j:
+            squares += weight * weight
+        else:
+            start_weight = weight
+    return (start_weight * displacement)[None], (squares * variance)[None]
+
+
+@checked(
+    model=instance_of(MiniBatchQuadratic),
+    schedule=schedule_of_rates,
+    average=optional(average),
+    momentum=unit_interval,
+    nesterov=flag,
+    record=optional(increasing_steps),
+)
+def moments(
+    model: MiniBatchQuadratic,
+    schedule: Numeric,
+    *,
+    average: Numeric = None,
+    momentum: Numeric = 0.0,
+    nesterov: bool = False,
+    record: Any = None,
+) -> xr.Dataset:
+    r"""Exact mean error, variance and expected excess risk of mini-batch SGD at recorded steps.
+
+    Per mode :math:`m_t = (1-g_t) m_{t-1}`, :math:`v_t = (1-g_t)^2 v_{t-1} + g_t^2 C/B`, with momentum the same for the
+    two-component state; :math:`R = \tfrac12 \sum_i n_i h_i (v_i + m_i^2)`. Stretches of a constant learning rate are
+    jumped by powers of the augmented affine map, so that their length costs nothing. Averages are read off the weights
+    of the centers, found by one backward pass.
+
+    Status: exact, for any law of the centers with these two moments.
+
+    Parameters
+    ----------
+    model : MiniBatchQuadratic
+    schedule : array, shape (T,), or a DataArray with the dim ``step``
+        Learning rates :math:`\eta_1..\eta_T`.
+    average : array, shape (T + 1,), or a DataArray with the dim ``step``, optional
+        Weights over the iterates. The result is then the one averaged point, at step T.
+    momentum : Numeric
+        :math:`\beta` in [0, 1), with :math:`u \leftarrow \beta u + \nabla`, :math:`x \leftarrow x - \eta u`, started at
+        rest.
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+    record : array of int, optional
+        Steps 0..T to report. Default: the last one.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``mean_error`` and ``variance`` (step, mode), ``excess_risk`` (step), after the dims of any sweep. Lazy if
+        anything given is lazy. Where the run has overflowed, variance and risk are +inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or lengths disagree.
+
+    Examples
+    --------
+    >>> from sgdynamics.models.schedules import constant
+    >>> model = MiniBatchQuadratic([1.0, 0.1], 1.0, displacement=1.0)
+    >>> moments(model, constant(0.5, 1000), record=[0, 1, 1000]).excess_risk.values.round(4)
+    array([0.55  , 0.2952, 0.1679])
+    """
+    if not isinstance(schedule, xr.DataArray) and schedule.ndim != 1:
+        raise ValueError(
+            f"moments: schedule must be 1-D or, to sweep, a DataArray with the dim 'step', got shape {schedule.shape}"
+        )
+    steps = schedule.sizes["step"] if isinstance(schedule, xr.DataArray) else schedule.size
+    recorded = np.array([steps]) if record is None else record
+    if recorded[-1] > steps:
+        raise ValueError(f"moments: record must hold steps in 0..{steps}, got {recorded[-1]}")
+    arguments: list[tuple[Any, list[str]]] = [(schedule, ["step"]), (momentum, [])]
+    if average is not None:
+        if not isinstance(average, xr.DataArray):
+            average = xr.DataArray(average, dims="step")
+        if average.sizes["step"] != steps + 1 or recorded.tolist() != [steps]:
+            raise ValueError(
+                f"moments: average must have T + 1 = {steps + 1} weights and is recorded at step {steps} alone, "
+                f"got {average.sizes['step']} weights and record {recorded.tolist()}"
+            )
+        arguments.append((average.rename(step="iterate"), ["iterate"]))
+
+    def core(
+        curvature: Array,
+        variance: Array,
+        displacement: Array,
+        multiplicity: Array,
+        schedule: Array,
+        momentum: Array,
+        weights: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        beta = float(momentum)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            if weights is None:
+                mean, spread = _at_steps(curvature, variance, displacement, schedule, recorded, beta, nesterov)
+            else:
+                mean, spread = _of_average(curvature, variance, displacement, schedule, weights, beta, nesterov)
+            # what has overflowed turns to inf - inf a step later
+            mean, spread = (np.where(np.isnan(values), np.inf, values) for values in (mean, spread))
+            risk = 0.5 * ((spread + mean**2) @ (multiplicity * curvature))
+        return mean, spread, risk
+
+    mean, spread, risk = over_modes(
+        core,
+        model,
+        arguments,
+        outputs=[["recorded", "mode"], ["recorded", "mode"], ["recorded"]],
+        sizes={"recorded": recorded.size},
+    )
+    data = xr.Dataset(
+        {
+            "mean_error": mean.assign_attrs(long_name="mean error", units="parameter"),
+            "variance": spread.assign_attrs(long_name="variance", units="squared parameter"),
+            "excess_risk": risk.assign_attrs(long_name="expected excess risk", units="loss"),
+        }
+    )
+    coordinate = ("step", recorded, {"long_name": "step", "units": "1"})
+    return data.rename(recorded="step").assign_coords(step=coordinate).assign_attrs(source="theory.quadratic.moments")

@@ -1,0 +1,137 @@
+r"""Power-law spectra: how the bias decays, and the constant learning rate that balances it against noise.
+
+:math:`h_i = i^{-a}` and :math:`h_i e_{0,i}^2 = i^{-b}`; the risk of the start decays with the exponent :math:`\kappa =
+(b-1)/a`.
+"""
+
+from __future__ import annotations
+
+from scipy.special import gamma
+
+from sgdynamics.domains import Interval, Numeric, positive
+from sgdynamics.formula import formula
+
+source_exponent_above_one = Interval("a number > 1", low=1)
+_WINDOW = ("infinitely many modes", "gains below 2", "1 << 2 * rate * steps << 1 / smallest curvature")
+
+
+@formula(
+    time=positive,
+    curvature_exponent=positive,
+    source_exponent=source_exponent_above_one,
+    status="asymptotic",
+    source="derived",
+    assumptions=_WINDOW,
+)
+def power_law_bias(time: Numeric, curvature_exponent: Numeric, source_exponent: Numeric) -> Numeric:
+    r"""Excess risk left of the start after flow time :math:`\tau = \eta t`.
+
+    .. math:: \tfrac12 \sum_i i^{-b} (1-\eta i^{-a})^{2t} \to \frac{\Gamma(\kappa)}{2a} (2\tau)^{-\kappa}, \qquad \kappa
+    = \frac{b-1}{a}
+
+    Parameters
+    ----------
+    time : Numeric
+        :math:`\tau`, learning rate times steps, > 0.
+    curvature_exponent : Numeric
+        :math:`a > 0`.
+    source_exponent : Numeric
+        :math:`b > 1`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> power_law_bias(1500.0, 1.5, 2.0)
+    0.00216997...
+    """
+    kappa = (source_exponent - 1) / curvature_exponent
+    return gamma(kappa) / (2 * curvature_exponent) * (2 * time) ** -kappa
+
+
+@formula(
+    steps=positive,
+    curvature_exponent=positive,
+    source_exponent=source_exponent_above_one,
+    noise=positive,
+    status="asymptotic",
+    source="derived",
+    assumptions=(*_WINDOW, "noise floor proportional to the learning rate"),
+)
+def power_law_optimal_rate(
+    steps: Numeric, curvature_exponent: Numeric, source_exponent: Numeric, noise: Numeric
+) -> Numeric:
+    r"""Constant learning rate that minimises bias plus noise after a given number of steps.
+
+    The minimum over :math:`\eta` of :math:`\frac{\Gamma(\kappa)}{2a}(2\eta t)^{-\kappa} + N\eta`:
+
+    .. math:: \eta^* = \Bigl( \frac{\kappa\,\Gamma(\kappa)}{2 a N} \Bigr)^{1/(\kappa+1)} (2t)^{-\kappa/(\kappa+1)}.
+
+    Parameters
+    ----------
+    steps : Numeric
+        :math:`t > 0`.
+    curvature_exponent : Numeric
+        :math:`a > 0`.
+    source_exponent : Numeric
+        :math:`b > 1`.
+    noise : Numeric
+        :math:`N > 0`, stationary excess risk per learning rate; for small gains :math:`\tfrac14 \sum_i h_i^2 C_i/B`.
+
+    Returns
+    -------
+    Numeric
+        Learning rate.
+
+    Examples
+    --------
+    >>> power_law_optimal_rate(1e4, 1.5, 2.0, noise=0.1)
+    0.036868...
+    """
+    kappa = (source_exponent - 1) / curvature_exponent
+    scale = kappa * gamma(kappa) / (2 * curvature_exponent * noise)
+    return (scale * (2 * steps) ** -kappa) ** (1 / (kappa + 1))
+
+
+@formula(
+    learning_rate=positive,
+    curvature_exponent=positive,
+    source_exponent=source_exponent_above_one,
+    noise=positive,
+    status="asymptotic",
+    source="derived",
+    assumptions=(*_WINDOW, "noise floor proportional to the learning rate"),
+)
+def power_law_crossover_steps(
+    learning_rate: Numeric, curvature_exponent: Numeric, source_exponent: Numeric, noise: Numeric
+) -> Numeric:
+    r"""Number of steps after which the noise floor :math:`N\eta` exceeds what is left of the start.
+
+    .. math:: t^\times = \frac{1}{2\eta} \Bigl( \frac{\Gamma(\kappa)}{2 a N \eta} \Bigr)^{1/\kappa}
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    curvature_exponent : Numeric
+        :math:`a > 0`.
+    source_exponent : Numeric
+        :math:`b > 1`.
+    noise : Numeric
+        :math:`N > 0`, stationary excess risk per learning rate.
+
+    Returns
+    -------
+    Numeric
+        Steps.
+
+    Examples
+    --------
+    >>> power_law_crossover_steps(0.1, 1.5, 2.0, noise=0.1)
+    1516...
+    """
+    kappa = (source_exponent - 1) / curvature_exponent
+    scale = gamma(kappa) / (2 * curvature_exponent * noise * learning_rate)
+    return scale ** (1 / kappa) / (2 * learning_rate)

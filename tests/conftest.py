@@ -1,0 +1,38 @@
+"""One hypothesis profile, and the option that perturbs one formula to see whether the tests notice."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import matplotlib
+import pytest
+from hypothesis import HealthCheck, settings
+
+matplotlib.use("Agg")
+
+# The first call of a compiled kernel takes seconds, so no deadline; the same examples in every run.
+settings.register_profile(
+    "sgdynamics", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("sgdynamics")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--perturb", metavar="NAME:FACTOR", help="multiply what one formula returns by a factor")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    perturb = config.getoption("--perturb")
+    if perturb:
+        import sgdynamics
+
+        name, factor = perturb.rsplit(":", 1)
+        (formula,) = [formula for formula in sgdynamics.formulas() if formula.name == name]
+        original = formula.function
+
+        @functools.wraps(original)
+        def perturbed(*args: Any, **kwargs: Any) -> Any:
+            return original(*args, **kwargs) * float(factor)
+
+        formula.function = perturbed
