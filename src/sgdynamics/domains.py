@@ -15,7 +15,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -180,10 +180,11 @@ class _Integer:
     def check(self, owner: str, name: str, value: Any) -> int:
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
             raise complain(owner, name, self.text, value, TypeError)
-        number = float(value)
-        if not number.is_integer() or number < self.low:  # infinities and NaN are no integers
+        # infinities and NaN are no integers; a Python int of any size stays exact
+        whole_number = isinstance(value, numbers.Integral) or float(value).is_integer()
+        if not whole_number or value < self.low:
             raise complain(owner, name, self.text, value)
-        return int(number)
+        return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def integer(low: int) -> Domain:
@@ -290,16 +291,15 @@ class _Sequence:
         scale = np.maximum(1.0, np.abs(array).sum(axis=-1))
         wrong = np.abs(total - 1) > 1e-9 * scale
         if wrong.any():
-            raise ValueError(f"{owner}: {name} must be {self.text}, got weights that sum to {total[wrong].flat[0]!r}")
+            raise ValueError(
+                f"{owner}: {name} must be {self.text}, got weights that sum to {float(total[wrong].flat[0])!r}"
+            )
         return array
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         if isinstance(value, numbers.Real | str) or value is None:
             raise complain(owner, name, self.text, value, TypeError)
-        try:
-            value = self.entry.check(owner, name, value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace(self.entry.text, self.text, 1)) from None
+        value = replace(self.entry, text=self.text).check(owner, name, value)
         if isinstance(value, xr.DataArray):
             if "step" not in value.dims:
                 raise complain(owner, name, f"{self.text}, a DataArray with a dim 'step'", value.dims)

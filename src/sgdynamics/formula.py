@@ -8,7 +8,7 @@ input                   result
 ======================  ==============================================================
 floats, ints            a float
 arrays                  an array, broadcast
-DataArrays              a DataArray, labels kept
+DataArrays              a DataArray, labels kept (other arguments: scalars or DataArrays)
 dask-backed DataArrays  still lazy; arguments are checked block by block when computed
 SymPy expressions       a SymPy expression, if the formula is ``symbolic``
 ======================  ==============================================================
@@ -54,7 +54,7 @@ REGISTRY: dict[str, Formula[..., Any]] = {}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Elementary functions for every kind of input
+# Elementary functions of numbers, arrays and SymPy expressions; labels and laziness are dealt with by Formula
 
 
 def _elementary(name: str) -> Callable[[Numeric], Numeric]:
@@ -68,7 +68,7 @@ def _elementary(name: str) -> Callable[[Numeric], Numeric]:
         return numeric(value)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"``{name}`` for every kind of input."
+    call.__doc__ = f"``{name}`` of numbers, arrays and SymPy expressions."
     return call
 
 
@@ -78,22 +78,19 @@ exp = _elementary("exp")
 
 
 def where(condition: Numeric, yes: Numeric, no: Numeric) -> Numeric:
-    """Elementwise choice for every kind of input."""
+    """Elementwise choice for numbers, arrays and SymPy expressions."""
     values = (condition, yes, no)
     if any(map(is_symbolic, values)):
         import sympy
 
         return sympy.Piecewise((yes, condition), (no, True))
-    if any(isinstance(value, xr.DataArray) for value in values):
-        chosen: xr.DataArray = xr.where(condition, yes, no)  # type: ignore[no-untyped-call]
-        return chosen
     return np.where(condition, yes, no)
 
 
-def _log_magnitude(gain: Numeric) -> Numeric:
-    """log|1 - gain| without rounding 1 - gain first."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf at gain 1 is meant
-        return np.log1p(-where(gain < 1, gain, 2 - gain))
+def _log_power(gain: Numeric, count: Numeric) -> Numeric:
+    """Return n log|1 - x| without rounding 1 - x first; 0 for n = 0, even at x = 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return where(count == 0, 0.0, count * np.log1p(-where(gain < 1, gain, 2 - gain)))
 
 
 def decay(gain: Numeric, count: Numeric) -> Numeric:
@@ -101,15 +98,14 @@ def decay(gain: Numeric, count: Numeric) -> Numeric:
     if is_symbolic(gain) or is_symbolic(count):
         return (1 - gain) ** count
     sign = where((gain > 1) & (count % 2 == 1), -1.0, 1.0)
-    return where(count == 0, 1.0, sign * np.exp(count * _log_magnitude(gain)))
+    return sign * np.exp(_log_power(gain, count))
 
 
 def decayed(gain: Numeric, count: Numeric) -> Numeric:
     r""":math:`1 - (1-x)^n` without cancellation for tiny :math:`x`."""
     if is_symbolic(gain) or is_symbolic(count):
         return 1 - (1 - gain) ** count
-    same_sign = where(count == 0, 0.0, -np.expm1(count * _log_magnitude(gain)))
-    return where((gain > 1) & (count % 2 == 1), 1 - decay(gain, count), same_sign)
+    return where((gain > 1) & (count % 2 == 1), 1 - decay(gain, count), -np.expm1(_log_power(gain, count)))
 
 
 def geometric_sum(gain: Numeric, count: Numeric) -> Numeric:
@@ -217,27 +213,47 @@ class Formula(Generic[P, R]):
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled by reference, so that worker processes meet the same object
 
-    def _arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return check_arguments(self.__name__, self.domains, bound.arguments)
-
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The value, after the arguments have been checked."""
-        arguments = self._arguments(args, kwargs)
-        values = arguments.values()
-        if any(map(is_symbolic, values)):
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if any(map(is_symbolic, bound.arguments.values())):
             if not self.symbolic:
                 raise TypeError(f"{self.__name__} is not symbolic: every argument must be a number")
+            arguments = check_arguments(self.__name__, self.domains, bound.arguments)
             return self.function(**{name: _exact(value) for name, value in arguments.items()})  # type: ignore[call-arg]
+        value: R = self._numeric(self.function, math.inf, bound.arguments)
+        return value
+
+    def _numeric(self, function: Callable[..., Any], beyond: float, arguments: Mapping[str, Any]) -> Any:
+        """Evaluate on numbers; at or beyond the edge the value is ``beyond``."""
+        labelled = {name: value for name, value in arguments.items() if isinstance(value, xr.DataArray)}
+        if not labelled:
+            return self._plain(function, beyond, arguments)
+        others = {name: value for name, value in arguments.items() if name not in labelled}
+        others = check_arguments(self.__name__, self.domains, others)
+        for name, value in others.items():
+            if np.ndim(value):
+                raise ValueError(
+                    f"{self.__name__}: {name} must be a scalar or a DataArray where another argument is one, "
+                    f"got an array of shape {np.shape(value)}"
+                )
+
+        def block(*values: Any) -> Any:
+            return self._plain(function, beyond, {**others, **dict(zip(labelled, values, strict=True))})
+
+        return xr.apply_ufunc(block, *labelled.values(), dask="parallelized", output_dtypes=[np.float64])
+
+    def _plain(self, function: Callable[..., Any], beyond: float, arguments: Mapping[str, Any]) -> Any:
+        """Evaluate on floats and arrays."""
+        arguments = check_arguments(self.__name__, self.domains, arguments)
         self._check_shapes(arguments)
-        evaluate: Callable[..., Any] = self.function
         with np.errstate(all="ignore"):
-            result = evaluate(**arguments)
+            result = function(**arguments)
             if self.edge is not None:
-                result = where(self.edge.beyond(arguments), math.inf, result)
-        scalar = all(isinstance(value, np.float64 | bool | str) for value in values)
-        return float(result) if scalar else result  # type: ignore[return-value]
+                result = where(self.edge.beyond(arguments), beyond, result)
+        scalar = all(isinstance(value, np.float64 | bool | str) for value in arguments.values())
+        return float(result) if scalar else result
 
     def _check_shapes(self, arguments: Mapping[str, Any]) -> None:
         shapes = {name: value.shape for name, value in arguments.items() if isinstance(value, np.ndarray)}
@@ -278,30 +294,27 @@ class Formula(Generic[P, R]):
             raise ValueError(f"{self.__name__}.derivative: parameter must be {allowed}, got {parameter!r}")
 
         def evaluate(*args: Any, **kwargs: Any) -> Any:
-            arguments = self._arguments(args, kwargs)
-            static = tuple((name, value) for name, value in arguments.items() if name not in numeric)
-            values = [arguments[name] for name in numeric]
-            with np.errstate(all="ignore"):
-                result = _lambdified(self, parameter, tuple(numeric), static)(*values)
-                if self.edge is not None:
-                    result = where(self.edge.beyond(arguments), math.nan, result)
-            return float(result) if all(isinstance(value, np.float64) for value in values) else result
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            static = tuple((name, value) for name, value in bound.arguments.items() if name not in numeric)
+            return self._numeric(_derivative(self, parameter, tuple(numeric), static), math.nan, bound.arguments)
 
         return evaluate
 
 
 @functools.cache
-def _lambdified(
+def _derivative(
     of: Formula[..., Any], parameter: str, numeric: tuple[str, ...], static: tuple[tuple[str, Any], ...]
 ) -> Callable[..., Any]:
     import sympy
 
     symbols = {name: sympy.Symbol(name, real=True) for name in numeric}
     expression = of.function(**symbols, **dict(static))
-    derivative: Callable[..., Any] = sympy.lambdify(
-        list(symbols.values()), sympy.diff(expression, symbols[parameter]), "numpy"
+    evaluate = sympy.lambdify(list(symbols.values()), sympy.diff(expression, symbols[parameter]), "numpy")
+    # a derivative that does not depend on some argument must still take its shape
+    return lambda **arguments: (
+        evaluate(*(arguments[name] for name in numeric)) + 0 * sum(arguments[name] for name in numeric)
     )
-    return derivative
 
 
 def _exact(value: Any) -> Any:

@@ -108,15 +108,19 @@ def _sweep(
             steps = argument.sizes[along] - (along == "iterate")
         named.append((argument, [along] if along else []))
     sizes = {"step": steps, "iterate": steps + 1}
+    given = {dim for _, dims in named for dim in dims}
     result = xr.apply_ufunc(
         core,
         *(argument for argument, _ in named),
         input_core_dims=[dims for _, dims in named],
         output_core_dims=[[along] if along else [] for along in outputs],
-        exclude_dims={dim for _, dims in named for dim in dims},
+        exclude_dims=given,
         dask="parallelized",
         output_dtypes=[np.float64] * len(outputs),
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
+        dask_gufunc_kwargs={
+            "allow_rechunk": True,
+            "output_sizes": {dim: sizes[dim] for dim in outputs if dim},
+        },
     )
     results = result if isinstance(result, tuple) else (result,)
     return tuple(_relabelled(item, along, sizes) for item, along in zip(results, outputs, strict=True))
@@ -204,7 +208,7 @@ def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
         total = np.ravel(partial[..., -1])[0]
         raise ValueError(f"gains_from_weights: start_weight and weights must sum to 1, got a sum of {total!r}")
     rounding = 4 * np.finfo(float).eps * size
-    untouched = size == 0  # nothing of what came before is left: any gains do, 1 among them
+    untouched = size < np.finfo(float).tiny  # nothing of what came before is left: any gains do, 1 among them
     bad = (np.abs(partial) <= rounding) & ~untouched
     if bad.any():
         # Q_j = 0 asks of step j that it removes what is left of the past, and of the next to bring it back

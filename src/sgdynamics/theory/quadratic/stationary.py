@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sgdynamics.domains import (
     Numeric,
@@ -22,6 +23,9 @@ from sgdynamics.domains import (
 from sgdynamics.formula import decay, decayed, formula, geometric_sum, sqrt, stable_below, triangular_sum, where
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.outcome import Outcome, outcome_attributes
+from sgdynamics.theory.quadratic._sweep import over_modes
+
+Array = NDArray[np.float64]
 
 
 def _edge_gain(momentum: Numeric, nesterov: bool) -> Numeric:
@@ -533,17 +537,26 @@ def stationary(
     >>> print(f"{float(law.excess_risk):.10f} above {float(law.floor):.2f}")
     0.1679487179 above 0.55
     """
-    curvature, center_variance, _, multiplicity = model.labelled()
-    variance = center_variance * stationary_variance(learning_rate * curvature, momentum=momentum, nesterov=nesterov)
-    total = (multiplicity * variance).sum("mode")
+
+    def core(
+        curvature: Array, center_variance: Array, _: Array, multiplicity: Array, rate: Array, momentum: Array
+    ) -> tuple[Array, Array, Array]:
+        per_center = np.asarray(stationary_variance(rate * curvature, momentum=momentum, nesterov=nesterov))
+        with np.errstate(invalid="ignore"):
+            variance = np.where(np.isinf(per_center), np.inf, center_variance * per_center)
+            risk = 0.5 * (multiplicity * curvature) @ variance
+            dimension = (multiplicity @ variance) ** 2 / (multiplicity @ variance**2)
+        return variance, risk, dimension
+
+    variance, risk, dimension = over_modes(
+        core, model, [(learning_rate, []), (momentum, [])], [["mode"], [], []], sizes={}
+    )
     return xr.Dataset(
         {
             "variance": variance.assign_attrs(long_name="stationary variance", units="squared parameter"),
-            "excess_risk": (0.5 * multiplicity * curvature * variance)
-            .sum("mode")
-            .assign_attrs(long_name="stationary excess risk", units="loss"),
+            "excess_risk": risk.assign_attrs(long_name="stationary excess risk", units="loss"),
             "floor": xr.DataArray(model.floor).assign_attrs(long_name="irreducible batch loss", units="loss"),
-            "effective_dimension": (total**2 / (multiplicity * variance**2).sum("mode")).assign_attrs(
+            "effective_dimension": dimension.assign_attrs(
                 long_name="effective dimension of the stationary law", units="1"
             ),
         }
@@ -584,23 +597,26 @@ def stability(
     >>> Outcome(int(stability(MiniBatchQuadratic([1.0, 0.1], 1.0), 2.5).outcome)).sentence
     'The iterates grow without bound.'
     """
-    curvature = model.labelled()[0]
-    slowest = contraction_factor(learning_rate * curvature, momentum=momentum, nesterov=nesterov).max("mode")
-    edge = stability_edge(curvature, momentum=momentum, nesterov=nesterov).min("mode")
-    code = xr.where(  # type: ignore[no-untyped-call]
-        learning_rate < edge,
-        Outcome.STABLE.value,
-        xr.where(learning_rate > edge, Outcome.DIVERGED.value, Outcome.MARGINAL.value),  # type: ignore[no-untyped-call]
-    )
+
+    def core(
+        curvature: Array, _: Array, __: Array, ___: Array, rate: Array, momentum: Array
+    ) -> tuple[float, float, float, float, float]:
+        slowest = np.max(contraction_factor(rate * curvature, momentum=momentum, nesterov=nesterov))
+        edge = np.min(stability_edge(curvature, momentum=momentum, nesterov=nesterov))
+        code = Outcome.STABLE if rate < edge else Outcome.DIVERGED if rate > edge else Outcome.MARGINAL
+        with np.errstate(divide="ignore"):
+            return slowest, slowest**2, np.log(slowest), edge, float(code)
+
     verdicts = outcome_attributes(Outcome.STABLE, Outcome.MARGINAL, Outcome.DIVERGED)
-    return xr.Dataset(
-        {
-            "mean_factor": slowest.assign_attrs(long_name="growth of the mean per step", units="1"),
-            "mean_square_factor": (slowest**2).assign_attrs(
-                long_name="growth of the second moment per step", units="1"
-            ),
-            "lyapunov_exponent": np.log(slowest).assign_attrs(long_name="Lyapunov exponent", units="1/step"),
-            "edge": edge.assign_attrs(long_name="largest stable learning rate", units="1/curvature"),
-            "outcome": code.astype(np.int8).assign_attrs(verdicts),
-        }
+    described = {
+        "mean_factor": {"long_name": "growth of the mean per step", "units": "1"},
+        "mean_square_factor": {"long_name": "growth of the second moment per step", "units": "1"},
+        "lyapunov_exponent": {"long_name": "Lyapunov exponent", "units": "1/step"},
+        "edge": {"long_name": "largest stable learning rate", "units": "1/curvature"},
+        "outcome": verdicts,
+    }
+    values = over_modes(core, model, [(learning_rate, []), (momentum, [])], [[]] * len(described), sizes={})
+    data = xr.Dataset(
+        {name: value.assign_attrs(attrs) for (name, attrs), value in zip(described.items(), values, strict=True)}
     )
+    return data.assign(outcome=data.outcome.astype(np.int8))
