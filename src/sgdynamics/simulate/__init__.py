@@ -1,0 +1,1 @@
+"""Running the models, fast; the subpackage ``trainer`` runs real networks and needs no Numba."""
