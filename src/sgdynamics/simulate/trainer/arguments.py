@@ -1,0 +1,136 @@
+"""What the trainer accepts: arrays of finite numbers, masks, widths."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgdynamics.domains import Domain, Interval, average, complain, integer
+
+
+@dataclass(frozen=True)
+class _FiniteArray:
+    """Finite numbers in an array of given dimensions; float64, or complex128 where complex steps are welcome."""
+
+    dimensions: tuple[int, ...]
+    text: str
+    kinds: str = "iuf"
+
+    def check(self, owner: str, name: str, value: Any) -> NDArray[Any]:
+        try:
+            array = np.asarray(value)
+        except ValueError:  # ragged nested lists
+            raise complain(owner, name, self.text, value) from None
+        if array.dtype.kind not in self.kinds:
+            raise complain(owner, name, self.text, value, TypeError if array.size else ValueError)
+        if array.size == 0 or array.ndim not in self.dimensions:
+            raise complain(owner, name, self.text, value)
+        array = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
+        finite = np.isfinite(array)
+        if not finite.all():
+            where = np.unravel_index(int(np.argmin(finite)), array.shape)
+            place = tuple(int(i) for i in where)
+            raise ValueError(f"{owner}: {name} must be {self.text}, got {array[where].item()!r} at index {place}")
+        return array
+
+
+matrix: Domain = _FiniteArray((2,), "a 2-D array of finite numbers")
+vector: Domain = _FiniteArray((1,), "a 1-D array of finite numbers")
+columns: Domain = _FiniteArray((1, 2), "a 1-D or 2-D array of finite numbers")
+parameters: Domain = _FiniteArray((1,), "a 1-D array of finite real or complex numbers", kinds="iufc")
+
+
+@dataclass(frozen=True)
+class _One:
+    """One number of an interval: what the trainer does not sweep."""
+
+    interval: Interval
+
+    @property
+    def text(self) -> str:
+        return self.interval.text
+
+    def check(self, owner: str, name: str, value: Any) -> float:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+            raise complain(owner, name, self.text, value, TypeError)
+        return float(self.interval.check(owner, name, value))
+
+
+def one(interval: Interval) -> Domain:
+    """One number of an interval, returned as float."""
+    return _One(interval)
+
+
+@dataclass(frozen=True)
+class _Mask:
+    text: str = "a 1-D boolean array with at least one True"
+
+    def check(self, owner: str, name: str, value: Any) -> NDArray[np.bool_]:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise complain(owner, name, self.text, value) from None
+        if array.dtype.kind != "b":
+            raise complain(owner, name, self.text, value, TypeError if array.size else ValueError)
+        if array.ndim != 1 or not array.any():
+            raise complain(owner, name, self.text, value)
+        return array
+
+
+mask: Domain = _Mask()
+
+
+@dataclass(frozen=True)
+class _Widths:
+    text: str = "a sequence of at least two integers >= 1"
+
+    def check(self, owner: str, name: str, value: Any) -> tuple[int, ...]:
+        if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+            raise complain(owner, name, self.text, value, TypeError)
+        if len(value) < 2:
+            raise complain(owner, name, self.text, value)
+        try:
+            return tuple(integer(1).check(owner, name, width) for width in value)
+        except (TypeError, ValueError) as error:
+            raise complain(owner, name, self.text, value, type(error)) from None
+
+
+widths: Domain = _Widths()
+
+
+@dataclass(frozen=True)
+class _Averages:
+    text: str = "a mapping of names to averages: weights over the iterates x_0..x_T that sum to 1"
+
+    def check(self, owner: str, name: str, value: Any) -> dict[str, NDArray[np.float64]]:
+        if not isinstance(value, Mapping):
+            raise complain(owner, name, self.text, value, TypeError)
+        for word in value:
+            if not isinstance(word, str):
+                raise complain(owner, name, self.text, value, TypeError)
+        return {
+            word: one_dimensional(owner, f"{name}[{word!r}]", average.check(owner, f"{name}[{word!r}]", weights))
+            for word, weights in value.items()
+        }
+
+
+averages: Domain = _Averages()
+
+
+def one_dimensional(owner: str, name: str, value: Any) -> NDArray[np.float64]:
+    """The values of a schedule or an average that must not be swept; lazy ones are computed."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim != 1:
+        raise complain(owner, name, "1-D for a single run", f"shape {array.shape}")
+    return array
+
+
+def length(owner: str, name: str, array: NDArray[Any], wanted: int, meaning: str) -> None:
+    """Refuse an array whose first axis has another length than ``wanted``."""
+    if array.shape[0] != wanted:
+        raise complain(owner, name, f"of length {wanted} ({meaning})", f"shape {array.shape}")

@@ -1,0 +1,416 @@
+r"""The training loss and its derivatives: gradient, per-example gradients, Hessian products.
+
+.. math:: L(\theta) = \frac1n \sum_i \ell(f_\theta(x_i), y_i) + \frac\lambda2 |\theta|^2 ,
+
+with :math:`\ell` half the squared error summed over outputs (``"mse"``) or the cross-entropy (``"cross_entropy"``). A
+mask of trainable parameters makes :math:`L` a function of these alone: the others count as constants, also in the
+weight decay.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sgdynamics.domains import Domain, checked, nonnegative, optional
+from sgdynamics.simulate.trainer import arguments
+from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
+from sgdynamics.simulate.trainer.network import ACTIVATIONS, Layers, Network, a_network, from_vector, unflatten
+from sgdynamics.simulate.trainer.passes import Linearization, backward, forward, value_and_gradient
+from sgdynamics.simulate.trainer.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+__all__ = [
+    "gradient",
+    "hessian_operator",
+    "hessian_vector_product",
+    "loss_value",
+    "per_example_curvatures",
+    "per_example_gradients",
+]
+
+Array = NDArray[Any]
+
+decay_domain = arguments.one(nonnegative)
+trainable_domain = optional(arguments.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What is minimised: examples, loss, weight decay and the mask of parameters that count."""
+
+    x: Array
+    targets: Array
+    loss: str
+    weight_decay: float
+    trainable: Array | None
+
+    def masked(self, vector: Array) -> Array:
+        """The vector with frozen entries at zero."""
+        return vector if self.trainable is None else np.where(self.trainable, vector, 0.0)
+
+    def decay(self, vector: Array) -> Any:
+        """The weight decay's part of the loss."""
+        kept = self.masked(vector)
+        return 0.5 * self.weight_decay * kept.dot(kept)
+
+    def value(self, net: Network) -> Any:
+        """The loss; +inf where it overflows."""
+        outputs = forward(net.layers(), ACTIVATIONS[net.activation], self.x)[-1]
+        total, _ = LOSSES[self.loss].value_and_slope(outputs, self.targets)
+        value = total / self.x.shape[0]
+        if self.weight_decay:
+            value = value + self.decay(net.flat())
+        return value if math.isfinite(value.real) else math.inf
+
+    def gradient(self, net: Network) -> Array:
+        """The gradient as one vector."""
+        vector = net.flat()
+        result = np.empty_like(vector)
+        into = unflatten(result, net.widths, net.biases is not None)
+        activation = ACTIVATIONS[net.activation]
+        value_and_gradient(net.layers(), activation, LOSSES[self.loss], self.x, self.targets, into)
+        return self.masked(result + self.weight_decay * vector if self.weight_decay else result)
+
+    def linearization(self, net: Network) -> Linearization:
+        """The passes at the weights of a network."""
+        return Linearization(net.layers(), ACTIVATIONS[net.activation], LOSSES[self.loss], self.x, self.targets)
+
+
+def objective(
+    owner: str,
+    net: Network,
+    x: Array,
+    y: Array,
+    loss: str,
+    weight_decay: float = 0.0,
+    trainable: Array | None = None,
+) -> Objective:
+    """Checked data as an objective of a network."""
+    check_examples(owner, x, net.widths[0], y, net.widths[-1], loss)
+    if trainable is not None:
+        arguments.length(owner, "trainable", trainable, net.size, "parameters")
+    return Objective(x, as_targets(y, net.widths[-1], loss), loss, weight_decay, trainable)
+
+
+class HessianProducts:
+    """Products of the Hessian at one point with vectors; the passes at that point are computed once."""
+
+    def __init__(self, what: Objective, net: Network) -> None:
+        self.what, self.net = what, net
+        self.biases = net.biases is not None
+        self.passes = what.linearization(net)
+        self.dtype = np.result_type(self.passes.deltas[0], np.float64)
+
+    def direction(self, v: Array) -> Layers:
+        """A flat vector as layers, its frozen entries at zero."""
+        return unflatten(self.what.masked(v), self.net.widths, self.biases)
+
+    def __call__(self, v: Array) -> Array:
+        """H v."""
+        result = np.empty(v.shape, np.result_type(v, self.dtype))
+        self.passes.write_product(self.direction(v), unflatten(result, self.net.widths, self.biases))
+        if self.what.weight_decay:
+            result += self.what.weight_decay * v
+        return self.what.masked(result)
+
+
+_DATA: dict[str, Domain] = {
+    "net": a_network,
+    "x": arguments.matrix,
+    "y": arguments.columns,
+    "loss": loss_name,
+    "weight_decay": decay_domain,
+}
+
+
+@checked(**_DATA, trainable=trainable_domain)
+def loss_value(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    *,
+    weight_decay: float = 0.0,
+    trainable: ArrayLike | None = None,
+) -> Any:
+    r"""The mean loss over examples.
+
+    Parameters
+    ----------
+    net : Network
+        Where the loss is taken. Complex weights give a complex loss (complex-step derivatives).
+    x : array, shape (examples, inputs)
+        Inputs.
+    y : array
+        For ``"mse"`` targets of shape (examples, outputs), or (examples,) for one output. For ``"cross_entropy"``
+        integer labels of shape (examples,), or class probabilities of shape (examples, outputs), which make the
+        expected loss under label noise exact.
+    loss : {"mse", "cross_entropy"}
+        ``"mse"`` is half the squared error summed over outputs.
+    weight_decay : float
+        :math:`\lambda` in :math:`\frac\lambda2 |\theta|^2`, >= 0, part of the loss.
+    trainable : array of bool, shape (parameters,), optional
+        Which parameters the weight decay counts.
+
+    Returns
+    -------
+    float
+        :math:`L(\theta)`; +inf where it overflows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import loss_value, network
+    >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
+    >>> loss_value(net, [[1.0], [3.0]], [1.0, 6.0], "mse")
+    0.25
+    """
+    what = objective("loss_value", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
+    with one_blas_thread(), np.errstate(all="ignore"):
+        value = what.value(net)
+    return value if np.iscomplexobj(value) else float(value)
+
+
+@checked(**_DATA, trainable=trainable_domain)
+def gradient(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    *,
+    weight_decay: float = 0.0,
+    trainable: ArrayLike | None = None,
+) -> Array:
+    r"""The gradient of :func:`loss_value` as one vector, by backpropagation.
+
+    Parameters
+    ----------
+    net, x, y, loss, weight_decay
+        As for :func:`loss_value`.
+    trainable : array of bool, shape (parameters,), optional
+        The gradient is zero at the other parameters.
+
+    Returns
+    -------
+    array, shape (parameters,)
+        :math:`\nabla L` in the order of ``net.flat()``; complex if the weights are.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import gradient, network
+    >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
+    >>> gradient(net, [[1.0], [3.0]], [1.0, 6.0], "mse")
+    array([0.5])
+    """
+    what = objective("gradient", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
+    with one_blas_thread(), np.errstate(all="ignore"):
+        return what.gradient(net)
+
+
+@checked(**_DATA, trainable=trainable_domain)
+def per_example_gradients(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    *,
+    weight_decay: float = 0.0,
+    trainable: ArrayLike | None = None,
+) -> Array:
+    r"""The gradient of every example's loss; their mean over examples is :func:`gradient`.
+
+    Parameters
+    ----------
+    net, x, y, loss, weight_decay
+        As for :func:`loss_value`; the weight decay is part of every example's loss.
+    trainable : array of bool, shape (parameters,), optional
+        The gradients are zero at the other parameters.
+
+    Returns
+    -------
+    array, shape (examples, parameters)
+        Raw rows: their covariance is the gradient noise of batches of one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import network, per_example_gradients
+    >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
+    >>> per_example_gradients(net, [[1.0], [3.0]], [1.0, 6.0], "mse")
+    array([[1.],
+           [0.]])
+    """
+    what = objective("per_example_gradients", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
+    with one_blas_thread(), np.errstate(all="ignore"):
+        layers, activation = net.layers(), ACTIVATIONS[net.activation]
+        values = forward(layers, activation, what.x)
+        _, slope = LOSSES[loss].value_and_slope(values[-1], what.targets)
+        deltas = backward(layers, activation, values, slope)
+        examples = what.x.shape[0]
+        parts = []
+        for value, delta in zip(values, deltas, strict=False):
+            parts.append((value[:, :, None] * delta[:, None, :]).reshape(examples, -1))
+            if net.biases is not None:
+                parts.append(delta)
+        rows = np.concatenate(parts, axis=1)
+        if weight_decay:
+            rows += weight_decay * net.flat()
+        return what.masked(rows)
+
+
+@checked(**_DATA, v=arguments.vector)
+def per_example_curvatures(
+    net: Network, x: ArrayLike, y: ArrayLike, v: ArrayLike, loss: str, *, weight_decay: float = 0.0
+) -> Array:
+    r"""The second derivative of every example's loss along a direction; their mean is :math:`v^T H v`.
+
+    Parameters
+    ----------
+    net, x, y, loss, weight_decay
+        As for :func:`loss_value`; the weight decay is part of every example's loss.
+    v : array, shape (parameters,)
+        The direction; not normalised.
+
+    Returns
+    -------
+    array, shape (examples,)
+        :math:`h_i = v^T H_i v`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import network, per_example_curvatures
+    >>> net = network([1, 1], "linear", biases=False, seed=0)
+    >>> per_example_curvatures(net, [[1.0], [3.0]], [1.0, 6.0], [1.0], "mse")
+    array([1., 9.])
+    """
+    what = objective("per_example_curvatures", net, x, y, loss, weight_decay)  # type: ignore[arg-type]
+    direction: Array = v  # type: ignore[assignment]
+    arguments.length("per_example_curvatures", "v", direction, net.size, "parameters")
+    with one_blas_thread(), np.errstate(all="ignore"):
+        layers = unflatten(direction, net.widths, net.biases is not None)
+        curvatures = what.linearization(net).curvatures(layers)
+        return np.asarray(curvatures + weight_decay * direction.dot(direction))
+
+
+@checked(**_DATA, v=arguments.vector, trainable=trainable_domain)
+def hessian_vector_product(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    v: ArrayLike,
+    loss: str,
+    *,
+    weight_decay: float = 0.0,
+    trainable: ArrayLike | None = None,
+) -> Array:
+    r"""The Hessian of :func:`loss_value` times a vector, exact (Pearlmutter's R-operator).
+
+    The kink of relu contributes no second derivative. For many products at the same weights use
+    :func:`hessian_operator`.
+
+    Parameters
+    ----------
+    net, x, y, loss, weight_decay
+        As for :func:`loss_value`.
+    v : array, shape (parameters,)
+        The direction.
+    trainable : array of bool, shape (parameters,), optional
+        Rows and columns of the other parameters count as zero.
+
+    Returns
+    -------
+    array, shape (parameters,)
+        :math:`H v`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import hessian_vector_product, network
+    >>> net = network([1, 1], "linear", biases=False, seed=0)
+    >>> hessian_vector_product(net, [[1.0], [3.0]], [1.0, 6.0], [1.0], "mse")
+    array([5.])
+    """
+    what = objective("hessian_vector_product", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
+    direction: Array = v  # type: ignore[assignment]
+    arguments.length("hessian_vector_product", "v", direction, net.size, "parameters")
+    with one_blas_thread(), np.errstate(all="ignore"):
+        return HessianProducts(what, net)(direction)
+
+
+@checked(**_DATA, trainable=trainable_domain)
+def hessian_operator(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    *,
+    weight_decay: float = 0.0,
+    trainable: ArrayLike | None = None,
+) -> LinearOperator:
+    r"""The Hessian of :func:`loss_value` as a SciPy linear operator.
+
+    The passes at the weights of ``net`` are computed once; the operator stays at these weights if the network is
+    edited.
+
+    Parameters
+    ----------
+    net, x, y, loss, weight_decay, trainable
+        As for :func:`hessian_vector_product`.
+
+    Returns
+    -------
+    scipy.sparse.linalg.LinearOperator, shape (parameters, parameters)
+        ``operator @ v`` is :math:`H v`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import hessian_operator, network
+    >>> net = network([1, 1], "linear", biases=False, seed=0)
+    >>> hessian_operator(net, [[1.0], [3.0]], [1.0, 6.0], "mse") @ [2.0]
+    array([10.])
+    """
+    from scipy.sparse.linalg import LinearOperator
+
+    what = objective("hessian_operator", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
+    with one_blas_thread(), np.errstate(all="ignore"):
+        products = HessianProducts(what, from_vector(net.flat(), net))
+
+    def matvec(v: Array) -> Array:
+        with one_blas_thread(), np.errstate(all="ignore"):
+            return products(np.ravel(v))
+
+    return LinearOperator((net.size, net.size), matvec=matvec, rmatvec=matvec, dtype=products.dtype)

@@ -1,0 +1,43 @@
+"""One BLAS thread, so that a run has the same bits whatever the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
+
+from threadpoolctl import ThreadpoolController
+
+_LOCK = threading.Lock()
+_inside = 0
+_restore = contextlib.ExitStack()
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    # SciPy may bring a BLAS of its own, which the controller sees only once it is loaded.
+    import scipy.linalg  # noqa: F401
+
+    return ThreadpoolController()
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold every BLAS library at one thread.
+
+    The limit belongs to the process, not to the calling thread: callers are counted, the first one sets it and the last
+    one restores it, so that no caller loses it while it still computes.
+    """
+    global _inside
+    with _LOCK:
+        if _inside == 0:
+            _restore.enter_context(_controller().limit(limits=1, user_api="blas"))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _inside -= 1
+            if _inside == 0:
+                _restore.close()

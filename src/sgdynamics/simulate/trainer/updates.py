@@ -1,0 +1,87 @@
+r"""Update rules: what one step does with a gradient.
+
+A rule is any callable ``update(weights, gradient, rate, state) -> weights, state`` on flat vectors; ``state`` is None
+at the first step and whatever the rule returned afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from sgdynamics.domains import checked, flag, unit_interval
+from sgdynamics.simulate.trainer import arguments
+
+__all__ = ["Update", "momentum", "sgd"]
+
+Array = NDArray[Any]
+Update: TypeAlias = Callable[[Array, Array, float, Any], tuple[Array, Any]]
+
+
+@checked()
+def sgd() -> Update:
+    r"""Plain gradient descent, :math:`w \leftarrow w - \eta g`.
+
+    Returns
+    -------
+    callable
+        ``update(weights, gradient, rate, state) -> weights, state``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sgd()(np.array([1.0]), np.array([2.0]), 0.25, None)
+    (array([0.5]), None)
+    """
+
+    def update(weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
+        return weights - rate * gradient, None
+
+    return update
+
+
+@checked(beta=arguments.one(unit_interval), nesterov=flag)
+def momentum(beta: float, nesterov: bool = False) -> Update:
+    r"""Momentum: :math:`u \leftarrow \beta u + g`, then :math:`w \leftarrow w - \eta u`, or :math:`w \leftarrow w -
+    \eta(g + \beta u)`.
+
+    With Nesterov's form the weights are the look-ahead points :math:`w_t = x_t + \beta(x_t - x_{t-1})`, where gradients
+    are taken. At a constant rate on a quadratic of curvature :math:`h`, errors of :math:`x` and of :math:`w` both
+    follow
+
+    .. math:: e_{t+1} = (1+\beta) q\, e_t - \beta q\, e_{t-1}, \qquad q = 1 - \eta h ,
+
+    and the points :math:`x_t` are an exponential moving average of the weights with decay :math:`\beta/(1+\beta)`.
+
+    Parameters
+    ----------
+    beta : float
+        :math:`\beta`, in [0, 1). The gradient is not damped: the effective rate is :math:`\eta/(1-\beta)`.
+    nesterov : bool
+        Whether to look ahead.
+
+    Returns
+    -------
+    callable
+        ``update(weights, gradient, rate, state) -> weights, state``; the state is :math:`u`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> momentum(0.5)(np.array([1.0]), np.array([2.0]), 0.25, np.array([4.0]))
+    (array([0.]), array([4.]))
+    """
+
+    def update(weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
+        velocity = gradient if state is None else beta * state + gradient
+        step = gradient + beta * velocity if nesterov else velocity
+        return weights - rate * step, velocity
+
+    return update
