@@ -1,0 +1,52 @@
+# On a fresh machine with Python >= 3.11 and make, each of these works alone: it creates .venv, installs and runs.
+#
+#   make figures     every figure with its numbers, into out/figures (make figures OPTIONS=--fast for the quick versions)
+#   make test        the tests and the examples in the documentation strings, without the slow tests
+#   make test-all    all of them
+#   make bench       timings against what one would otherwise use
+#   make check       style, types and import contracts
+#   make clean       remove .venv, outputs and caches
+
+PYTHON ?= python3
+OPTIONS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -q -n auto --doctest-modules src/sgdynamics tests
+
+.PHONY: figures test test-all bench check clean
+.DELETE_ON_ERROR:
+
+figures: $(VENV)/core.stamp
+	$(BIN)/python -m figures $(OPTIONS)
+
+test: $(VENV)/test.stamp
+	$(PYTEST) -m "not slow" $(OPTIONS)
+
+test-all: $(VENV)/test.stamp
+	$(PYTEST) $(OPTIONS)
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks $(OPTIONS)
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) out build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A changed pyproject.toml starts the environment afresh; what is no longer asked for is then no longer there.
+$(VENV)/core.stamp: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sgdynamics needs Python 3.11 or later; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/test.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/core.stamp
+	$(PIP_INSTALL) --editable ".[$*]"
+	touch $@

@@ -1,0 +1,166 @@
+"""A run: keep the figures that are current, make the others in one pool of warm processes, report on all."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from figures._catalogue import catalogue
+from figures._check import Check
+from figures._files import sole_use
+from figures._fingerprint import fingerprint, shared_digest
+from figures._report import Entry, counted, write_report
+from figures._worker import Order, begin, make
+
+
+def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Path, jobs: int | None) -> int:
+    """Bring figures up to date and write the report on all that are.
+
+    Parameters
+    ----------
+    package : str
+        Importable package whose modules are the figures.
+    only : collection of str, optional
+        Figures to make; by default all.
+    fast : bool
+        Coarser versions, in seconds each.
+    directory : Path
+        Where everything goes.
+    jobs : int, optional
+        Number of processes; by default one for each processor.
+
+    Returns
+    -------
+    int
+        1 if a check in the report fails or a figure raised, otherwise 0.
+    """
+    known = catalogue(package)
+    directory = directory.resolve()
+    with sole_use(directory):
+        shared = shared_digest(package)
+        orders = [
+            Order(package, name, figure.claim, fast, directory, fingerprint(figure, fast=fast, shared=shared))
+            for name, figure in known.items()
+        ]
+        asked = [order for order in orders if only is None or order.name in only]
+        to_make = [order for order in asked if not _is_current(order)]
+        for order in asked:
+            if order not in to_make:
+                print(f"kept  {order.name}")
+        errors = _make_all(to_make, jobs or _processors())
+        entries = [_entry(order, errors.get(order.name)) for order in orders]
+        write_report(directory, entries, fast=fast)
+
+    checks = [check for entry in entries for check in entry.checks]
+    print(f"{counted(checks)}; {directory / 'report.html'}")
+    for entry in entries:
+        if entry.error is not None:
+            print(f"\n{entry.name} raised:\n{entry.error}")
+        for check in entry.checks:
+            if check.verdict != "holds":
+                print(f"{check.verdict}: {entry.name}: {check.claim}")
+    return int(bool(errors) or any(check.verdict == "fails" for check in checks))
+
+
+def _manifest(order: Order) -> dict[str, Any]:
+    """What is known of a finished figure, current or not; nothing if there is none."""
+    try:
+        found = json.loads((order.directory / f"{order.name}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_current(order: Order) -> bool:
+    present = all((order.directory / f"{order.name}.{kind}").exists() for kind in ("nc", "png", "svg"))
+    return present and _manifest(order).get("fingerprint") == order.fingerprint
+
+
+def _entry(order: Order, error: str | None) -> Entry:
+    if error is None and _is_current(order):
+        manifest = _manifest(order)
+        checks = tuple(Check.from_dict(values) for values in manifest["checks"])
+        return Entry(order.name, order.claim, checks=checks, seconds=manifest["seconds"])
+    return Entry(order.name, order.claim, error=error)
+
+
+def _make_all(orders: Collection[Order], jobs: int) -> dict[str, str]:
+    """Make the figures; returns the tracebacks of those that raised, by name."""
+    if not orders:
+        return {}
+    # Longest first, as far as is known from earlier runs, so that no long one is left to run alone at the end.
+    queue = sorted(orders, key=lambda order: _manifest(order).get("seconds", float("inf")), reverse=True)
+    errors: dict[str, str] = {}
+    with (
+        _pool(min(jobs, len(queue)), queue[0].directory) as pool,
+        tqdm(total=len(queue), unit="figure", desc="figures", disable=None) as progress,
+    ):
+        with _deaf_to_interrupts():
+            running = {pool.submit(make, order): order for order in queue}
+        while running:
+            # Woken every second, so that the clock of the progress bar goes on.
+            finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            for future in finished:
+                order = running.pop(future)
+                try:
+                    error = future.result()
+                except Exception:  # Not from the figure itself, which hands its traceback back: its process died.
+                    error = traceback.format_exc()
+                if error is not None:
+                    errors[order.name] = error
+                progress.write(_line(order, error))
+                sys.stdout.flush()
+                progress.update()
+            progress.refresh()
+    return errors
+
+
+def _line(order: Order, error: str | None) -> str:
+    if error is not None:
+        return f"error {order.name}: {error.strip().splitlines()[-1]}"
+    manifest = _manifest(order)
+    checks = [Check.from_dict(values) for values in manifest["checks"]]
+    return f"made  {order.name}  {manifest['seconds']:.1f} s  {counted(checks)}"
+
+
+def _processors() -> int:
+    # A container or a batch queue may grant fewer processors than the machine has.
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@contextmanager
+def _pool(jobs: int, directory: Path) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that cannot outlive this one, nor a block that is left by an exception."""
+    # Fresh interpreters, not forks: forking a process whose libraries have threads is not safe.
+    context = multiprocessing.get_context("spawn")
+    lifeline, held_here = context.Pipe(duplex=False)
+    threads = max(1, _processors() // jobs)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin, initargs=(directory, lifeline, threads))
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        held_here.close()
+        pool.shutdown(cancel_futures=True)
+        lifeline.close()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C, which a terminal sends to all: this one decides, and they follow."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,704 @@
+"""Figures: verdicts follow from the numbers, a killed run ends the same, the report says everything."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import importlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+from figures import _check
+from figures._catalogue import catalogue
+from figures._check import Check, perturbed
+from figures._files import replacing
+from figures._runner import _is_current
+from figures._style import DOUBLE, PALETTE, SINGLE, measured_points, panels, style, theory_line
+from figures._worker import Order
+
+CHECKOUT = Path(__file__).parents[1]
+FIGURES = catalogue("figures")
+ABOUT = {"claim": "one equals one", "source": "derived", "status": "exact"}
+
+
+# --------------------------------------------------------------------------------------------------------------- checks
+
+
+@pytest.mark.parametrize(
+    ("predicted", "measured", "limits", "verdict"),
+    [
+        (1.0, 1.0, {}, "holds"),
+        (1.0, 1.0 + 1e-15, {}, "fails"),
+        (2.0, 2.0 + 1e-9, {"tolerance": 1e-9}, "holds"),
+        (2.0, 2.0 + 3e-9, {"tolerance": 1e-9}, "fails"),
+        (0.0, 1e-13, {"absolute": 1e-12}, "holds"),
+        (0.0, 1e-13, {"tolerance": 1e-12}, "fails"),
+        (0.0, 1e-13, {"tolerance": 1e-12, "scale": 1.0}, "holds"),
+        (math.inf, math.inf, {"tolerance": 0.1}, "holds"),
+        (math.inf, 1e300, {"tolerance": 0.1}, "fails"),
+        (1.0, math.nan, {"tolerance": 0.1}, "fails"),
+        (1.0, math.inf, {"tolerance": 0.1}, "fails"),
+    ],
+)
+def test_close_holds_within_its_tolerance(predicted, measured, limits, verdict):
+    assert Check.close(**ABOUT, predicted=predicted, measured=measured, **limits).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "standard_error", "verdict", "word"),
+    [
+        ("variance", 1.0, 0.0049, "holds", ""),
+        ("variance", 1.0, 0.0051, "fails", "too weak"),
+        ("mean", 1.0, 0.0024, "holds", ""),
+        ("mean", 1.0, 0.0026, "fails", "too weak"),
+        ("mean", 1.00399, 0.001, "holds", ""),
+        ("mean", 1.00401, 0.001, "fails", ""),
+        ("mean", math.nan, 0.001, "fails", ""),
+    ],
+)
+def test_statistical_holds_within_four_standard_errors_that_are_small_enough(
+    kind, measured, standard_error, verdict, word
+):
+    check = Check.statistical(**ABOUT, predicted=1.0, measured=measured, standard_error=standard_error, kind=kind)
+    assert check.verdict == verdict
+    assert word in check.note
+    assert check.detectable == 4 * standard_error
+
+
+def test_a_weaker_statistical_check_needs_a_reason():
+    numbers = {"predicted": 1.0, "measured": 1.1, "standard_error": 0.05, "kind": "mean"}
+    check = Check.statistical(**ABOUT, **numbers, weakest=0.25, reason="twenty networks are all we can train")
+    assert check.verdict == "holds"
+    assert "twenty networks" in check.note
+    with pytest.raises(ValueError, match="reason"):
+        Check.statistical(**ABOUT, **numbers, weakest=0.25)
+    with pytest.raises(ValueError, match="reason"):
+        Check.statistical(**ABOUT, **numbers, reason="none")
+
+
+def test_a_mean_predicted_to_be_zero_needs_a_scale():
+    numbers = {"predicted": 0.0, "measured": 0.001, "standard_error": 0.001, "kind": "mean"}
+    assert Check.statistical(**ABOUT, **numbers).verdict == "fails"
+    assert Check.statistical(**ABOUT, **numbers, scale=1.0).verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("make", "limits", "holding", "failing"),
+    [
+        (Check.below, {}, [0.5, 1.0, -math.inf], [1.1, math.nan, math.inf]),
+        (Check.below, {"tolerance": 0.2}, [1.19], [1.21]),
+        (Check.below, {"standard_error": 0.1}, [1.39], [1.41]),
+        (Check.above, {}, [1.5, 1.0, math.inf], [0.9, math.nan]),
+        (Check.above, {"standard_error": 0.1}, [0.61], [0.59]),
+    ],
+)
+def test_bounds(make, limits, holding, failing):
+    for measured in holding:
+        assert make(**ABOUT, predicted=1.0, measured=measured, **limits).verdict == "holds"
+    for measured in failing:
+        assert make(**ABOUT, predicted=1.0, measured=measured, **limits).verdict == "fails"
+
+
+def test_a_sign_is_a_sign_beyond_the_noise():
+    assert Check.sign(**ABOUT, predicted=-1, measured=-1e-9).verdict == "holds"
+    assert Check.sign(**ABOUT, predicted=-1, measured=1e-9).verdict == "fails"
+    assert Check.sign(**ABOUT, predicted=1, measured=0.0).verdict == "fails"
+    assert Check.sign(**ABOUT, predicted=1, measured=0.41, standard_error=0.1).verdict == "holds"
+    assert Check.sign(**ABOUT, predicted=1, measured=0.39, standard_error=0.1).verdict == "fails"
+
+
+def test_an_array_reports_its_worst_entry_and_where_it_is():
+    gain = xr.DataArray([0.1, 0.5], dims="gain", coords={"gain": [0.1, 0.5]})
+    decay = xr.DataArray([0.0, 0.9, 0.99], dims="decay", coords={"decay": [0.0, 0.9, 0.99]})
+    measured = (decay + gain).copy()  # the dims come in the other order
+    measured.loc[{"gain": 0.5, "decay": 0.9}] += 0.01
+    check = Check.close(**ABOUT, predicted=gain + decay, measured=measured, tolerance=1e-3)
+    assert (check.predicted, check.measured, check.verdict) == (1.4, pytest.approx(1.41), "fails")
+    assert check.note == "worst of 6, at gain=0.5, decay=0.9"
+    assert Check.close(**ABOUT, predicted=gain + decay, measured=measured, tolerance=1e-2).verdict == "holds"
+
+
+def test_an_array_is_as_weak_as_its_weakest_entry():
+    check = Check.statistical(
+        **ABOUT, predicted=[1, 1], measured=[1.001, 1], standard_error=[0.001, 0.01], kind="variance"
+    )
+    assert (check.measured, check.detectable, check.verdict) == (1.001, 0.04, "fails")
+
+
+def test_arrays_with_and_without_labels_are_not_mixed():
+    labelled = xr.DataArray([1.0, 2.0], dims="gain")
+    with pytest.raises(ValueError, match="measured has no dimension names"):
+        Check.close(**ABOUT, predicted=labelled, measured=np.ones(2))
+    with pytest.raises(ValueError, match="exact"):
+        Check.close(
+            **ABOUT, predicted=labelled.assign_coords(gain=[1, 2]), measured=labelled.assign_coords(gain=[1, 3])
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"status": "obvious"}, {"claim": " "}, {"source": ""}, {"predicted": math.nan}, {"predicted": []}],
+)
+def test_a_check_that_says_too_little_is_refused(wrong):
+    with pytest.raises(ValueError):  # noqa: PT011 - each says its own
+        Check.close(**(ABOUT | {"predicted": 1.0, "measured": 1.0} | wrong))
+
+
+@pytest.mark.parametrize("standard_error", [0.0, -1.0, math.nan, math.inf])
+def test_a_standard_error_is_positive_and_finite(standard_error):
+    with pytest.raises(ValueError, match="positive and finite"):
+        Check.statistical(**ABOUT, predicted=1.0, measured=1.0, standard_error=standard_error, kind="mean")
+
+
+def test_the_claims_that_are_not_reproduced_are_these():
+    assert _check.NOT_REPRODUCED == {}
+
+
+def test_not_reproduced_is_only_for_listed_claims_about_networks(monkeypatch):
+    listed = ABOUT | {"claim": "networks do this", "status": "heuristic"}
+    off = {"predicted": 1.0, "measured": 2.0, "tolerance": 0.1}
+    assert Check.close(**listed, **off).verdict == "fails"
+    monkeypatch.setitem(_check.NOT_REPRODUCED, "networks do this", "ours are too small")
+    assert Check.close(**listed, **off).verdict == "not reproduced"
+    assert Check.close(**listed, **(off | {"measured": 1.0})).verdict == "holds"
+    assert Check.close(**listed, **(off | {"measured": math.nan})).verdict == "fails"
+    weak = Check.statistical(**listed, predicted=1.0, measured=1.0, standard_error=1.0, kind="mean")
+    assert weak.verdict == "fails"
+    for status in ("exact", "bound", "asymptotic"):
+        with pytest.raises(ValueError, match="holds or fails"):
+            Check.close(**(listed | {"status": status}), **off)
+
+
+def test_a_verdict_cannot_be_typed_in():
+    written = Check.close(**ABOUT, predicted=1.0, measured=2.0).to_dict()
+    assert Check.from_dict(written).to_dict() == written
+    for verdict in ("holds", "not reproduced"):
+        with pytest.raises(ValueError, match="the verdict is 'fails'"):
+            Check.from_dict(written | {"verdict": verdict})
+
+
+def test_numbers_that_json_lacks_are_words():
+    check = Check.close(**ABOUT, predicted=math.inf, measured=-math.inf)
+    written = json.loads(json.dumps(check.to_dict(), allow_nan=False))
+    assert (written["predicted"], written["measured"]) == ("inf", "-inf")
+    assert Check.from_dict(written) == check
+
+
+# ---------------------------------------------------------------------------------------------------------- toy figures
+
+
+TOY = '''"""{claim} This sentence is not the claim."""
+
+import time
+
+import numpy as np
+import xarray as xr
+
+from figures._check import Check
+from figures._style import measured_points, panels, theory_line
+
+
+def compute(fast):
+    time.sleep({seconds})
+    scale = np.linspace(1, 2, 3)
+    sample = scale * np.random.default_rng({seed}).standard_normal((100_000 if fast else 200_000, 3))
+    (replicas, _), variance = sample.shape, sample.var(axis=0)
+    return xr.Dataset(
+        dict(variance=("scale", variance), standard_error=("scale", variance * np.sqrt(2 / replicas))),
+        coords=dict(scale=scale),
+    )
+
+
+def draw(data):
+    figure, axes = panels()
+    line = theory_line(axes, data.scale, data.scale**2, label="theory")
+    measured_points(axes, data.scale, data.variance, data.standard_error, color=line.get_color(), label="measured")
+    axes.set(title="variance < & >", xlabel="scale")
+    axes.legend()
+    return figure
+
+
+def checks(data):
+    yield Check.statistical(
+        claim="variance is the scale squared, <not> its cube & more", source="derived", status="exact",
+        predicted={factor} * data.scale**2, measured=data.variance, standard_error=data.standard_error, kind="variance",
+    )
+    yield Check.close(
+        claim="no variance is infinite", source="derived", status="exact", predicted=np.inf, measured=np.inf,
+    )
+    yield Check.sign(claim="variances grow", source="derived", status="exact", predicted=1,
+                     measured=data.variance.diff("scale"))
+'''
+
+
+@dataclass
+class Toys:
+    """A package of toy figures beside a toy sgdynamics, and the command run on it in a process of its own."""
+
+    home: Path
+
+    def __post_init__(self) -> None:
+        for package in ("toys", "sgdynamics"):
+            (self.home / package).mkdir()
+            (self.home / package / "__init__.py").touch()
+
+    @property
+    def package(self) -> Path:
+        return self.home / "toys"
+
+    def add(
+        self, name: str, claim: str = "Toys work.", seconds: float = 0.0, seed: int = 1, factor: float = 1.0
+    ) -> None:
+        source = TOY.format(claim=claim, seconds=seconds, seed=seed, factor=factor)
+        (self.package / f"{name}.py").write_text(source)
+
+    def start(self, out: Path, *arguments: str) -> subprocess.Popen[str]:
+        command = "import sys; from figures.__main__ import main; sys.exit(main(package='toys'))"
+        return _started([sys.executable, "-c", command, "--out", str(out), *arguments], self.home)
+
+    def run(self, out: Path, *arguments: str) -> tuple[int, str]:
+        process = self.start(out, *arguments)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+
+def _started(command: list[str], *places: Path) -> subprocess.Popen[str]:
+    path = os.pathsep.join(map(str, places))
+    return subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([path, str(CHECKOUT)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _contents(out: Path, *kinds: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix in kinds}
+
+
+def _wait_until(happened: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _no_worker_is_left(out: Path) -> bool:
+    with open(out / ".workers", "a") as workers:
+        try:
+            fcntl.flock(workers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order, and collects what a test asks for."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def _page(out: Path) -> Page:
+    page = Page()
+    page.feed((out / "report.html").read_text())
+    page.close()
+    assert not page.open
+    return page
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Toys:
+    toys = Toys(tmp_path_factory.mktemp("toys"))
+    toys.add("first", "Toys work, mostly.", seconds=0.1, seed=1)
+    toys.add("second", "Toys <work> & play.", seconds=0.3, seed=2)
+    toys.add("third", seconds=0.2, seed=3)
+    return toys
+
+
+@pytest.fixture(scope="module")
+def finished(toys: Toys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, float, str]]:
+    """The output of an uninterrupted run, how long it took and what it said."""
+    out = tmp_path_factory.mktemp("finished") / "deep" / "out"
+    started = time.monotonic()
+    code, output = toys.run(out, "--jobs", "2")
+    assert code == 0, output
+    return out, time.monotonic() - started, output
+
+
+# ---------------------------------------------------------------------------------------------------------------- a run
+
+
+def test_a_run_saves_data_pictures_and_numbers(finished):
+    out, _, output = finished
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    each = {f"{name}.{kind}" for name in ("first", "second", "third") for kind in ("nc", "png", "svg", "json")}
+    assert names == each | {"report.html", "report.json"}
+    assert "9 of 9 checks hold" in output
+    assert {line.split()[1] for line in output.splitlines() if line.startswith("made")} == {"first", "second", "third"}
+    with xr.open_dataset(out / "first.nc", engine="h5netcdf") as data:
+        assert data.attrs == {"title": "Toys work, mostly.", "settings": "full"}
+        assert data.variance.dtype == float
+
+
+def test_the_list_of_checks_is_plain_json(finished):
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    checks = json.loads((finished[0] / "report.json").read_text(), parse_constant=refuse)
+    assert [check["figure"] for check in checks] == ["first"] * 3 + ["second"] * 3 + ["third"] * 3
+    assert {check["verdict"] for check in checks} == {"holds"}
+    required = {"figure", "claim", "source", "status", "predicted", "measured", "tolerance", "standard_error"}
+    assert all(set(check) >= required | {"detectable", "verdict", "note"} for check in checks)
+    assert checks[1]["predicted"] == "inf"
+
+
+def test_the_report_is_one_page_with_every_picture_and_number(finished):
+    page = _page(finished[0])
+    pictures = page.all("img")
+    assert [picture["alt"] for picture in pictures] == ["Toys work, mostly.", "Toys <work> & play.", "Toys work."]
+    assert all((picture["src"] or "").startswith("data:image/png;base64,") for picture in pictures)
+    assert page.all("html")[0] == {"lang": "en"}
+    assert not page.all("script")
+    assert not page.all("link")
+    assert "9 of 9 checks hold" in page.text
+    assert page.text.count("variance is the scale squared, <not> its cube & more") == 3
+    local = [attributes["href"] or "" for attributes in page.all("a")]
+    anchors = {attributes.get("id") for _, attributes in page.elements}
+    for href in local:
+        assert href[1:] in anchors if href.startswith("#") else (finished[0] / href).exists()
+
+
+def test_every_statistical_check_sees_twice_its_detectable_error(finished):
+    checks = [Check.from_dict(values) for values in json.loads((finished[0] / "report.json").read_text())]
+    statistical = [check for check in checks if check.comparison == "close" and check.standard_error is not None]
+    assert len(statistical) == 3
+    for check in statistical:
+        assert check.verdict == "holds"
+        for factor in (2.0, -2.0):
+            wrong = perturbed(check, factor)
+            assert wrong.verdict == "fails"
+            assert wrong.predicted == pytest.approx(check.predicted * (1 + factor * check.detectable))
+
+
+def test_perturbing_moves_bounds_against_the_measurement():
+    for bound, measured in ((Check.below, 0.5), (Check.above, 1.5)):
+        check = bound(**ABOUT, predicted=1.0, measured=measured)
+        assert check.detectable == 0.5
+        assert perturbed(check, 0.9).verdict == "holds"
+        assert perturbed(check).verdict == "fails"
+    with pytest.raises(ValueError, match="sign"):
+        perturbed(Check.sign(**ABOUT, predicted=1, measured=1.0))
+
+
+def test_a_finished_figure_is_kept_until_its_source_or_the_flag_changes(tmp_path):
+    toys = Toys(tmp_path)
+    toys.add("first", seed=1)
+    toys.add("second", seed=2)
+    out = tmp_path / "out"
+
+    def made(*arguments: str) -> set[str]:
+        code, output = toys.run(out, *arguments, "--jobs", "1")
+        assert code == 0, output
+        made = {line.split()[1] for line in output.splitlines() if line.startswith("made")}
+        kept = {line.split()[1] for line in output.splitlines() if line.startswith("kept")}
+        assert made | kept == {"first", "second"}
+        assert not made & kept
+        return made
+
+    assert made() == {"first", "second"}
+    before = _contents(out, ".nc", ".png", ".svg", ".json", ".html")
+    assert made() == set()
+    assert _contents(out, ".nc", ".png", ".svg", ".json", ".html") == before
+    toys.add("second", seed=6)
+    assert made() == {"second"}
+    assert made("--fast") == {"first", "second"}
+    with xr.open_dataset(out / "first.nc", engine="h5netcdf") as data:
+        assert data.attrs["settings"] == "fast"
+
+    # The others are neither made nor shown once they are no longer current.
+    toys.add("second", seed=7)
+    code, output = toys.run(out, "--fast", "--only", "first")
+    assert code == 0
+    assert "kept  first" in output
+    assert "3 of 3 checks hold" in output
+    page = _page(out)
+    assert len(page.all("img")) == 1
+    assert "Not made, or no longer current: second." in page.text
+
+
+def test_a_figure_is_current_only_with_all_its_files(finished, tmp_path):
+    out, _, _ = finished
+    manifest = json.loads((out / "first.json").read_text())
+    order = Order("toys", "first", "", False, tmp_path, manifest["fingerprint"])
+    files = [out / f"first.{kind}" for kind in ("json", "nc", "png", "svg")]
+    for missing in files:
+        for path in files:
+            shutil.copy(path, tmp_path)
+        assert _is_current(order)
+        (tmp_path / missing.name).unlink()
+        assert not _is_current(order)
+    shutil.copy(files[-1], tmp_path)
+    (tmp_path / "first.json").write_text("{")
+    assert not _is_current(order)
+
+
+def test_the_fingerprint_knows_helpers_versions_and_the_library(toys, tmp_path, monkeypatch):
+    from figures import _fingerprint
+
+    package = tmp_path / "fingerprinted"
+    shutil.copytree(toys.package, package, ignore=shutil.ignore_patterns("__pycache__"))
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "module.py").write_text("one = 1\n")
+    monkeypatch.setattr(_fingerprint, "package_directory", lambda name: {"sgdynamics": library}.get(name, package))
+    seen = [_fingerprint.shared_digest("fingerprinted")]
+    assert _fingerprint.shared_digest("fingerprinted") == seen[0]
+    for path in (library / "module.py", library / "references.bib", package / "_helper.py", package / "look.mplstyle"):
+        path.write_text("another\n")
+        seen.append(_fingerprint.shared_digest("fingerprinted"))
+    monkeypatch.setattr(_fingerprint, "versions", lambda: {"numpy": "another"})
+    seen.append(_fingerprint.shared_digest("fingerprinted"))
+    assert len(set(seen)) == len(seen)
+    (package / "first.py").write_text("another\n")
+    (package / "_report.py").write_text("how it is shown\n")
+    assert _fingerprint.shared_digest("fingerprinted") == seen[-1]
+
+
+def test_a_wrong_figure_fails_and_a_broken_one_stops_no_other(tmp_path):
+    toys = Toys(tmp_path)
+    toys.add("good")
+    toys.add("wrong", factor=1.05)
+    (toys.package / "broken.py").write_text('"""Broken."""\n\n\ndef compute(fast):\n    raise OSError("a < b")\n')
+    (toys.package / "unreadable.py").write_text("def compute(:\n")
+    (toys.package / "dying.py").write_text('"""Dying."""\nimport os\n\n\ndef compute(fast):\n    os._exit(3)\n')
+    out = tmp_path / "out"
+    code, output = toys.run(out, "--jobs", "1", "--only", "good", "wrong", "broken", "unreadable")
+    assert code == 1
+    assert 'raise OSError("a < b")' in output
+    assert "error unreadable: SyntaxError" in output
+    assert "5 of 6 checks hold, 1 fails" in output
+    assert "fails: wrong: variance is the scale squared" in output
+    page = _page(out)
+    assert 'raise OSError("a < b")' in page.text
+    assert "Not made, or no longer current: dying." in page.text
+    verdicts = {(check["figure"], check["verdict"]) for check in json.loads((out / "report.json").read_text())}
+    assert ("wrong", "fails") in verdicts
+    assert ("good", "fails") not in verdicts
+    assert not (out / "broken.json").exists()
+
+    code, output = toys.run(out, "--jobs", "1", "--only", "good")
+    assert code == 1, "the report still has a failing check"
+    code, output = toys.run(out, "--jobs", "1", "--only", "dying")
+    assert code == 1
+    assert "error dying" in output
+
+
+def test_names_are_listed_and_wrong_ones_answered_with_the_list(toys, tmp_path):
+    code, output = toys.run(tmp_path / "out", "--list")
+    assert code == 0
+    assert output.split("\n")[:4] == ["first", "    Toys work, mostly.", "second", "    Toys <work> & play."]
+    code, output = toys.run(tmp_path / "out", "--only", "frist", "first")
+    assert code == 2
+    assert "no figure is called frist; the figures are first, second, third" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_do_not_share_a_directory(toys, tmp_path):
+    with open(tmp_path / ".lock", "w") as lock:
+        lock.write("4321")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, output = toys.run(tmp_path)
+    assert code == 2
+    assert "another run (process 4321) is writing into" in output
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with contextlib.suppress(RuntimeError), replacing(path) as unfinished:
+        unfinished.write_text("ne")
+        assert path.read_text() == "old"
+        raise RuntimeError
+    assert [found.name for found in tmp_path.iterdir()] == ["file.txt"]
+    assert path.read_text() == "old"
+    with replacing(path) as unfinished:
+        unfinished.write_text("new")
+    assert path.read_text() == "new"
+
+
+# ---------------------------------------------------------------------------------------------------------------- kills
+
+
+def _kill_at_random_moments(start: Callable[[], subprocess.Popen[str]], out: Path, seconds: float, kills: int) -> None:
+    """Start, kill, start again; a run that ends before it is killed does not count and leaves nothing to the next."""
+    moments = random.Random(20230509)
+    while kills:
+        process, started = start(), time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0.05, 0.9) * seconds)
+            seconds = time.monotonic() - started  # it was quicker than was thought
+        process.kill()
+        # Not to the end of the output, which a worker may hold open for a moment longer.
+        if process.wait() == -signal.SIGKILL:
+            kills -= 1
+            _assert_whole(out)
+        else:
+            shutil.rmtree(out)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _assert_whole(out: Path) -> None:
+    """Whatever carries a final name can be read, at any moment."""
+    for path in out.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            json.loads(path.read_text())
+    for path in out.glob("*.nc"):
+        xr.load_dataset(path, engine="h5netcdf")
+    for path in out.glob("*.png"):
+        plt.imread(path)
+
+
+def _assert_same(out: Path, reference: Path) -> None:
+    names = {path.name for path in reference.glob("*.nc")}
+    assert names
+    assert {path.name for path in out.glob("*.nc")} == names
+    for name in names:
+        expected = xr.load_dataset(reference / name, engine="h5netcdf")
+        assert xr.load_dataset(out / name, engine="h5netcdf").identical(expected)
+    assert _contents(out, ".png", ".svg") == _contents(reference, ".png", ".svg")
+    assert (out / "report.json").read_bytes() == (reference / "report.json").read_bytes()
+    assert not list(out.glob("*.unfinished"))
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_data(toys, finished, tmp_path):
+    reference, seconds, _ = finished
+    out = tmp_path / "out"
+    _kill_at_random_moments(lambda: toys.start(out, "--jobs", "2"), out, seconds, kills=3)
+    (out / ".third.nc.unfinished").write_text("half")
+    code, output = toys.run(out, "--jobs", "2")
+    assert code == 0, output
+    _assert_same(out, reference)
+
+
+def test_interrupted_it_stops_its_workers_and_keeps_what_is_finished(tmp_path):
+    toys, out = Toys(tmp_path), tmp_path / "out"
+    toys.add("quick")
+    toys.add("slow", seconds=300)
+    process = toys.start(out, "--jobs", "2")
+    _wait_until((out / "quick.json").exists)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; the finished figures are kept" in output
+    assert "Traceback" not in output
+    assert _no_worker_is_left(out)
+    code, output = toys.run(out, "--only", "quick")
+    assert code == 0
+    assert "kept  quick" in output
+
+
+def test_workers_do_not_outlive_a_killed_run(tmp_path):
+    toys, out = Toys(tmp_path), tmp_path / "out"
+    toys.add("slow", seconds=300)
+    process = toys.start(out)
+    _wait_until(lambda: (out / ".workers").exists() and not _no_worker_is_left(out))
+    process.kill()
+    process.communicate(timeout=30)
+    _wait_until(lambda: _no_worker_is_left(out), seconds=10)
+
+
+# ----------------------------------------------------------------------------------------------------- the real figures
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_a_claim_and_its_three_parts(name):
+    module = importlib.import_module(f"figures.{name}")
+    assert FIGURES[name].claim.endswith(".")
+    assert all(callable(getattr(module, part)) for part in ("compute", "draw", "checks"))
+    # Its fingerprint covers its own source and the shared modules, so it takes nothing from another figure.
+    tree = ast.parse(FIGURES[name].path.read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not imported & {f"figures.{other}" for other in FIGURES}
+
+
+@pytest.mark.slow
+def test_the_real_figures_killed_ten_times_end_with_the_same_data(tmp_path):
+    names = [name for name in ("sandler2023_schedules", "sandler2023_two_points") if name in FIGURES]
+    if not names:
+        pytest.skip("none of the quick figures is there")
+    command = [sys.executable, "-m", "figures", "--fast", "--jobs", "2", "--only", *names, "--out"]
+    reference, out = tmp_path / "reference", tmp_path / "out"
+    started = time.monotonic()
+    first = _started([*command, str(reference)])
+    output, _ = first.communicate(timeout=600)
+    assert first.returncode == 0, output
+    seconds = time.monotonic() - started
+    _kill_at_random_moments(lambda: _started([*command, str(out)]), out, seconds, kills=10)
+    last = _started([*command, str(out)])
+    output, _ = last.communicate(timeout=600)
+    assert last.returncode == 0, output
+    _assert_same(out, reference)
+
+
+# ---------------------------------------------------------------------------------------------------------------- style
+
+
+def test_lines_and_points_of_one_thing_share_a_colour_and_the_look_is_ours():
+    with style():
+        figure, axes = panels(1, 2, width=DOUBLE)
+        line = theory_line(axes[0], [1, 2], [1, 4])
+        points = measured_points(axes[0], [1, 2], [1, 4], [0.1, 0.1], color=line.get_color())
+        assert line.get_color() == PALETTE[0]
+        assert points.lines[0].get_color() == PALETTE[0]
+        assert points.lines[0].get_linestyle() == "None"
+        assert tuple(entry["color"] for entry in mpl.rcParams["axes.prop_cycle"]) == PALETTE
+        assert tuple(figure.get_size_inches()) == pytest.approx((DOUBLE, 0.75 * DOUBLE / 2))
+        assert figure.get_constrained_layout()
+        assert panels()[0].get_size_inches()[0] == SINGLE
+    plt.close("all")
