@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgdynamics.simulate import streams
-from sgdynamics.simulate.kernel import kernel
-from sgdynamics.simulate.streams import Purpose, describe_seed, stream_key
+from sgdynamics.simulate import _streams as streams
+from sgdynamics.simulate._kernel import kernel
+from sgdynamics.simulate._streams import Purpose, describe_seed, stream_key
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The twin: SplitMix64, xoshiro256++ and Box-Muller in Python integers and libm
@@ -312,7 +312,7 @@ def test_the_floor_itself_does_not_load_numba():
 
 @pytest.mark.parametrize(("wanted", "kept"), [("1", True), ("0", False)])
 def test_compiled_code_is_kept_only_where_asked_for(tmp_path, wanted, kept):
-    code = "from sgdynamics.simulate.streams import *; print(stream_key(1, Purpose.QUADRATIC_STEPS).tolist())"
+    code = "from sgdynamics.simulate._streams import *; print(stream_key(1, Purpose.QUADRATIC_STEPS).tolist())"
     variables = {"SGDYNAMICS_NUMBA_CACHE": wanted, "NUMBA_CACHE_DIR": str(tmp_path)}
     assert run_python(code, **variables).strip() == str(stream_key(1, Purpose.QUADRATIC_STEPS).tolist())
     assert any(tmp_path.rglob("*.nbi")) is kept

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from sgdynamics._lazy import lazy
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "citation", "formulas", "models", "simulate", "theory"]
 
-_HOMES = {"citation": "sgdynamics.registry", "formulas": "sgdynamics.registry"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("models", "theory", "simulate"):
-        return importlib.import_module(f"sgdynamics.{name}")
-    raise AttributeError(f"module 'sgdynamics' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "citation": "registry",
+        "formulas": "registry",
+        "models": "models",
+        "simulate": "simulate",
+        "theory": "theory",
+    },
+)

@@ -111,7 +111,9 @@ class MiniBatchQuadratic:
 
     @classmethod
     def _broadcast(cls, fields: Mapping[str, Numeric]) -> dict[str, Numeric]:
-        size = max(np.size(value) for name, value in fields.items() if name != "batch_size")
+        size = np.size(fields["curvature"])
+        if size == 1:
+            size = max(np.size(value) for name, value in fields.items() if name != "batch_size")
         made = {}
         for name, value in fields.items():
             allowed = [(), (1,)] if name == "batch_size" else [(), (1,), (size,)]
@@ -158,6 +160,14 @@ class MiniBatchQuadratic:
         )
         return curvature, variance, displacement, multiplicity
 
+    def _fitting(self, name: str, value: Numeric) -> Numeric:
+        """A point that has one value per mode, or one for all of them."""
+        if isinstance(value, np.ndarray) and value.ndim and value.shape[-1] not in (1, self.modes):
+            raise ValueError(
+                f"{type(self).__name__}: {name} must have one value per mode, {self.modes}, got shape {value.shape}"
+            )
+        return value
+
     @staticmethod
     def _sum(per_mode: Numeric) -> Numeric:
         if isinstance(per_mode, xr.DataArray):
@@ -165,6 +175,7 @@ class MiniBatchQuadratic:
         total = per_mode.sum(axis=-1)
         return float(total) if np.ndim(total) == 0 else total
 
+    @checked(error=real)
     def excess_risk(self, error: Numeric) -> Numeric:
         r"""Population loss above its minimum, :math:`\tfrac12 \sum_i n_i h_i e_i^2`.
 
@@ -177,8 +188,9 @@ class MiniBatchQuadratic:
         -------
         Numeric, shape (...)
         """
-        return self._sum(0.5 * self.multiplicity * self.curvature * error**2)
+        return self._sum(0.5 * self.multiplicity * self.curvature * self._fitting("error", error) ** 2)
 
+    @checked(error=real, center=real)
     def batch_loss(self, error: Numeric, center: Numeric) -> Numeric:
         r"""Loss of the mini-batch with the given center, :math:`\tfrac12 \sum_i n_i h_i (e_i - \xi_i)^2`.
 
@@ -191,8 +203,9 @@ class MiniBatchQuadratic:
         -------
         Numeric, shape (...)
         """
-        return self.excess_risk(error - center)
+        return self.excess_risk(self._fitting("error", error) - self._fitting("center", center))
 
+    @checked(error=real, center=real)
     def batch_gradient(self, error: Numeric, center: Numeric) -> Numeric:
         r"""Gradient of the mini-batch loss in every direction, :math:`h (e - \xi)`.
 
@@ -205,8 +218,9 @@ class MiniBatchQuadratic:
         -------
         Numeric, shape (..., modes)
         """
-        return self.curvature * (error - center)
+        return self.curvature * (self._fitting("error", error) - self._fitting("center", center))
 
+    @checked(error=real, center=real, learning_rate=nonnegative)
     def step(self, error: Numeric, center: Numeric, learning_rate: Numeric) -> Numeric:
         r"""One step of SGD, :math:`e - \eta h (e - \xi)`.
 
@@ -414,7 +428,10 @@ class MiniBatchQuadratic:
         except ValueError as error:
             raise ValueError(f"from_csv: path must hold one number per column in every row, got {error}") from None
         if ("center_variance" in columns) == (center_variance is not None):
-            raise ValueError("from_csv: center_variance must be given exactly once, as an argument or as a column")
+            raise ValueError(
+                "from_csv: center_variance must be given exactly once, as an argument or as a column of the file, "
+                f"got {center_variance!r} and the columns {header}"
+            )
         if smallest is not None:
             keep = columns["curvature"] >= smallest
             columns = {name: column[keep] for name, column in columns.items()}

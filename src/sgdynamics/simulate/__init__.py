@@ -1,1 +1,9 @@
 """Running the models, fast; the subpackage ``trainer`` runs real networks and needs no Numba."""
+
+from __future__ import annotations
+
+from sgdynamics._lazy import lazy
+
+__all__ = ["quadratic", "trainer"]
+
+__getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

@@ -46,9 +46,9 @@ from sgdynamics.domains import (
 from sgdynamics.domains import average as average_weights
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
-from sgdynamics.simulate.blocks import run_all, slices
-from sgdynamics.simulate.kernel import inlined, kernel
-from sgdynamics.simulate.streams import Purpose, Seed, describe_seed, next_word, normal_pair, open_stream, stream_key
+from sgdynamics.simulate._blocks import run_all, slices
+from sgdynamics.simulate._kernel import inlined, kernel
+from sgdynamics.simulate._streams import Purpose, Seed, describe_seed, next_word, normal_pair, open_stream, stream_key
 
 __all__ = ["SOURCES", "ensemble"]
 

@@ -1,1 +1,9 @@
 """What can be said about many steps without running them."""
+
+from __future__ import annotations
+
+from sgdynamics._lazy import lazy
+
+__all__ = ["quadratic", "schedules"]
+
+__getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

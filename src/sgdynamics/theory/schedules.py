@@ -205,8 +205,10 @@ def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
     partial = np.cumsum(everything, axis=-1)  # forward sums: 1 minus the tail sum would cancel
     size = np.cumsum(np.abs(everything), axis=-1)
     if np.any(np.abs(partial[..., -1] - 1) > 1e-9 * np.maximum(1.0, size[..., -1])):
-        total = np.ravel(partial[..., -1])[0]
-        raise ValueError(f"gains_from_weights: start_weight and weights must sum to 1, got a sum of {total!r}")
+        first, total = float(np.ravel(start)[0]), float(np.ravel(partial[..., -1])[0])
+        raise ValueError(
+            f"gains_from_weights: start_weight and weights must sum to 1, got {first!r} and {total - first!r}"
+        )
     rounding = 4 * np.finfo(float).eps * size
     untouched = size < np.finfo(float).tiny  # nothing of what came before is left: any gains do, 1 among them
     bad = (np.abs(partial) <= rounding) & ~untouched
@@ -381,11 +383,12 @@ def average_to_gains(average: Numeric, base_gains: Numeric) -> Numeric:
 
 
 def _gains_to_average(gains: Array, base_gains: Array) -> Array:
-    shape = np.broadcast_shapes(gains.shape, np.shape(base_gains))
-    if shape[-1] != gains.shape[-1]:
+    if np.ndim(base_gains) and np.shape(base_gains)[-1] not in (gains.shape[-1], 1):
         raise ValueError(
-            f"gains_to_average: base_gains must have one gain per step, {gains.shape[-1]}, got {shape[-1]}"
+            f"gains_to_average: base_gains must have one gain per step, {gains.shape[-1]}, "
+            f"got {np.shape(base_gains)[-1]}"
         )
+    shape = np.broadcast_shapes(gains.shape, np.shape(base_gains))
     gains, base = np.broadcast_to(gains, shape), np.broadcast_to(base_gains, shape)
     if np.any(base == 0):
         raise ValueError("gains_to_average: base_gains must be different from 0 (a step that does not move is no step)")

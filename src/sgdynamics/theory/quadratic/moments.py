@@ -283,8 +283,9 @@ def moments(
                 mean, spread = _at_steps(curvature, variance, displacement, schedule, recorded, beta, nesterov)
             else:
                 mean, spread = _of_average(curvature, variance, displacement, schedule, weights, beta, nesterov)
-            # what has overflowed turns to inf - inf a step later
+            # what has overflowed turns to inf - inf a step later; what never moved met a factor of inf
             mean, spread = (np.where(np.isnan(values), np.inf, values) for values in (mean, spread))
+            mean, spread = np.where(displacement == 0, 0.0, mean), np.where(variance == 0, 0.0, spread)
             risk = 0.5 * ((spread + mean**2) @ (multiplicity * curvature))
         return mean, spread, risk
 

@@ -16,6 +16,7 @@ from sgdynamics.domains import (
     count,
     flag,
     instance_of,
+    is_symbolic,
     nonnegative,
     positive,
     unit_interval,
@@ -73,7 +74,7 @@ def stationary_variance(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     """
     if nesterov:
         q = 1 - gain
-        return gain * (1 + momentum * q) / ((1 - momentum * q) * (1 + q * (1 + 2 * momentum)))
+        return gain * (1 + momentum * q) / (((1 - momentum) + momentum * gain) * (1 + q * (1 + 2 * momentum)))
     return gain * (1 + momentum) / ((1 - momentum) * (2 * (1 + momentum) - gain))
 
 
@@ -256,6 +257,25 @@ def swa_start_weight(gain: Numeric, steps: Numeric) -> Numeric:
     return (1 - gain) * geometric_sum(gain, steps) / steps
 
 
+def _third_binomials(gain: Numeric, count: Numeric) -> Numeric:
+    r""":math:`\sum_i \tbinom{n+1}{i+3} (-x)^i`, for :math:`n x` at most 1."""
+    series: Numeric = 1.0
+    for i in range(16, 0, -1):  # the i-th factor is below 1/(i+3): 16 reach 1e-16
+        series = 1 - (count - 1 - i) * gain / (i + 3) * series
+    return (count + 1) * count * (count - 1) / 6 * series
+
+
+def _swa_squares(gain: Numeric, steps: Numeric) -> Numeric:
+    r""":math:`\sum_{m=1}^{T} (1-a^m)^2`, without cancellation for small gains."""
+    a = 1 - gain
+    closed = steps - 2 * a * geometric_sum(gain, steps) + a**2 * geometric_sum(gain * (2 - gain), steps)
+    if is_symbolic(closed):
+        return closed
+    forget = gain * (2 - gain)  # 1 - a^2
+    third = (2 - gain) ** 2 * _third_binomials(forget, steps) - 2 * _third_binomials(gain, steps)
+    return where(gain * steps < 0.5, gain**2 * (steps * (steps + 1) / 2 + third), closed)
+
+
 @formula(
     gain=positive,
     steps=count,
@@ -288,17 +308,16 @@ def swa_variance(gain: Numeric, steps: Numeric) -> Numeric:
 
     Notes
     -----
-    For :math:`x T \ll 1` the three terms cancel to :math:`x^2 (T+1)(2T+1)/(6T)`: the result keeps an absolute accuracy
-    of about :math:`10^{-16}/T`.
+    For small :math:`x T` the three terms cancel to :math:`x^2 (T+1)(2T+1)/(6T)`; there the sum is evaluated as
+    :math:`x^2 \bigl[\tbinom{T+1}{2} + (2-x)^2 P(2x-x^2) - 2 P(x)\bigr]` with the binomial series :math:`P(z) = \sum_i
+    \tbinom{T+1}{i+3} (-z)^i`.
 
     Examples
     --------
     >>> swa_variance(0.5, 1)
     0.25
     """
-    a = 1 - gain
-    squares = steps - 2 * a * geometric_sum(gain, steps) + a**2 * geometric_sum(gain * (2 - gain), steps)
-    return squares / steps**2
+    return _swa_squares(gain, steps) / steps**2
 
 
 @formula(gain=positive, beta=unit_interval, steps=count, status="exact", source="derived", assumptions=("plain SGD",))

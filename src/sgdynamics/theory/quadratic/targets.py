@@ -103,7 +103,11 @@ def _sensitivities(curve: _Curve, target: float, step: int, learning_rate: float
     def gap(k: float) -> float:
         return float(curve.modes(k).sum()) - target
 
-    k = float(step) if gap(step) == 0 else brentq(gap, step - 1, step, xtol=1e-12)
+    ends = (step - 1, step)
+    if gap(step - 1) * gap(step) < 0:
+        k = brentq(gap, *ends, xtol=1e-12)
+    else:  # the target is the risk at one end, up to rounding
+        k = float(min(ends, key=lambda end: abs(gap(end))))
     a = 1 - curve.gain
     curvature = curve.gain / learning_rate
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,6 +118,8 @@ def _sensitivities(curve: _Curve, target: float, step: int, learning_rate: float
         plateau_slope = curve.noise * 2 * curvature / (2 - curve.gain) ** 2
         per_rate = float(curve.weight @ ((curve.start - plateau) * left_slope + plateau_slope * (1 - left)))
         per_batch = -float(curve.weight @ (plateau * (1 - left))) / batch_size
+    if per_step == 0:  # a gain of 1 gets there in one step: the curve jumps and k has no derivatives
+        return [k, math.nan, math.nan, math.nan]
     return [k, -per_rate / per_step, -per_batch / per_step, 1 / per_step]
 
 

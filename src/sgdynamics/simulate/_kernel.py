@@ -1,7 +1,7 @@
 """The one place where kernels are compiled.
 
 Every kernel runs in float64 under IEEE rules: no ``fastmath`` (it folds ``isnan`` and ``isfinite`` to constants), no
-``parallel`` (threads come from :mod:`sgdynamics.simulate.blocks`), division by zero as in NumPy, and without the GIL.
+``parallel`` (threads come from :mod:`sgdynamics.simulate._blocks`), division by zero as in NumPy, and without the GIL.
 Kernels keep their work in locals and write into arrays that are handed in.
 
 ``SGDYNAMICS_NUMBA_CACHE=1`` in the environment keeps the compiled code on disk between processes.

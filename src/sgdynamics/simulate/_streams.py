@@ -25,7 +25,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.simulate.kernel import inlined, kernel
+from sgdynamics.simulate._kernel import inlined, kernel
 
 __all__ = ["Purpose", "Seed", "State", "describe_seed", "next_word", "normal_pair", "open_stream", "stream_key"]
 
