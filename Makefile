@@ -4,6 +4,7 @@
 #   make test        the tests and the examples in the documentation strings, without the slow tests
 #   make test-all    all of them
 #   make bench       timings against what one would otherwise use
+#   make docs        the documentation, into docs/_build
 #   make check       style, types and import contracts
 #   make clean       remove .venv, outputs and caches
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q -n auto --doctest-modules src/sgdynamics tests
 
-.PHONY: figures test test-all bench check clean
+.PHONY: figures test test-all bench docs check clean
 .DELETE_ON_ERROR:
 
 figures: $(VENV)/core.stamp
@@ -30,6 +31,9 @@ test-all: $(VENV)/test.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks $(OPTIONS)
 
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx -b html -W -q docs docs/_build $(OPTIONS)
+
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -37,7 +41,7 @@ check: $(VENV)/test.stamp
 	PYTHONPATH=. $(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) out build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) out docs/_build build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A changed pyproject.toml starts the environment afresh; what is no longer asked for is then no longer there.
@@ -47,6 +51,6 @@ $(VENV)/core.stamp: pyproject.toml
 	$(PIP_INSTALL) --editable .
 	touch $@
 
-$(VENV)/test.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/core.stamp
+$(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/core.stamp
 	$(PIP_INSTALL) --editable ".[$*]"
 	touch $@

@@ -5,7 +5,7 @@ around the minimiser of the population loss. The minimiser is the origin: iterat
 deviations :math:`\xi_t`. Per mode of curvature :math:`h`
 
 .. math:: L_t(e) = \tfrac12 h (e - \xi_t)^2, \qquad \operatorname{Var} \xi_t = C/B, \qquad e_t = e_{t-1} - \eta_t h
-(e_{t-1} - \xi_t),
+    (e_{t-1} - \xi_t),
 
 with :math:`C` the center variance at batch size 1 and :math:`B` the batch size. The gradient noise has variance
 :math:`h^2 C/B`, not :math:`C`.

@@ -411,7 +411,7 @@ def gains_to_average(gains: Numeric, base_gains: Numeric) -> Numeric:
     With :math:`r_j = g_j/b_j` and :math:`P_{>j} = \prod_{s>j} (1-g_s)`,
 
     .. math:: \alpha_0 = P_{>1} (1-r_1), \quad \alpha_j = P_{>j+1} \bigl[ r_j - r_{j+1} + g_{j+1} (1-r_j) \bigr],
-    \quad \alpha_T = r_T.
+        \quad \alpha_T = r_T.
 
     Status: exact at one curvature, pathwise. The weights sum to 1; for :math:`0 < b_j \le 1` they are convex if
     :math:`r` does not increase and stays in [0, 1].

@@ -286,7 +286,7 @@ def moments(
             # what has overflowed turns to inf - inf a step later; what never moved met a factor of inf
             mean, spread = (np.where(np.isnan(values), np.inf, values) for values in (mean, spread))
             mean, spread = np.where(displacement == 0, 0.0, mean), np.where(variance == 0, 0.0, spread)
-            risk = 0.5 * ((spread + mean**2) @ (multiplicity * curvature))
+            risk = 0.5 * ((spread + mean**2) * (multiplicity * curvature)).sum(axis=-1)
         return mean, spread, risk
 
     mean, spread, risk = over_modes(

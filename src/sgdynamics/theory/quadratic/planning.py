@@ -19,8 +19,8 @@ _MOST_SWEEPS = 1000
 
 def _best_rate(cost: Array, curvature: Array, second_moment: Array, variance: Array) -> float:
     """Minimise sum_i cost_i E e_i^2 over one step; 0 where there is nothing left to gain."""
-    slope = float((cost * curvature) @ second_moment)
-    bend = float((cost * curvature**2) @ (second_moment + variance))
+    slope = float(np.sum(cost * curvature * second_moment))
+    bend = float(np.sum(cost * curvature**2 * (second_moment + variance)))
     return slope / bend if bend > 0 else 0.0
 
 
@@ -52,7 +52,7 @@ def _optimal(curvature: Array, variance: Array, displacement: Array, multiplicit
         for t in range(steps):
             schedule[t] = _best_rate(costs[t], curvature, second_moment, variance)
             second_moment = _step(second_moment, schedule[t] * curvature, variance)
-        risk = float(final_cost @ second_moment)
+        risk = float(np.sum(final_cost * second_moment))
         if risk >= best * (1 - 1e-13):
             break
         best = risk

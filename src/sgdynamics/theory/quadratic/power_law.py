@@ -27,7 +27,7 @@ def power_law_bias(time: Numeric, curvature_exponent: Numeric, source_exponent: 
     r"""Excess risk left of the start after flow time :math:`\tau = \eta t`.
 
     .. math:: \tfrac12 \sum_i i^{-b} (1-\eta i^{-a})^{2t} \to \frac{\Gamma(\kappa)}{2a} (2\tau)^{-\kappa}, \qquad \kappa
-    = \frac{b-1}{a}
+        = \frac{b-1}{a}
 
     Parameters
     ----------

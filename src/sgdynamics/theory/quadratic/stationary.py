@@ -6,6 +6,8 @@ One direction of curvature :math:`h`, constant learning rate :math:`\eta`, indep
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -452,7 +454,7 @@ def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     r"""Learning rate at which the iterates cease to be stable.
 
     .. math:: \eta = \frac{2(1+\beta)}{h} \text{ (heavy ball)}, \qquad \frac{2(1+\beta)}{(1+2\beta)\, h} \text{
-    (Nesterov)}
+        (Nesterov)}
 
     With additive noise the same matrix contracts mean, second moment and every path, so that the edges of the mean, in
     mean square and almost surely coincide. Curvature noise pulls them apart.
@@ -559,12 +561,12 @@ def stationary(
 
     def core(
         curvature: Array, center_variance: Array, _: Array, multiplicity: Array, rate: Array, momentum: Array
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Any, Any]:
         per_center = np.asarray(stationary_variance(rate * curvature, momentum=momentum, nesterov=nesterov))
         with np.errstate(invalid="ignore"):
             variance = np.where(np.isinf(per_center), np.inf, center_variance * per_center)
-            risk = 0.5 * (multiplicity * curvature) @ variance
-            dimension = (multiplicity @ variance) ** 2 / (multiplicity @ variance**2)
+            risk = 0.5 * np.sum(multiplicity * curvature * variance)
+            dimension = np.sum(multiplicity * variance) ** 2 / np.sum(multiplicity * variance**2)
         return variance, risk, dimension
 
     variance, risk, dimension = over_modes(

@@ -73,7 +73,7 @@ class _Curve:
 def _crossings(curve: _Curve, target: float) -> list[int]:
     """All steps k >= 1 at which the risk is on the other side of the target than at k - 1."""
     horizon = 1
-    resolution = np.finfo(float).eps * max(target, float(curve.weight @ curve.start))
+    resolution = np.finfo(float).eps * max(target, float(np.sum(curve.weight * curve.start)))
     while curve.may_cross(target, horizon, math.inf):
         horizon *= 2
         falling, rising = curve.parts(horizon)
@@ -113,11 +113,12 @@ def _sensitivities(curve: _Curve, target: float, step: int, learning_rate: float
     with np.errstate(divide="ignore", invalid="ignore"):
         plateau = curve.noise * curve.gain / (2 - curve.gain)
         left = np.abs(a) ** (2 * k)
-        per_step = float(curve.weight @ ((curve.start - plateau) * left * 2 * np.where(a == 0, 0.0, np.log(np.abs(a)))))
+        log_keep = np.where(a == 0, 0.0, 2 * np.log(np.abs(a)))
+        per_step = float(np.sum(curve.weight * (curve.start - plateau) * left * log_keep))
         left_slope = -2 * k * curvature * np.sign(a) * np.abs(a) ** (2 * k - 1)
         plateau_slope = curve.noise * 2 * curvature / (2 - curve.gain) ** 2
-        per_rate = float(curve.weight @ ((curve.start - plateau) * left_slope + plateau_slope * (1 - left)))
-        per_batch = -float(curve.weight @ (plateau * (1 - left))) / batch_size
+        per_rate = float(np.sum(curve.weight * ((curve.start - plateau) * left_slope + plateau_slope * (1 - left))))
+        per_batch = -float(np.sum(curve.weight * plateau * (1 - left))) / batch_size
     if per_step == 0:  # a gain of 1 gets there in one step: the curve jumps and k has no derivatives
         return [k, math.nan, math.nan, math.nan]
     return [k, -per_rate / per_step, -per_batch / per_step, 1 / per_step]
