@@ -102,9 +102,9 @@ def _sweep(
             argument = xr.DataArray(argument, dims=[along] if along and np.ndim(argument) else [])
         elif along == "iterate":
             argument = argument.rename(step="iterate")
-        if along and along not in argument.dims:  # a constant base gain
-            along = ""
-        if along:
+        if along and along not in argument.dims:  # a constant base gain, to be broadcast along the steps
+            argument = argument.expand_dims({along: 1}, axis=-1)
+        elif along:
             steps = argument.sizes[along] - (along == "iterate")
         named.append((argument, [along] if along else []))
     sizes = {"step": steps, "iterate": steps + 1}
