@@ -15,9 +15,10 @@ from test_streams import reference_pairs
 
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, ema, linear, swa, two_point
-from sgdynamics.simulate import _blocks as blocks, quadratic
-from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.simulate import _blocks as blocks
+from sgdynamics.simulate import quadratic
 from sgdynamics.simulate._streams import Purpose
+from sgdynamics.simulate.quadratic import ensemble
 
 METHODS = ("steps", "jumps")
 PLAIN, HEAVY_BALL, NESTEROV = {}, {"momentum": 0.7}, {"momentum": 0.7, "nesterov": True}

@@ -512,13 +512,17 @@ def contraction_factor(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: bool
 
     Examples
     --------
-    >>> contraction_factor(0.1), contraction_factor(3.0, momentum=0.5)
-    (0.9, 1.0)
+    >>> contraction_factor(0.1), contraction_factor(0.5, momentum=0.25)
+    (0.9, 0.5)
     """
+    # trace^2 - 4 determinant, factored: next to critical damping the difference would cancel
     q = 1 - gain
-    trace = (1 + momentum) * q if nesterov else 1 + momentum - gain
-    determinant = momentum * q if nesterov else momentum + 0 * gain
-    discriminant = trace**2 - 4 * determinant
+    if nesterov:
+        trace, determinant = (1 + momentum) * q, momentum * q
+        discriminant = q * ((1 - momentum) ** 2 - (1 + momentum) ** 2 * gain)
+    else:
+        trace, determinant = 1 + momentum - gain, momentum + 0 * gain
+        discriminant = ((1 - sqrt(momentum)) ** 2 - gain) * ((1 + sqrt(momentum)) ** 2 - gain)
     real = (abs(trace) + sqrt(discriminant)) / 2
     return where(discriminant >= 0, real, sqrt(abs(determinant)))
 
@@ -545,7 +549,7 @@ def stationary(
     -------
     xarray.Dataset
         ``variance`` (mode), ``excess_risk``, ``floor`` and ``effective_dimension`` :math:`(\sum v)^2/\sum v^2`, which
-        :func:`shell_fluctuation` takes. Beyond the edge +inf.
+        :func:`shell_fluctuation` takes. Beyond the edge variance and risk are +inf and the dimension is NaN.
 
     Raises
     ------
