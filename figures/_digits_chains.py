@@ -1,0 +1,245 @@
+"""Stationary chains of SGD on the digits, and the mini-batch quadratic that is measured at one of their windows.
+
+A 64-32(tanh)-10 network with biases on 1200 images, cross-entropy and weight decay, batches of 32 at a constant rate.
+A fifth of the labels are replaced by a random class, anew at every use: without that noise the network would all but
+interpolate and there would be no floor to fluctuate above. The **full loss** is the expected loss under this noise on
+the training inputs, and every loss includes the weight decay.
+
+Chains are independent in everything: split of the data, initial weights, batches and label noise. After a warm-up each
+gives windows of ``WINDOW`` steps, ``GAP`` steps apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import xarray as xr
+from numpy.typing import NDArray
+
+from sgdynamics.models.schedules import constant
+from sgdynamics.simulate import trainer
+
+Array = NDArray[np.float64]
+Batch = tuple[Array, NDArray[np.int64]]
+
+SEED = 2023
+RATE = 0.5
+BATCH_SIZE = 32
+WEIGHT_DECAY = 1e-3
+LABEL_NOISE = 0.2
+TRAINING_EXAMPLES = 1200
+CLASSES = 10
+
+WARM_UP = 12_000
+WINDOW = 800
+GAP = 600
+WINDOWS = 6
+# The window at which the quadratic is measured, in the middle of the chain.
+MEASURED_WINDOW = 2
+# Examples, each with fresh label noise, from which the gradient noise is measured at each of three iterates.
+NOISE_EXAMPLES = 2048
+
+RECIPE = {
+    "network": "64-32(tanh)-10 with biases",
+    "learning_rate": RATE,
+    "batch_size": float(BATCH_SIZE),
+    "weight_decay": WEIGHT_DECAY,
+    "label_noise": LABEL_NOISE,
+    "warm_up_steps": float(WARM_UP),
+    "window_steps": float(WINDOW),
+    "windows_per_chain": float(WINDOWS),
+    "full_loss": "expected loss under label noise on the training inputs, weight decay included",
+    "seed": float(SEED),
+}
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The mini-batch quadratic at a window: its directions, and what cannot be told from flat within the window.
+
+    Attributes
+    ----------
+    curvature : array, shape (modes,)
+        Eigenvalues of the Hessian of the full loss at the window's mean that are large enough for a mode to relax
+        within the window, descending.
+    vectors : array, shape (parameters, modes)
+        Their eigenvectors.
+    noise : array, shape (modes,)
+        Variance of a batch gradient along each of them.
+    flat_noise : float
+        Variance of a batch gradient in all other directions together.
+    """
+
+    curvature: Array
+    vectors: Array
+    noise: Array
+    flat_noise: float
+
+    @property
+    def gain(self) -> Array:
+        """Learning rate times curvature."""
+        return RATE * self.curvature
+
+    @property
+    def center_variance(self) -> Array:
+        """Variance of the center of one batch: the gradient noise over the squared curvature."""
+        return self.noise / self.curvature**2
+
+
+@dataclass(frozen=True)
+class Window:
+    """``WINDOW`` steps of a chain: iterates x_0..x_T, the batch gradients between them and the seed of the batches."""
+
+    index: int
+    iterates: Array
+    gradients: Array
+    seed: np.random.SeedSequence
+
+
+class Chain:
+    """One chain: its data and whatever is run on them."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.x, self.y, self.x_test, self.y_test = trainer.split(
+            *trainer.digits("mean_image"), train=TRAINING_EXAMPLES, seed=self.seed("split")
+        )
+        self.expected = trainer.smoothed_labels(self.y, CLASSES, LABEL_NOISE)
+        self.expected_test = trainer.smoothed_labels(self.y_test, CLASSES, LABEL_NOISE)
+        self.initial = trainer.network([64, 32, CLASSES], "tanh", seed=self.seed("initial weights"))
+        # The recipe has variance 2/64 in the first layer, where the trainer's default for tanh is 1/64.
+        self.initial.weights[0] *= np.sqrt(2)
+
+    def seed(self, purpose: str, number: int = 0) -> np.random.SeedSequence:
+        """A seed of this chain's own."""
+        key = (self.index, int.from_bytes(purpose.encode(), "big"), number)
+        return np.random.SeedSequence(SEED, spawn_key=key)
+
+    def train(
+        self,
+        start: Array,
+        schedule: Any,
+        seed: np.random.SeedSequence,
+        update: trainer.Update | None = None,
+    ) -> xr.Dataset:
+        """Run SGD from given weights."""
+        return trainer.train(
+            self.initial.with_flat(start),
+            self.x,
+            self.y,
+            schedule,
+            loss="cross_entropy",
+            batch_size=BATCH_SIZE,
+            weight_decay=WEIGHT_DECAY,
+            label_noise=LABEL_NOISE,
+            update=update,
+            seed=seed,
+        )
+
+    def path(self, start: Array, schedule: Any, seed: np.random.SeedSequence) -> tuple[Array, Array]:
+        """The iterates of a run and the batch gradients between them."""
+        gradients: list[Array] = []
+        iterates: list[Array] = [start]
+
+        # The update rule sees every gradient and makes every iterate; recording them in train would evaluate the full
+        # loss at each.
+        def update(weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
+            gradients.append(gradient.copy())
+            iterates.append(weights - rate * gradient)
+            return iterates[-1], state
+
+        self.train(start, schedule, seed, update=update)
+        return np.array(iterates), np.array(gradients)
+
+    def batches(self, seed: np.random.SeedSequence, steps: int, batch_size: int = BATCH_SIZE) -> list[Batch]:
+        """The batches that a run with this seed uses."""
+        return list(
+            trainer.batches(
+                self.x,
+                self.y,
+                steps=steps,
+                batch_size=batch_size,
+                label_noise=LABEL_NOISE,
+                classes=CLASSES,
+                loss="cross_entropy",
+                seed=seed,
+            )
+        )
+
+    def windows(self) -> Iterator[Window]:
+        """The windows of the chain, in order."""
+        at = self.train(self.initial.flat(), constant(RATE, WARM_UP), self.seed("warm-up")).final_weights.values
+        for index in range(WINDOWS):
+            seed = self.seed("window", index)
+            iterates, gradients = self.path(at, constant(RATE, WINDOW), seed)
+            yield Window(index, iterates, gradients, seed)
+            at = self.train(iterates[-1], constant(RATE, GAP), self.seed("gap", index)).final_weights.values
+
+    def full_loss(self, weights: Array) -> float:
+        """Expected loss on the training inputs."""
+        return self._loss(weights, self.x, self.expected)
+
+    def held_out_loss(self, weights: Array) -> float:
+        """Expected loss on the test inputs."""
+        return self._loss(weights, self.x_test, self.expected_test)
+
+    def batch_loss(self, weights: Array, batch: Batch) -> float:
+        """Loss on one batch with its noisy labels."""
+        return self._loss(weights, *batch)
+
+    def batch_gradient(self, weights: Array, batch: Batch) -> Array:
+        """Gradient of ``batch_loss``."""
+        net = self.initial.with_flat(weights)
+        return trainer.gradient(net, *batch, "cross_entropy", weight_decay=WEIGHT_DECAY)
+
+    def _loss(self, weights: Array, x: Array, y: Any) -> float:
+        net = self.initial.with_flat(weights)
+        return float(trainer.loss_value(net, x, y, "cross_entropy", weight_decay=WEIGHT_DECAY))
+
+    def modes(self, iterates: Array) -> Modes:
+        """The quadratic around a window: Hessian at its mean, gradient noise at its first, middle and last iterate."""
+        at_mean = self.initial.with_flat(iterates.mean(axis=0))
+        product = trainer.hessian_operator(
+            at_mean, self.x, self.expected, "cross_entropy", weight_decay=WEIGHT_DECAY
+        ).matvec
+        hessian = np.stack([product(row) for row in np.eye(at_mean.size)])
+        slowest = 1 / (RATE * WINDOW)
+        values, vectors = scipy.linalg.eigh(
+            (hessian + hessian.T) / 2, subset_by_value=(slowest, np.inf), overwrite_a=True, check_finite=False
+        )
+        curvature, basis = values[::-1].copy(), vectors[:, ::-1].copy()
+        noise, total = np.zeros_like(curvature), 0.0
+        ((x, y),) = self.batches(self.seed("noise"), 1, NOISE_EXAMPLES)
+        chosen = iterates[[0, len(iterates) // 2, -1]]
+        for weights in chosen:
+            rows = trainer.per_example_gradients(
+                self.initial.with_flat(weights), x, y, "cross_entropy", weight_decay=WEIGHT_DECAY
+            )
+            noise += (rows @ basis).var(axis=0) / (BATCH_SIZE * len(chosen))
+            total += float(rows.var(axis=0).sum()) / (BATCH_SIZE * len(chosen))
+        return Modes(curvature, basis, noise, total - float(noise.sum()))
+
+
+def standard_error(values: xr.DataArray) -> xr.DataArray:
+    """Standard error of the mean over chains."""
+    found: xr.DataArray = spread(values) / np.sqrt(values.sizes["chain"])
+    return found
+
+
+def spread(values: xr.DataArray) -> xr.DataArray:
+    """Standard deviation from chain to chain."""
+    return values.std("chain", ddof=1)
+
+
+def agreement(values: xr.DataArray, other_standard_error: float | xr.DataArray | None = None) -> xr.DataArray:
+    """How far the mean over chains may be from the number that one other chain gave: three combined standard errors.
+
+    That chain's own standard error, where it is not known, is the spread from chain to chain here.
+    """
+    other = spread(values) if other_standard_error is None else other_standard_error
+    found: xr.DataArray = 3 * (standard_error(values) ** 2 + other**2) ** 0.5
+    return found
