@@ -649,6 +649,8 @@ def _other_chain_checks(data: xr.Dataset) -> Iterator[Check]:
         ("R^2 of a parabola along a batch gradient, 5% quantile", data.batch_fit.quantile(0.05, "search"), 0.997),
         ("R^2 of a parabola along a chord, median", data.chord_fit.median("chord"), 0.9991),
         ("vertex of the full loss over the learning rate", data.vertex, 0.515),
+        ("cosine of consecutive batch gradients", data.consecutive_cosine, -0.0482),
+        ("cosine of independent batch gradients", data.independent_cosine, 0.0513),
     ):
         yield Check.close(
             claim=f"{program}: {words}",
