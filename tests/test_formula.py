@@ -387,9 +387,9 @@ def test_an_edge_may_depend_on_other_parameters():
 
 
 @pytest.mark.parametrize(
-    "module", ["sgdynamics", "sgdynamics.models", "sgdynamics.theory", "sgdynamics.theory.quadratic"]
+    "module", ["sgdynamics", "sgdynamics.models", "sgdynamics.theory", "sgdynamics.simulate.trainer"]
 )
-def test_importing_the_closed_forms_loads_nothing_heavy(module):
+def test_importing_models_theory_and_trainer_loads_nothing_heavy(module):
     heavy = ("numba", "sympy", "sklearn", "matplotlib", "scipy.optimize", "scipy.stats", "dask", "tqdm")
     code = (
         f"import sys, {module}, sgdynamics.models.quadratic, sgdynamics.theory.schedules\n"

@@ -276,7 +276,7 @@ def test_across_replicas_the_first_normals_are_independent_standard_normals():
 # How kernels are compiled
 
 
-@pytest.mark.parametrize("module", ["streams", "quadratic"])
+@pytest.mark.parametrize("module", ["_streams", "quadratic"])
 def test_kernels_keep_ieee_rules_and_release_the_gil(module):
     members = vars(importlib.import_module(f"sgdynamics.simulate.{module}")).values()
     compiled = [member for member in members if hasattr(member, "targetoptions")]
