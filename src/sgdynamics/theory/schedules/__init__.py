@@ -1,0 +1,50 @@
+r"""Averages, schedules and merges: three ways to weigh the same mini-batch centers.
+
+At one curvature :math:`h` the last iterate of SGD and every average of the iterates are affine combinations
+:math:`P_0 x_0 + \sum_j w_j c_j` of the start and the batch centers, with weights that do not depend on the draw. Two
+procedures with the same weights are the same point, batch by batch. Everything here is in gains :math:`g_j = \eta_j h`.
+
+The equivalence is exact at one curvature and for one horizon :math:`T`; across a spectrum only trivial schedules
+have an exact average (:func:`average_for_every_curvature`).
+"""
+
+from sgdynamics.theory.schedules.closed_forms import (
+    ema_heavy_ball_gain,
+    ema_heavy_ball_momentum,
+    ema_schedule_gain,
+    swa_schedule_gain,
+    two_point_schedule_gain,
+)
+from sgdynamics.theory.schedules.emulation import average_for_every_curvature, binomial_average, wsm_average
+from sgdynamics.theory.schedules.schedule_free import schedule_free_weights
+from sgdynamics.theory.schedules.weights import (
+    NoEquivalentSchedule,
+    average_center_weights,
+    average_to_gains,
+    center_weights,
+    equivalence,
+    gains_from_weights,
+    gains_to_average,
+)
+
+__all__ = [
+    "SOURCES",
+    "NoEquivalentSchedule",
+    "average_center_weights",
+    "average_for_every_curvature",
+    "average_to_gains",
+    "binomial_average",
+    "center_weights",
+    "ema_heavy_ball_gain",
+    "ema_heavy_ball_momentum",
+    "ema_schedule_gain",
+    "equivalence",
+    "gains_from_weights",
+    "gains_to_average",
+    "schedule_free_weights",
+    "swa_schedule_gain",
+    "two_point_schedule_gain",
+    "wsm_average",
+]
+
+SOURCES = ("sandler2023", "tian2025", "defazio2024")

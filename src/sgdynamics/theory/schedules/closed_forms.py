@@ -1,0 +1,173 @@
+r"""Closed forms of the schedules that end on the usual averages."""
+
+from __future__ import annotations
+
+from sgdynamics.domains import Numeric, count, positive, real, unit_interval, whole
+from sgdynamics.formula import decay, formula, geometric_sum, where
+
+
+@formula(
+    gain=positive, beta=unit_interval, remaining=whole, status="exact", source="derived", assumptions=("one curvature",)
+)
+def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numeric:
+    r"""Gain, with ``remaining`` steps to go, of the schedule that ends on the exponential moving average of SGD.
+
+    With :math:`a = 1-x` and :math:`k` steps to go
+
+    .. math:: g = \frac{(1-\beta)\, x\, (\beta^{k+1} - a^{k+1})}{x \beta^{k+1} - (1-\beta) a^{k+1}}
+        = \frac{(1-\beta)\, x}{x + a^{k+1} (\beta-a) / (\beta^{k+1}-a^{k+1})},
+
+    evaluated in the second form by a geometric sum in the smaller of :math:`a/\beta` and :math:`\beta/a`, which
+    neither underflows nor cancels at :math:`a = \beta`. The schedule starts near :math:`\min(x, 1-\beta)` and ends
+    at :math:`x (1-\beta)`.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x` of the base run, > 0, dimensionless.
+    beta : Numeric
+        Decay of the average, in [0, 1).
+    remaining : Numeric
+        :math:`k = T - j`, steps after step j, >= 0.
+
+    Returns
+    -------
+    Numeric
+        The gain of step j.
+
+    Examples
+    --------
+    >>> ema_schedule_gain(0.1, 0.9, [0, 1, 10])
+    array([0.01      , 0.01818182, 0.055     ])
+    """
+    survival = 1 - gain
+    slower = abs(survival) > beta
+    one = where(slower, survival, where(beta == 0, 1.0, beta))
+    gap = where(slower, (1 - beta) - gain, gain - (1 - beta)) / one
+    memory = survival / geometric_sum(gap, remaining + 1) * where(slower, 1.0, decay(gap, remaining))
+    return (1 - beta) * gain / (gain + memory)
+
+
+@formula(
+    gain=positive,
+    step=count,
+    steps=count,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("one curvature", "step <= steps"),
+)
+def swa_schedule_gain(gain: Numeric, step: Numeric, steps: Numeric) -> Numeric:
+    r"""Gain of the schedule that ends on the uniform average of :math:`x_1..x_T` of SGD.
+
+    .. math:: \frac{1}{g_j} = \frac1x + \frac{j-1}{1 - (1-x)^{T-j+1}}
+
+    At :math:`x = 1` this is the :math:`1/j` schedule. It ends at :math:`x/T`.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x` of the base run, > 0, dimensionless.
+    step : Numeric
+        :math:`j`, in 1..T.
+    steps : Numeric
+        :math:`T`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> swa_schedule_gain(0.1, 2, 100)
+    0.090908...
+    """
+    return gain / (1 + (step - 1) / geometric_sum(gain, steps - step + 1))
+
+
+@formula(
+    gain=positive,
+    separation=count,
+    remaining=whole,
+    status="exact",
+    source="derived",
+    assumptions=("one curvature", "separation <= number of steps"),
+)
+def two_point_schedule_gain(gain: Numeric, separation: Numeric, remaining: Numeric) -> Numeric:
+    r"""Gain, with ``remaining`` steps to go, of the schedule that ends on the midpoint of :math:`x_T` and
+    :math:`x_{T-k}`.
+
+    :math:`x` as long as :math:`k` or more steps remain; then, with :math:`m` steps to go,
+    :math:`x/(1 + (1-x)^{-m})`: the schedule drops to almost nothing and ramps up to :math:`x/2`.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x` of the base run, > 0, dimensionless.
+    separation : Numeric
+        :math:`k >= 1` steps between the two points.
+    remaining : Numeric
+        :math:`m = T - j`, steps after step j, >= 0.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> two_point_schedule_gain(0.1, 20, [0, 10, 19, 20])
+    array([0.05      , 0.02585334, 0.01190088, 0.1       ])
+    """
+    left = decay(gain, remaining)
+    return where(remaining >= separation, gain, gain * left / (1 + left))
+
+
+@formula(gain=real, beta=unit_interval, status="exact", symbolic=True, source="derived", assumptions=("one curvature",))
+def ema_heavy_ball_momentum(gain: Numeric, beta: Numeric) -> Numeric:
+    r"""Momentum of the heavy-ball run that is, step by step, the exponential moving average of SGD.
+
+    The average :math:`y_t = \beta y_{t-1} + (1-\beta) x_t` of SGD at gain :math:`x` is SGD with heavy ball at momentum
+    :math:`(1-x)\beta` and gain :math:`x(1-\beta)` (:func:`ema_heavy_ball_gain`), started at rest, for every t.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x` of the averaged run, dimensionless.
+    beta : Numeric
+        Decay of the average, in [0, 1).
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> ema_heavy_ball_momentum(0.1, 0.9)
+    0.81...
+    """
+    return (1 - gain) * beta
+
+
+@formula(gain=real, beta=unit_interval, status="exact", symbolic=True, source="derived", assumptions=("one curvature",))
+def ema_heavy_ball_gain(gain: Numeric, beta: Numeric) -> Numeric:
+    r"""Gain of the heavy-ball run that is, step by step, the exponential moving average of SGD.
+
+    :math:`x (1-\beta)`; see :func:`ema_heavy_ball_momentum`.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x` of the averaged run, dimensionless.
+    beta : Numeric
+        Decay of the average, in [0, 1).
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> ema_heavy_ball_gain(0.5, 0.5)
+    0.25
+    """
+    return gain * (1 - beta)
