@@ -89,6 +89,14 @@ SOUND = {
     "theory.schedules.wsm_average": {"fractions": [0.5, 0.25]},
     "theory.schedules.binomial_average": {"fractions": [0.5, 0.25]},
     "theory.schedules.average_for_every_curvature": {"fractions": [1.0, 0.25]},
+    "theory.schedules.merge_plan": {
+        "target_schedule": [0.2, 0.1],
+        "base_learning_rate": 0.2,
+        "checkpoints": [0, 2],
+        "rule": "risk",
+        "model": MODEL,
+        "curvature": 1.0,
+    },
     "theory.schedules.schedule_free_weights": {"gains": [0.1, 0.2], "interpolation": 0.5},
     "theory.quadratic.moments": {
         "model": MODEL,
@@ -177,6 +185,7 @@ SOUND_ANYWHERE = {
     ("batch_size", "None"),  # the trainer's full batch
     ("center", "-1"),
     ("classes", "None"),
+    ("curvature", "None"),  # asked for by one rule of merge_plan
     ("displacement", "-1"),
     ("error", "-1"),
     ("measure", "None"),
@@ -189,6 +198,8 @@ SOUND_ANYWHERE = {
 }
 # The same parameter name asks for more in these functions.
 NOT_SOUND_IN = {
+    ("models.quadratic.MiniBatchQuadratic", "curvature", "None"),
+    ("models.quadratic.MiniBatchQuadratic.isotropic", "curvature", "None"),
     ("theory.schedules.average_center_weights", "average", "None"),
     ("theory.schedules.average_to_gains", "average", "None"),
     ("theory.schedules.equivalence", "average", "None"),
@@ -276,6 +287,7 @@ WRONG_LENGTH = {
     "theory.schedules.average_to_gains": ("base_gains", [0.1, 0.1, 0.1]),
     "theory.schedules.gains_to_average": ("base_gains", [0.1, 0.1, 0.1]),
     "theory.schedules.equivalence": ("base_gains", [0.1, 0.1, 0.1]),
+    "theory.schedules.merge_plan": ("checkpoints", [0, 1]),
     "theory.quadratic.moments": ("average", [0.5, 0.5]),
     "simulate.quadratic.ensemble": ("average", [0.5, 0.5]),
     "simulate.trainer.loss_value": ("y", Y[:3]),

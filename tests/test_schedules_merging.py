@@ -1,0 +1,190 @@
+"""Merge plans: their risks against unrolled runs, their optimality, and the sheet's table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.theory.schedules import merge_plan
+
+T = 200
+STEP = np.arange(1, T + 1)
+TARGETS = {
+    "linear": 1 - STEP / T,
+    "cosine": (1 + np.cos(np.pi * STEP / T)) / 2,
+    "step": np.where(STEP <= 100, 1.0, 0.1),
+}
+CURVATURE = np.geomspace(1e-3, 1, 40)
+MODEL = MiniBatchQuadratic(CURVATURE, 1 / CURVATURE)
+RULES = ("wsm", "exact .03", "exact .3", "binomial", "lsq_nonneg", "uniform", "risk")
+
+
+def planned(target, stride, rule):
+    name, _, curvature = rule.partition(" ")
+    options = {"curvature": float(curvature)} if curvature else {}
+    return merge_plan(target, 1.0, np.arange(0, T + 1, stride), rule=name, model=MODEL, **options)
+
+
+@pytest.mark.parametrize(
+    ("target", "stride", "risks", "residuals"),
+    [
+        (
+            "linear",
+            1,
+            [0.0691, 0.0900, 0.1913, 0.3983, 0.1439, 0.0688, 0.0679],
+            [0.607, 0.434, 0.230, 2.74, 0.174, 0.606],
+        ),
+        ("linear", 10, [0.1427, 0.1913, 0.4492, 0.4072, 0.1695, 0.1391, 0.1390], [1.02, 1.01, 1.70, 2.77, 0.852, 1.02]),
+        ("linear", 40, [0.4167, 0.5657, 1.287, 0.6893, 0.3909, 0.3859, 0.3859], [2.69, 3.28, 7.32, 4.25, 2.54, 2.56]),
+        (
+            "cosine",
+            1,
+            [0.0843, 0.1024, 0.1741, 0.4389, 0.1322, 0.0688, 0.0679],
+            [0.580, 0.426, 0.227, 2.96, 0.171, 0.545],
+        ),
+        ("step", 1, [1.823, 1.043, 0.1758, 0.6120, 0.1504, 0.0688, 0.0679], [7.75, 4.32, 0.381, 2.98, 0.284, 0.691]),
+    ],
+)
+def test_the_table_of_merging_rules(target, stride, risks, residuals):
+    plans = [planned(TARGETS[target], stride, rule) for rule in RULES]
+    assert [float(plan.merged_risk) for plan in plans] == pytest.approx(risks, rel=1e-3)
+    assert [float(plan.residual) for plan in plans[:-1]] == pytest.approx(residuals, rel=5e-3)
+    assert float(plans[0].base_risk) == pytest.approx(2.2201, abs=5e-5)
+
+
+def test_claim_28_residuals_of_emulating_a_linear_decay():
+    linear = TARGETS["linear"]
+    assert float(planned(linear, 1, "wsm").merged_risk) == pytest.approx(0.06908, abs=5e-6)
+    assert float(planned(linear, 1, "wsm").residual) == pytest.approx(0.6067, abs=5e-5)
+    assert float(planned(linear, 1, "lsq").residual) == pytest.approx(0.1734, abs=5e-5)
+    assert float(planned(linear, 1, "lsq").smallest_weight) < 0
+    assert float(planned(linear, 1, "lsq_nonneg").residual) == pytest.approx(0.1739, abs=5e-5)
+    assert float(planned(linear, 40, "wsm").residual) == pytest.approx(2.6894, abs=5e-5)
+
+
+def unrolled(rate, target, model_arrays, stationary, weights, checkpoints):
+    """Risks of base, target and merged point and their distance, by the weights of every center, mode by mode."""
+    totals = np.zeros(4)
+    for h, c, e, n in zip(*model_arrays, strict=True):
+        x = rate * h
+        start = c * x / (2 - x) if stationary else e**2
+
+        def coefficients(rates, h=h):
+            rows = [np.eye(1, len(target) + 1)[0]]  # of (x_0, c_1..c_T)
+            for j, one in enumerate(rates):
+                row = (1 - one * h) * rows[-1]
+                row[j + 1] += one * h
+                rows.append(row)
+            return np.array(rows)
+
+        base, wanted = coefficients(np.full(len(target), rate)), coefficients(target)[-1]
+        merged = weights @ base[checkpoints]
+        scale = np.append(start, np.full(len(target), c))
+        for i, row in enumerate((base[-1], wanted, merged, merged - wanted)):
+            totals[i] += n * h / 2 * np.sum(scale * row**2)
+    return totals
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(
+    seed=seeds, displaced=st.booleans(), rule=st.sampled_from(["wsm", "exact", "binomial", "lsq", "lsq_nonneg", "risk"])
+)
+def test_risks_are_those_of_the_unrolled_runs_at_irregular_checkpoints(seed, displaced, rule):
+    random = np.random.default_rng(seed)
+    modes, steps = random.integers(1, 5), int(random.integers(3, 30))
+    curvature = 10 ** random.uniform(-2, 0, modes)
+    variance, multiplicity = random.uniform(0.1, 2, modes), random.uniform(0.5, 3, modes)
+    displacement = random.uniform(0.1, 2, modes) if displaced else np.zeros(modes)
+    rate, target = 0.9, 0.9 * np.sort(random.uniform(0, 1, steps))[::-1]
+    inner = random.permutation(np.arange(1, steps))[: random.integers(0, steps - 1)]
+    checkpoints = np.concatenate([[0], np.sort(inner), [steps]])
+    model = MiniBatchQuadratic(curvature, variance, multiplicity=multiplicity, displacement=displacement)
+    plan = merge_plan(target, rate, checkpoints, rule=rule, model=model, curvature=0.2)
+    fields = (curvature, variance, displacement, multiplicity)
+    weights = plan.weight.values
+    base, wanted, merged, distance = unrolled(rate, target, fields, not displaced, weights, checkpoints)
+    assert weights.sum() == pytest.approx(1, abs=1e-9)
+    assert float(plan.base_risk) == pytest.approx(base, rel=1e-10)
+    assert float(plan.target_risk) == pytest.approx(wanted, rel=1e-10)
+    assert float(plan.merged_risk) == pytest.approx(merged, rel=1e-8)
+    assert float(plan.residual) * wanted == pytest.approx(distance, rel=1e-6, abs=1e-9 * base)
+
+
+@given(seed=seeds)
+def test_the_best_weights_cannot_be_improved(seed):
+    random = np.random.default_rng(seed)
+    steps = 12
+    target = np.sort(random.uniform(0, 1, steps))[::-1]
+    curvature = 10 ** random.uniform(-2, 0, 6)
+    model = MiniBatchQuadratic(curvature, 1.0)
+    checkpoints = np.arange(0, steps + 1, 2)
+    best = {
+        rule: merge_plan(target, 1.0, checkpoints, rule=rule, model=model) for rule in ("lsq", "lsq_nonneg", "risk")
+    }
+    others = [merge_plan(target, 1.0, checkpoints, rule=rule, model=model) for rule in ("wsm", "binomial", "uniform")]
+    for other in [*others, *best.values()]:
+        assert best["risk"].merged_risk <= other.merged_risk * (1 + 1e-9)
+        assert best["lsq"].residual <= other.residual + 1e-9
+    assert (best["lsq_nonneg"].weight >= 0).all()
+    for other in others:
+        assert best["lsq_nonneg"].residual <= other.residual + 1e-9
+    if (best["lsq"].weight >= 0).all():
+        xr.testing.assert_allclose(best["lsq"].weight, best["lsq_nonneg"].weight, atol=1e-6)
+
+
+def test_the_nonnegative_optimum_satisfies_its_conditions():
+    # no mass can be moved from a used checkpoint to any other with profit
+    weights = planned(TARGETS["linear"], 10, "lsq_nonneg").weight.values
+    fields = (CURVATURE, 1 / CURVATURE, np.zeros(40), np.ones(40))
+    checkpoints = np.arange(0, T + 1, 10)
+
+    def distance(w):
+        return unrolled(1.0, TARGETS["linear"], fields, True, w, checkpoints)[3]
+
+    here, used = distance(weights), int(np.argmax(weights))
+    for other in range(weights.size):
+        moved = weights.copy()
+        moved[used] -= 1e-4
+        moved[other] += 1e-4
+        assert distance(moved) >= here * (1 - 1e-12)
+
+
+def test_claims_12_and_13_as_plans():
+    falling = [0.075, 0.05, 0.025]
+    steps = [0, 1, 2, 3]
+    assert merge_plan(falling, 0.1, steps, rule="wsm").weight.values == pytest.approx([0.25] * 4)
+    assert merge_plan(falling, 0.1, steps, rule="exact", curvature=1.0).weight.values == pytest.approx(
+        [0.2315625, 0.2559375, 0.2625, 0.25], abs=1e-15
+    )
+    assert merge_plan(falling, 0.1, steps, rule="binomial").weight.values == pytest.approx(
+        [0.09375, 0.40625, 0.40625, 0.09375]
+    )
+    rising = merge_plan([0.06, 0.27, 0.09], 0.3, steps, rule="exact", curvature=1.0)
+    assert rising.weight.values == pytest.approx([0.53144, -0.44044, 0.609, 0.3])
+    assert float(rising.smallest_weight) == pytest.approx(-0.44044)
+    assert "merged_risk" not in rising
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoints": [1, 2, 3]}, "checkpoints must run from 0"),
+        ({"checkpoints": [0, 2]}, "checkpoints must run from 0, the start of the window, to its end 3"),
+        ({"rule": "lsq"}, "model must be given for rule 'lsq'"),
+        ({"rule": "exact"}, "curvature must be given for rule 'exact'"),
+        ({"target_schedule": [0.2, 0.1, 0.0]}, "target_schedule must stay at or below base_learning_rate = 0.1"),
+        ({"rule": "linear"}, "rule must be one of 'wsm'"),
+        ({"model": MiniBatchQuadratic([30.0], 1.0)}, "base_learning_rate must be below the stability edge"),
+    ],
+)
+def test_plans_that_cannot_be_made_say_why(change, message):
+    sound = {"target_schedule": [0.1, 0.05, 0.0], "base_learning_rate": 0.1, "checkpoints": [0, 1, 3], "rule": "wsm"}
+    merge_plan(**sound)
+    with pytest.raises(ValueError, match=message):
+        merge_plan(**{**sound, **change})
