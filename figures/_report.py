@@ -146,7 +146,7 @@ made in {entry.seconds:.1f} s</figcaption>
 </figure>
 <div class="scroll"><table>
 <caption>{counted(entry.checks)}</caption>
-<thead>{_heads("Claim", "Predicted", "Measured", "Allowed", "Flags", "Verdict", "Note")}</thead>
+<thead>{_heads("Claim", "Verdict", "Predicted", "Measured", "Allowed", "Flags", "Note")}</thead>
 <tbody>
 {"".join(_row(check) for check in entry.checks)}</tbody>
 </table></div>
@@ -171,9 +171,9 @@ def _row(check: Check) -> str:
     origin = f'<span class="quiet">{escape(check.source)}; {check.status}</span>'
     return (
         f'<tr><th scope="row">{escape(check.claim)}<br>{origin}</th>'
+        f'<td class="{check.verdict.replace(" ", "-")}">{check.verdict}</td>'
         f'<td class="number">{predicted}</td><td class="number">{measured}</td><td class="number">{allowed}</td>'
-        f'<td class="number">{_percent(check.detectable)}</td>'
-        f'<td class="{check.verdict.replace(" ", "-")}">{check.verdict}</td><td>{escape(check.note)}</td></tr>\n'
+        f'<td class="number">{_percent(check.detectable)}</td><td class="note">{escape(check.note)}</td></tr>\n'
     )
 
 
