@@ -25,15 +25,21 @@ __all__ = [
     "Domain",
     "Interval",
     "Numeric",
-    "anything",
     "average",
+    "check_arguments",
     "checked",
     "choice",
     "closed_unit_interval",
+    "complain",
     "count",
+    "declared",
     "flag",
+    "function",
     "increasing_steps",
     "instance_of",
+    "integer",
+    "is_lazy",
+    "is_symbolic",
     "nonnegative",
     "optional",
     "positive",
@@ -367,17 +373,6 @@ class _Indices:
 
 replica_indices: Domain = _Indices("a count >= 1 or a 1-D array of distinct replica indices >= 0", from_count=True)
 increasing_steps: Domain = _Indices("an increasing 1-D array of steps >= 0", increasing=True)
-
-
-@dataclass(frozen=True)
-class _Anything:
-    text: str = "anything"
-
-    def check(self, owner: str, name: str, value: Any) -> Any:
-        return value
-
-
-anything: Domain = _Anything()
 
 
 def check_arguments(owner: str, domains: Mapping[str, Domain], arguments: Mapping[str, Any]) -> dict[str, Any]:
