@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sgdynamics.domains import describe_seed
 from sgdynamics.simulate import _streams as streams
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate._streams import Purpose, describe_seed, stream_key
+from sgdynamics.simulate._streams import Purpose, stream_key
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The twin: SplitMix64, xoshiro256++ and Box-Muller in Python integers and libm

@@ -33,6 +33,7 @@ __all__ = [
     "complain",
     "count",
     "declared",
+    "describe_seed",
     "flag",
     "function",
     "increasing_steps",
@@ -346,6 +347,20 @@ class _Seed:
 
 
 seeds: Domain = _Seed()
+
+
+def describe_seed(seed: int | np.random.SeedSequence) -> str:
+    """The seed as text, for the attributes of a result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> describe_seed(7), describe_seed(np.random.SeedSequence(7).spawn(2)[1])
+    ('7', 'SeedSequence(7, spawn_key=(1,))')
+    """
+    if isinstance(seed, np.random.SeedSequence):
+        return f"SeedSequence({seed.entropy!r}, spawn_key={tuple(map(int, seed.spawn_key))!r})"
+    return str(seed)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.simulate._kernel import inlined, kernel
 
-__all__ = ["Purpose", "Seed", "State", "describe_seed", "next_word", "normal_pair", "open_stream", "stream_key"]
+__all__ = ["Purpose", "Seed", "State", "next_word", "normal_pair", "open_stream", "stream_key"]
 
 Seed: TypeAlias = int | np.random.SeedSequence
 State: TypeAlias = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
@@ -132,16 +132,3 @@ def stream_key(seed: Seed, purpose: Purpose) -> NDArray[np.uint64]:
     key = np.empty(4, dtype=np.uint64)
     _hash_key(words, key)
     return key
-
-
-def describe_seed(seed: Seed) -> str:
-    """The seed as text, for the attributes of a result.
-
-    Examples
-    --------
-    >>> describe_seed(7), describe_seed(np.random.SeedSequence(7).spawn(2)[1])
-    ('7', 'SeedSequence(entropy=7, spawn_key=(1,))')
-    """
-    if isinstance(seed, np.random.SeedSequence):
-        return f"SeedSequence(entropy={seed.entropy!r}, spawn_key={tuple(map(int, seed.spawn_key))!r})"
-    return str(seed)

@@ -35,6 +35,7 @@ from sgdynamics.domains import (
     Numeric,
     checked,
     choice,
+    describe_seed,
     flag,
     increasing_steps,
     instance_of,
@@ -48,7 +49,7 @@ from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import inlined, kernel
-from sgdynamics.simulate._streams import Purpose, Seed, describe_seed, next_word, normal_pair, open_stream, stream_key
+from sgdynamics.simulate._streams import Purpose, Seed, next_word, normal_pair, open_stream, stream_key
 
 __all__ = ["SOURCES", "ensemble"]
 

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Interval, checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import HessianProducts, decay_domain, objective, trainable_domain
 from sgdynamics.simulate.trainer.losses import loss_name
 from sgdynamics.simulate.trainer.network import Network, a_network, check_real
-from sgdynamics.simulate.trainer.threads import one_blas_thread
 
 __all__ = ["HessianEigenvalues", "top_hessian_eigenvalues"]
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Domain, checked, nonnegative, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, Layers, Network, a_network, from_vector, unflatten
 from sgdynamics.simulate.trainer.passes import Linearization, backward, forward, value_and_gradient
-from sgdynamics.simulate.trainer.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

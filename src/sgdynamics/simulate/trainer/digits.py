@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, choice, complain, integer, optional, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.streams import generator
-from sgdynamics.simulate.trainer.threads import one_blas_thread
 
 __all__ = ["Digits", "Split", "digits", "split", "whitened"]
 

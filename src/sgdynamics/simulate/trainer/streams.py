@@ -10,10 +10,3 @@ def generator(seed: int | np.random.SeedSequence, purpose: str) -> np.random.Gen
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     key = (*root.spawn_key, int.from_bytes(purpose.encode(), "big"))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(root.entropy, spawn_key=key)))
-
-
-def name(seed: int | np.random.SeedSequence) -> str:
-    """A seed in words, for the attributes of a result: the digits of an integer, or how to make the SeedSequence."""
-    if isinstance(seed, np.random.SeedSequence):
-        return f"SeedSequence({seed.entropy}, spawn_key={tuple(seed.spawn_key)})"
-    return str(seed)

@@ -12,9 +12,20 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 import sgdynamics
-from sgdynamics.domains import checked, complain, flag, function, increasing_steps, integer, optional, seeds
+from sgdynamics._blas import one_blas_thread
+from sgdynamics.domains import (
+    checked,
+    complain,
+    describe_seed,
+    flag,
+    function,
+    increasing_steps,
+    integer,
+    optional,
+    seeds,
+)
 from sgdynamics.models.schedules import schedule_of_rates
-from sgdynamics.simulate.trainer import arguments, streams
+from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.batches import checked_noise, checked_size, noise_kind, noise_size, stream
 from sgdynamics.simulate.trainer.derivatives import Objective, decay_domain, objective, trainable_domain
 from sgdynamics.simulate.trainer.losses import LOSSES, loss_name
@@ -27,7 +38,6 @@ from sgdynamics.simulate.trainer.network import (
     unflatten,
 )
 from sgdynamics.simulate.trainer.passes import value_and_gradient
-from sgdynamics.simulate.trainer.threads import one_blas_thread
 from sgdynamics.simulate.trainer.updates import Update, sgd
 
 __all__ = ["train"]
@@ -289,7 +299,7 @@ def train(
     result.attrs.update(
         source="sgdynamics.simulate.trainer.train",
         version=sgdynamics.__version__,
-        seed=streams.name(seed),
+        seed=describe_seed(seed),
         network=repr(net),
         loss=loss,
         batch_size=float(batch_size or what.x.shape[0]),

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, choice, increasing_steps, instance_of, optional, positive
 from sgdynamics.formula import decay
 from sgdynamics.models.quadratic import MiniBatchQuadratic
@@ -195,8 +196,9 @@ def merge_plan(
             f"merge_plan: target_schedule must stay at or below base_learning_rate = {rate} for rule {rule!r}, "
             f"got {float(target.max())!r}"
         )
-    risks = None if model is None else _Risks(model, rate, target, checkpoints)
-    weights = _weights(rule, target, rate, checkpoints, risks, curvature)
+    with one_blas_thread():
+        risks = None if model is None else _Risks(model, rate, target, checkpoints)
+        weights = _weights(rule, target, rate, checkpoints, risks, curvature)
     described: dict[str, tuple[Any, str, str]] = {
         "smallest_weight": (weights.min(), "smallest weight", "1"),
         "noise_amplification": (np.sum(weights**2), "sum of squared weights", "1"),

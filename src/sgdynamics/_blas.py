@@ -1,4 +1,4 @@
-"""One BLAS thread, so that a run has the same bits whatever the machine."""
+"""One BLAS thread, so that a result has the same bits whatever the machine."""
 
 from __future__ import annotations
 
