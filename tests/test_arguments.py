@@ -15,6 +15,7 @@ import pytest
 from cases import also_sound, merged
 
 import sgdynamics
+import sgdynamics.checkpoints
 from sgdynamics.formula import Formula
 
 SOUND = merged("SOUND")
@@ -23,23 +24,27 @@ WRONG_LENGTH = merged("WRONG_LENGTH")
 GARBAGE = {"nan": math.nan, "inf": math.inf, "-1": -1, "'a'": "a", "None": None, "[]": []}
 
 
-def public_functions():
+def public_modules():
     for floor in ("models", "theory", "simulate"):
         package = importlib.import_module(f"sgdynamics.{floor}")
         for info in pkgutil.iter_modules(package.__path__):
-            if info.name.startswith("_"):
-                continue
-            module = importlib.import_module(f"sgdynamics.{floor}.{info.name}")
-            for name in module.__all__:
-                thing = getattr(module, name)
-                if inspect.isfunction(thing):
-                    yield f"{floor}.{info.name}.{name}", thing
-                elif inspect.isclass(thing) and hasattr(thing, "domains"):
-                    yield f"{floor}.{info.name}.{name}", thing
-                    for method, member in inspect.getmembers(thing):
-                        if not method.startswith("_") and hasattr(member, "domains") and callable(member):
-                            owner = member if inspect.ismethod(member) else getattr(INSTANCES[name], method)
-                            yield f"{floor}.{info.name}.{name}.{method}", owner
+            if not info.name.startswith("_"):
+                yield floor, info.name, importlib.import_module(f"sgdynamics.{floor}.{info.name}")
+    yield "ground", "checkpoints", sgdynamics.checkpoints
+
+
+def public_functions():
+    for floor, stem, module in public_modules():
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isfunction(thing):
+                yield f"{floor}.{stem}.{name}", thing
+            elif inspect.isclass(thing) and hasattr(thing, "domains"):
+                yield f"{floor}.{stem}.{name}", thing
+                for method, member in inspect.getmembers(thing):
+                    if not method.startswith("_") and hasattr(member, "domains") and callable(member):
+                        owner = member if inspect.ismethod(member) else getattr(INSTANCES[name], method)
+                        yield f"{floor}.{stem}.{name}.{method}", owner
 
 
 FUNCTIONS = dict(public_functions())

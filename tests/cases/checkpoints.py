@@ -1,0 +1,22 @@
+"""Arguments for ``checkpoints``; see the package's page."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(tempfile.mkdtemp(prefix="sgdynamics-checkpoints-"))
+PATHS = [str(FOLDER / f"{step}.npz") for step in range(2)]
+for path in PATHS:
+    np.savez(path, weight=np.ones(3))
+
+SOUND = {
+    "ground.checkpoints.merge": {
+        "paths": PATHS,
+        "plan": [0.5, 0.5],
+        "output": str(FOLDER / "merged.npz"),
+        "progress": False,
+    },
+}
+
+WRONG_LENGTH = {"ground.checkpoints.merge": ("plan", [1.0])}
