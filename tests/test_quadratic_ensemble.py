@@ -16,8 +16,8 @@ from test_streams import reference_pairs
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, ema, linear, swa, two_point
 from sgdynamics.simulate import _blocks as blocks
-from sgdynamics.simulate import quadratic
 from sgdynamics.simulate._streams import Purpose
+from sgdynamics.simulate.quadratic import _diagonal as diagonal
 from sgdynamics.simulate.quadratic import ensemble
 
 METHODS = ("steps", "jumps")
@@ -408,16 +408,16 @@ def test_the_number_of_threads_does_not_show(problem, method):
 
 
 def test_threads_run_side_by_side(monkeypatch):
-    names, meeting, kernel = set(), threading.Barrier(3), quadratic._steps
+    names, meeting, kernel = set(), threading.Barrier(3), diagonal._steps
 
     def watched(*args, **kwargs):
         meeting.wait(timeout=30)  # passes only when three threads are in here at once
         names.add(threading.current_thread().name)
         kernel(*args, **kwargs)
 
-    model, replicas = MiniBatchQuadratic([1.0], 1.0), 6 * quadratic.BLOCK
+    model, replicas = MiniBatchQuadratic([1.0], 1.0), 6 * diagonal.BLOCK
     expected = ensemble(model, constant(0.1, 10), replicas=replicas, seed=0)
-    monkeypatch.setattr(quadratic, "_steps", watched)
+    monkeypatch.setattr(diagonal, "_steps", watched)
     monkeypatch.setenv("SGDYNAMICS_THREADS", "3")
     assert ensemble(model, constant(0.1, 10), replicas=replicas, seed=0).identical(expected)
     assert names == {"sgdynamics_0", "sgdynamics_1", "sgdynamics_2"}
@@ -527,7 +527,7 @@ def test_lazy_arguments_stay_lazy(lazy, method, monkeypatch):
 
     expected = run(given)
     with monkeypatch.context() as patch:
-        patch.setattr(quadratic, "run_all", lambda tasks: pytest.fail("computed too early"))
+        patch.setattr(diagonal, "run_all", lambda tasks: pytest.fail("computed too early"))
         result = run({**given, lazy: given[lazy].chunk({dims[lazy]: 1})})
         assert result.error.chunks is not None
         assert result.excess_risk.chunks is not None

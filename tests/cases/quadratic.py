@@ -1,11 +1,20 @@
 """Arguments for the functions and formulas of ``quadratic``; see the package's page."""
 
-from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 
 MODEL = MiniBatchQuadratic([1.0, 0.5], 1.0, displacement=1.0)
+FULL = FullQuadratic([[1.0, 0.3], [0.3, 0.5]], [[1.0, -0.2], [-0.2, 2.0]], displacement=1.0)
+EXAMPLES = FiniteSumQuadratic([0.5, 1.5], [1.0, -1.0], displacement=1.0)
+RESHUFFLED = FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled")
+REGRESSION = GaussianLeastSquares([1.0, 0.5], 0.1, displacement=1.0)
 
 # What methods are called on, by the name of the class.
-INSTANCES = {"MiniBatchQuadratic": MODEL}
+INSTANCES = {
+    "MiniBatchQuadratic": MODEL,
+    "FullQuadratic": FULL,
+    "FiniteSumQuadratic": EXAMPLES,
+    "GaussianLeastSquares": REGRESSION,
+}
 
 SOUND = {
     "models.quadratic.MiniBatchQuadratic": {
@@ -48,6 +57,69 @@ SOUND = {
     "models.quadratic.MiniBatchQuadratic.batch_loss": {"error": 1.0, "center": 0.0},
     "models.quadratic.MiniBatchQuadratic.batch_gradient": {"error": 1.0, "center": 0.0},
     "models.quadratic.MiniBatchQuadratic.step": {"error": 1.0, "center": 0.0, "learning_rate": 0.1},
+    "models.quadratic.FullQuadratic": {
+        "hessian": [[1.0, 0.3], [0.3, 0.5]],
+        "center_covariance": 1.0,
+        "displacement": 0.0,
+        "batch_size": 1,
+    },
+    "models.quadratic.FullQuadratic.excess_risk": {"error": 1.0},
+    "models.quadratic.FullQuadratic.batch_loss": {"error": 1.0, "center": 0.0},
+    "models.quadratic.FullQuadratic.batch_gradient": {"error": 1.0, "center": 0.0},
+    "models.quadratic.FullQuadratic.step": {"error": 1.0, "center": 0.0, "learning_rate": 0.1},
+    "models.quadratic.FiniteSumQuadratic": {
+        "hessians": [0.5, 1.5],
+        "centers": [1.0, -1.0],
+        "center_covariance": 0.5,
+        "displacement": 0.0,
+        "batch_size": 1,
+        "sampling": "replacement",
+        "probabilities": [0.25, 0.75],
+    },
+    "models.quadratic.FiniteSumQuadratic.excess_risk": {"error": 1.0},
+    "models.quadratic.FiniteSumQuadratic.batch_loss": {"error": 1.0, "drawn": [0, 1], "center_noise": 0.0},
+    "models.quadratic.FiniteSumQuadratic.batch_gradient": {"error": 1.0, "drawn": [0, 1], "center_noise": 0.0},
+    "models.quadratic.FiniteSumQuadratic.step": {
+        "error": 1.0,
+        "drawn": [0, 1],
+        "learning_rate": 0.1,
+        "center_noise": 0.0,
+    },
+    "models.quadratic.GaussianLeastSquares": {
+        "feature_variance": [1.0, 0.5],
+        "label_noise": 0.1,
+        "displacement": 0.0,
+        "batch_size": 1,
+    },
+    "models.quadratic.GaussianLeastSquares.excess_risk": {"error": 1.0},
+    "models.quadratic.GaussianLeastSquares.batch_loss": {"error": 1.0, "features": [[1.0, 2.0]], "noise": 0.0},
+    "models.quadratic.GaussianLeastSquares.batch_gradient": {"error": 1.0, "features": [[1.0, 2.0]], "noise": 0.0},
+    "models.quadratic.GaussianLeastSquares.step": {
+        "error": 1.0,
+        "features": [[1.0, 2.0]],
+        "learning_rate": 0.1,
+        "noise": 0.0,
+    },
+    "theory.quadratic.autocovariance": {
+        "model": FULL,
+        "learning_rate": 0.1,
+        "lags": [0, 2],
+        "momentum": 0.5,
+        "nesterov": False,
+    },
+    "theory.quadratic.mean_edge": {"model": FULL, "momentum": 0.5, "nesterov": False},
+    "theory.quadratic.mean_square_edge": {"model": EXAMPLES, "momentum": 0.5, "nesterov": False},
+    "theory.quadratic.mean_square_growth": {
+        "model": EXAMPLES,
+        "learning_rate": 0.1,
+        "momentum": 0.5,
+        "nesterov": False,
+    },
+    "theory.quadratic.one_step_edge": {"model": EXAMPLES},
+    "theory.quadratic.almost_sure_edge": {"model": EXAMPLES},
+    "theory.quadratic.tail_index": {"model": EXAMPLES, "learning_rate": 0.1},
+    "theory.quadratic.reshuffled_growth": {"model": RESHUFFLED, "learning_rate": 0.1},
+    "theory.quadratic.reshuffled_edge": {"model": RESHUFFLED},
     "theory.quadratic.moments": {
         "model": MODEL,
         "schedule": [0.1, 0.2],
@@ -72,9 +144,22 @@ SOUND = {
         "record": [2],
         "method": "steps",
     },
+    "simulate.quadratic.top_lyapunov_exponent": {
+        "model": FiniteSumQuadratic([0.5, 1.5]),
+        "learning_rate": 0.1,
+        "steps": 3,
+        "replicas": 2,
+        "seed": 0,
+        "momentum": 0.5,
+        "nesterov": False,
+    },
 }
 
 ALSO_SOUND = {
+    ("centers", "-1"),
+    ("center_noise", "-1"),
+    ("noise", "-1"),
+    ("probabilities", "None"),
     ("average", "None"),  # the last iterate
     ("center", "-1"),
     ("displacement", "-1"),
@@ -90,6 +175,13 @@ WRONG_LENGTH = {
     "models.quadratic.MiniBatchQuadratic.excess_risk": ("error", [1.0, 2.0, 3.0]),
     "models.quadratic.MiniBatchQuadratic.batch_loss": ("center", [1.0, 2.0, 3.0]),
     "models.quadratic.MiniBatchQuadratic.step": ("error", [1.0, 2.0, 3.0]),
+    "models.quadratic.FullQuadratic": ("displacement", [1.0, 2.0, 3.0]),
+    "models.quadratic.FullQuadratic.excess_risk": ("error", [1.0, 2.0, 3.0]),
+    "models.quadratic.FullQuadratic.step": ("center", [1.0, 2.0, 3.0]),
+    "models.quadratic.FiniteSumQuadratic": ("centers", [1.0, 2.0, 3.0]),
+    "models.quadratic.FiniteSumQuadratic.step": ("center_noise", [1.0, 2.0, 3.0]),
+    "models.quadratic.GaussianLeastSquares": ("displacement", [1.0, 2.0, 3.0]),
+    "models.quadratic.GaussianLeastSquares.step": ("features", [[1.0, 2.0, 3.0]]),
     "theory.quadratic.moments": ("average", [0.5, 0.5]),
     "simulate.quadratic.ensemble": ("average", [0.5, 0.5]),
 }
@@ -97,21 +189,26 @@ WRONG_LENGTH = {
 # Arguments that every formula takes.
 TYPICAL = {
     "batch_size": 4.0,
+    "batches": 8.0,
     "beta": 0.75,
     "center_variance": 2.0,
     "curvature": 0.5,
     "curvature_exponent": 1.5,
     "dimension": 50.0,
+    "examples": 64.0,
     "gain": 0.5,
     "lag": 3.0,
     "learning_rate": 0.25,
     "momentum": 0.5,
     "nesterov": False,
     "noise": 0.1,
+    "other_gain": 0.25,
     "points": 4.0,
     "position": 0.25,
+    "relative_variance": 0.5,
     "separation": 5.0,
     "source_exponent": 2.0,
+    "start": 1.5,
     "steps": 7.0,
     "stride": 2.0,
     "time": 100.0,

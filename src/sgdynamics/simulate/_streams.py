@@ -38,6 +38,11 @@ class Purpose(IntEnum):
 
     QUADRATIC_STEPS = 1
     QUADRATIC_JUMPS = 2
+    QUADRATIC_FULL = 3
+    QUADRATIC_FINITE_SUM = 4
+    QUADRATIC_LEAST_SQUARES = 5
+    UV_START = 10
+    DEEP_LINEAR_START = 12
 
 
 # Typed shift counts and constants: between a uint64 and a plain int Numba would fall back to float64.

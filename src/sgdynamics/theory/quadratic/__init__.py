@@ -1,9 +1,24 @@
-r"""Moments, stationary laws, stability and planning for the mini-batch quadratic.
+r"""Moments, stationary laws, stability and planning for mini-batch quadratics.
 
 Formulas are per direction, in gains :math:`x = \eta h` and in units of the center variance of one mini-batch unless
 they say otherwise.
 """
 
+from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ratio
+from sgdynamics.theory.quadratic.edges import (
+    almost_sure_edge,
+    mean_edge,
+    mean_square_edge,
+    mean_square_growth,
+    one_step_edge,
+    tail_index,
+)
+from sgdynamics.theory.quadratic.finite_data import (
+    reshuffled_edge,
+    reshuffled_growth,
+    reshuffled_variance,
+    without_replacement_factor,
+)
 from sgdynamics.theory.quadratic.geometry import (
     batch_full_gradient_cosine,
     chord_excess,
@@ -18,9 +33,16 @@ from sgdynamics.theory.quadratic.geometry import (
     stepped_loss,
     used_batch_loss,
 )
+from sgdynamics.theory.quadratic.least_squares import trace_rule_term
 from sgdynamics.theory.quadratic.moments import moments
 from sgdynamics.theory.quadratic.planning import greedy_schedule, optimal_schedule
 from sgdynamics.theory.quadratic.power_law import power_law_bias, power_law_crossover_steps, power_law_optimal_rate
+from sgdynamics.theory.quadratic.random_curvature import (
+    mean_square_edge_gain,
+    mean_square_factor,
+    random_curvature_second_moment,
+    random_curvature_variance,
+)
 from sgdynamics.theory.quadratic.stationary import (
     contraction_factor,
     ema_start_weight,
@@ -41,9 +63,12 @@ from sgdynamics.theory.quadratic.targets import steps_to_target
 
 __all__ = [
     "SOURCES",
+    "almost_sure_edge",
+    "autocovariance",
     "batch_full_gradient_cosine",
     "chord_excess",
     "contraction_factor",
+    "covariance_ratio",
     "ema_start_weight",
     "ema_variance",
     "equivalent_gain",
@@ -55,11 +80,22 @@ __all__ = [
     "iterate_cosine",
     "lagged_gradient_cosine",
     "line_search_gain",
+    "mean_edge",
+    "mean_square_edge",
+    "mean_square_edge_gain",
+    "mean_square_factor",
+    "mean_square_growth",
     "moments",
+    "one_step_edge",
     "optimal_schedule",
     "power_law_bias",
     "power_law_crossover_steps",
     "power_law_optimal_rate",
+    "random_curvature_second_moment",
+    "random_curvature_variance",
+    "reshuffled_edge",
+    "reshuffled_growth",
+    "reshuffled_variance",
     "shell_fluctuation",
     "squared_distance",
     "stability",
@@ -71,9 +107,12 @@ __all__ = [
     "steps_to_target",
     "swa_start_weight",
     "swa_variance",
+    "tail_index",
     "tail_variance",
+    "trace_rule_term",
     "two_point_variance",
     "used_batch_loss",
+    "without_replacement_factor",
 ]
 
 SOURCES = ("sandler2023", "zhang2019")

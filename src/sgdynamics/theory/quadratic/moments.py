@@ -19,10 +19,12 @@ from sgdynamics.domains import (
     optional,
     unit_interval,
 )
-from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory._backward import center_weights_backward
-from sgdynamics.theory.quadratic._sweep import over_modes
+from sgdynamics.theory.quadratic._gradient_noise import MatrixModel, gradient_noise
+from sgdynamics.theory.quadratic._matrix_moments import matrix_moments
+from sgdynamics.theory.quadratic._sweep import over_modes, over_points
 
 Array = NDArray[np.float64]
 
@@ -208,7 +210,7 @@ def _of_average(
 
 
 @checked(
-    model=instance_of(MiniBatchQuadratic),
+    model=instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares),
     schedule=schedule_of_rates,
     average=optional(average),
     momentum=unit_interval,
@@ -216,7 +218,7 @@ def _of_average(
     record=optional(increasing_steps),
 )
 def moments(
-    model: MiniBatchQuadratic,
+    model: MiniBatchQuadratic | MatrixModel,
     schedule: Numeric,
     *,
     average: Numeric = None,
@@ -231,11 +233,24 @@ def moments(
     jumped by powers of the augmented affine map, so that their length costs nothing. Averages are read off the weights
     of the centers, found by one backward pass.
 
-    Status: exact, for any law of the centers with these two moments.
+    For the other models mean and covariance are matrices: with the mean Hessian :math:`H`, curvature noise
+    :math:`\Delta` and force :math:`f` of a mini-batch
+
+    .. math:: m_t = (I - \eta H) m_{t-1}, \qquad S_t = (I - \eta H) S_{t-1} (I - \eta H) + \eta^2 G_t, \qquad
+        G_t = E[\Delta (S_{t-1} + m_{t-1} m_{t-1}^\top) \Delta] - 2 \operatorname{sym} E[\Delta m_{t-1} f^\top]
+        + E f f^\top.
+
+    Random curvature turns mean into variance: the variance alone does not obey a recursion, mean and second moment
+    do. Every step costs matrix products, and a running average is one more component of the state. Batches of a
+    reshuffled epoch are not independent; their moments are exact at every step, within epochs too, if all examples
+    have the same Hessian.
+
+    Status: exact, for any law of the centers with these two moments; for GaussianLeastSquares of the features, too.
 
     Parameters
     ----------
-    model : MiniBatchQuadratic
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+        Examples of different curvature that are reshuffled have no closed moments and are refused.
     schedule : array, shape (T,), or a DataArray with the dim ``step``
         Learning rates :math:`\eta_1..\eta_T`.
     average : array, shape (T + 1,), or a DataArray with the dim ``step``, optional
@@ -251,8 +266,9 @@ def moments(
     Returns
     -------
     xarray.Dataset
-        ``mean_error`` and ``variance`` (step, mode), ``excess_risk`` (step), after the dims of any sweep. Lazy if
-        anything given is lazy. Where the run has overflowed, variance and risk are +inf.
+        ``mean_error`` and ``variance`` (step, mode), ``excess_risk`` (step), after the dims of any sweep; except for
+        MiniBatchQuadratic also ``covariance`` and ``second_moment`` (step, mode, other_mode), in the coordinates of
+        the model. Lazy if anything given is lazy. Where the run has overflowed, variance and risk are +inf.
 
     Raises
     ------
@@ -285,6 +301,32 @@ def moments(
             )
         arguments.append((average.rename(step="iterate"), ["iterate"]))
 
+    if isinstance(model, MiniBatchQuadratic):
+        results = _by_mode(model, arguments, nesterov, recorded)
+    else:
+        results = _by_matrix(model, arguments, nesterov, recorded)
+    described = {
+        "mean_error": ("mean error", "parameter"),
+        "variance": ("variance", "squared parameter"),
+        "excess_risk": ("expected excess risk", "loss"),
+        "covariance": ("covariance", "squared parameter"),
+        "second_moment": ("second moment of the error", "squared parameter"),
+    }
+    data = xr.Dataset(
+        {
+            name: values.assign_attrs(long_name=described[name][0], units=described[name][1])
+            for name, values in zip(described, results, strict=False)
+        }
+    )
+    coordinate = ("step", recorded, {"long_name": "step", "units": "1"})
+    return data.rename(recorded="step").assign_coords(step=coordinate).assign_attrs(source="theory.quadratic.moments")
+
+
+def _by_mode(
+    model: MiniBatchQuadratic, arguments: list[tuple[Any, list[str]]], nesterov: bool, recorded: Array
+) -> tuple[xr.DataArray, ...]:
+    """Mean, variance and risk of directions that separate."""
+
     def core(
         curvature: Array,
         variance: Array,
@@ -306,19 +348,34 @@ def moments(
             risk = 0.5 * ((spread + mean**2) * (multiplicity * curvature)).sum(axis=-1)
         return mean, spread, risk
 
-    mean, spread, risk = over_modes(
+    return over_modes(
         core,
         model,
         arguments,
         outputs=[["recorded", "mode"], ["recorded", "mode"], ["recorded"]],
         sizes={"recorded": recorded.size},
     )
-    data = xr.Dataset(
-        {
-            "mean_error": mean.assign_attrs(long_name="mean error", units="parameter"),
-            "variance": spread.assign_attrs(long_name="variance", units="squared parameter"),
-            "excess_risk": risk.assign_attrs(long_name="expected excess risk", units="loss"),
-        }
+
+
+def _by_matrix(
+    model: MatrixModel, arguments: list[tuple[Any, list[str]]], nesterov: bool, recorded: Array
+) -> tuple[xr.DataArray, ...]:
+    """Mean, variance, risk, covariance and second moment of directions that do not."""
+    hessian = gradient_noise(model).hessian
+
+    def core(schedule: Array, momentum: Array, weights: Array | None = None) -> tuple[Array, ...]:
+        mean, covariance = matrix_moments(model, schedule, weights, float(momentum), nesterov, recorded)
+        variance = np.diagonal(covariance, axis1=-2, axis2=-1).copy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            second = covariance + mean[:, :, None] * mean[:, None, :]
+            risk = 0.5 * (hessian * second).sum(axis=(-1, -2))
+        overflowed = ~np.isfinite(second).all(axis=(-1, -2))
+        return mean, variance, np.where(overflowed, np.inf, risk), covariance, second
+
+    matrix = ["recorded", "mode", "other_mode"]
+    return over_points(
+        core,
+        arguments,
+        outputs=[["recorded", "mode"], ["recorded", "mode"], ["recorded"], matrix, matrix],
+        sizes={"recorded": recorded.size, "mode": model.modes, "other_mode": model.modes},
     )
-    coordinate = ("step", recorded, {"long_name": "step", "units": "1"})
-    return data.rename(recorded="step").assign_coords(step=coordinate).assign_attrs(source="theory.quadratic.moments")

@@ -24,22 +24,21 @@ from sgdynamics.domains import (
     unit_interval,
 )
 from sgdynamics.formula import decay, decayed, formula, geometric_sum, sqrt, stable_below, triangular_sum, where
-from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.outcome import Outcome, outcome_attributes
-from sgdynamics.theory.quadratic._sweep import over_modes
+from sgdynamics.theory.quadratic._gradient_noise import MatrixModel, gradient_noise
+from sgdynamics.theory.quadratic._kernel import edge_gain
+from sgdynamics.theory.quadratic._matrix_stationary import stationary_covariance
+from sgdynamics.theory.quadratic._sweep import over_modes, over_points
 
 Array = NDArray[np.float64]
-
-
-def _edge_gain(momentum: Numeric, nesterov: bool) -> Numeric:
-    return 2 * (1 + momentum) / (1 + 2 * momentum) if nesterov else 2 * (1 + momentum)
 
 
 @formula(
     gain=positive,
     momentum=unit_interval,
     nesterov=flag,
-    edge=stable_below(gain=_edge_gain),
+    edge=stable_below(gain=edge_gain),
     status="exact",
     symbolic=True,
     source="derived",
@@ -391,7 +390,7 @@ def equivalent_gain(variance: Numeric) -> Numeric:
     batch_size=positive,
     momentum=unit_interval,
     nesterov=flag,
-    edge=stable_below(learning_rate=lambda curvature, momentum, nesterov: _edge_gain(momentum, nesterov) / curvature),
+    edge=stable_below(learning_rate=lambda curvature, momentum, nesterov: edge_gain(momentum, nesterov) / curvature),
     status="exact",
     symbolic=True,
     source="derived",
@@ -478,7 +477,7 @@ def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     >>> stability_edge(4.0), stability_edge(4.0, momentum=0.5)
     (0.5, 0.75)
     """
-    return _edge_gain(momentum, nesterov) / curvature
+    return edge_gain(momentum, nesterov) / curvature
 
 
 @formula(
@@ -527,17 +526,37 @@ def contraction_factor(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: bool
     return where(discriminant >= 0, real, sqrt(abs(determinant)))
 
 
-@checked(model=instance_of(MiniBatchQuadratic), learning_rate=positive, momentum=unit_interval, nesterov=flag)
+@checked(
+    model=instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares),
+    learning_rate=positive,
+    momentum=unit_interval,
+    nesterov=flag,
+)
 def stationary(
-    model: MiniBatchQuadratic, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
+    model: MiniBatchQuadratic | MatrixModel,
+    learning_rate: Numeric,
+    *,
+    momentum: Numeric = 0.0,
+    nesterov: bool = False,
 ) -> xr.Dataset:
-    r"""Stationary law of a whole model: :math:`R = \tfrac12 \sum_i n_i h_i \sigma_i^2 V(\eta h_i)` above its floor.
+    r"""Stationary law of a whole model above its floor.
+
+    ===============================  ==================================================================================
+    :class:`MiniBatchQuadratic`      :math:`R = \tfrac12 \sum_i n_i h_i \sigma_i^2 V(\eta h_i)`
+    :class:`FullQuadratic`           :math:`S_{ij} = C_{ij}` times :func:`covariance_ratio`, in the eigenbasis of H
+    :class:`FiniteSumQuadratic`      the same with the gradient noise in place of HCH/B that solves :math:`G =
+                                     E[\Delta S(G) \Delta] + E f f^\top`, a linear system; epoch ends if reshuffled
+    :class:`GaussianLeastSquares`    a closed sum over directions, see :func:`trace_rule_term`
+    ===============================  ==================================================================================
+
+    Directions without curvature never leave their start and count as constants, of covariance 0.
 
     Status: exact.
 
     Parameters
     ----------
-    model : MiniBatchQuadratic
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+        Examples of different curvature that are reshuffled have no closed law and are refused.
     learning_rate : Numeric
         > 0.
     momentum : Numeric
@@ -549,7 +568,9 @@ def stationary(
     -------
     xarray.Dataset
         ``variance`` (mode), ``excess_risk``, ``floor`` and ``effective_dimension`` :math:`(\sum v)^2/\sum v^2`, which
-        :func:`shell_fluctuation` takes. Beyond the edge variance and risk are +inf and the dimension is NaN.
+        :func:`shell_fluctuation` takes; except for MiniBatchQuadratic also ``covariance`` (mode, other_mode), in the
+        coordinates of the model, and the dimension is :math:`(\operatorname{tr} S)^2/\operatorname{tr} S^2`. Beyond
+        the mean-square edge variances, covariances and risk are +inf and the dimension is NaN.
 
     Raises
     ------
@@ -561,7 +582,34 @@ def stationary(
     >>> law = stationary(MiniBatchQuadratic([1.0, 0.1], 1.0), 0.5)
     >>> print(f"{float(law.excess_risk):.10f} above {float(law.floor):.2f}")
     0.1679487179 above 0.55
+    >>> law = stationary(FiniteSumQuadratic([0.5, 1.5], center_covariance=1.0), 0.8)
+    >>> round(float(law.variance[0]), 12)  # the additive-noise value would be 0.8/1.2
+    1.0
     """
+    if not isinstance(model, MiniBatchQuadratic):
+        variance, covariance, risk, dimension = _matrix_law(model, learning_rate, momentum, nesterov)
+    else:
+        variance, risk, dimension = _diagonal_law(model, learning_rate, momentum, nesterov)
+        covariance = None
+    data = xr.Dataset(
+        {
+            "variance": variance.assign_attrs(long_name="stationary variance", units="squared parameter"),
+            "excess_risk": risk.assign_attrs(long_name="stationary excess risk", units="loss"),
+            "floor": xr.DataArray(model.floor).assign_attrs(long_name="irreducible batch loss", units="loss"),
+            "effective_dimension": dimension.assign_attrs(
+                long_name="effective dimension of the stationary law", units="1"
+            ),
+        }
+    )
+    if covariance is None:
+        return data
+    return data.assign(covariance=covariance.assign_attrs(long_name="stationary covariance", units="squared parameter"))
+
+
+def _diagonal_law(
+    model: MiniBatchQuadratic, learning_rate: Numeric, momentum: Numeric, nesterov: bool
+) -> tuple[xr.DataArray, ...]:
+    """Variance, risk and effective dimension."""
 
     def core(
         curvature: Array, center_variance: Array, _: Array, multiplicity: Array, rate: Array, momentum: Array
@@ -573,18 +621,28 @@ def stationary(
             dimension = np.sum(multiplicity * variance) ** 2 / np.sum(multiplicity * variance**2)
         return variance, risk, dimension
 
-    variance, risk, dimension = over_modes(
-        core, model, [(learning_rate, []), (momentum, [])], [["mode"], [], []], sizes={}
-    )
-    return xr.Dataset(
-        {
-            "variance": variance.assign_attrs(long_name="stationary variance", units="squared parameter"),
-            "excess_risk": risk.assign_attrs(long_name="stationary excess risk", units="loss"),
-            "floor": xr.DataArray(model.floor).assign_attrs(long_name="irreducible batch loss", units="loss"),
-            "effective_dimension": dimension.assign_attrs(
-                long_name="effective dimension of the stationary law", units="1"
-            ),
-        }
+    return over_modes(core, model, [(learning_rate, []), (momentum, [])], [["mode"], [], []], sizes={})
+
+
+def _matrix_law(
+    model: MatrixModel, learning_rate: Numeric, momentum: Numeric, nesterov: bool
+) -> tuple[xr.DataArray, ...]:
+    """Variance, covariance, risk and effective dimension."""
+    hessian = gradient_noise(model).hessian
+
+    def core(rate: Array, momentum: Array) -> tuple[Array, Array, Any, Any]:
+        covariance = stationary_covariance(model, float(rate), float(momentum), nesterov)
+        variance = np.diagonal(covariance).copy()
+        with np.errstate(invalid="ignore"):
+            risk = np.inf if np.isinf(variance).any() else 0.5 * (hessian * covariance).sum()
+            dimension = variance.sum() ** 2 / (covariance**2).sum()
+        return variance, covariance, risk, dimension
+
+    return over_points(
+        core,
+        [(learning_rate, []), (momentum, [])],
+        [["mode"], ["mode", "other_mode"], [], []],
+        sizes={"mode": model.modes, "other_mode": model.modes},
     )
 
 

@@ -1,0 +1,8 @@
+r"""Running mini-batch quadratics: ensembles of independent runs, and how fast products of random curvatures grow."""
+
+from sgdynamics.simulate.quadratic.ensembles import ensemble
+from sgdynamics.simulate.quadratic.lyapunov import top_lyapunov_exponent
+
+__all__ = ["SOURCES", "ensemble", "top_lyapunov_exponent"]
+
+SOURCES = ("sandler2023",)

@@ -1,0 +1,408 @@
+r"""How large a learning rate may be: for the mean, for the second moment, and for almost every path.
+
+Where all batches share one Hessian the three agree. Random Hessians pull them apart: the mean feels the mean Hessian
+alone, the second moment also its fluctuation, and a path only the mean logarithm of its multipliers. Between the edge
+in mean square and the almost-sure edge the iterates have a stationary law of infinite variance, with the tail index of
+:func:`tail_index`.
+
+Everything here but :func:`mean_edge` takes batches that are independent from step to step; see
+:mod:`~sgdynamics.theory.quadratic.finite_data` for reshuffled ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgdynamics._blas import one_blas_thread
+from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, unit_interval
+from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.theory.quadratic._gradient_noise import (
+    GradientNoise,
+    MatrixModel,
+    gradient_noise,
+    in_eigenbasis,
+    transfer,
+)
+from sgdynamics.theory.quadratic._kernel import edge_gain, variance_edge_gain
+from sgdynamics.theory.quadratic._positive_map import largest_eigenvalue, radius
+from sgdynamics.theory.quadratic._scalar_law import CurvatureLaw, curvature_law
+from sgdynamics.theory.quadratic._sweep import over_points
+from sgdynamics.theory.quadratic.least_squares import trace_rule_term
+
+__all__ = [
+    "almost_sure_edge",
+    "mean_edge",
+    "mean_square_edge",
+    "mean_square_growth",
+    "one_step_edge",
+    "tail_index",
+]
+
+Array = NDArray[np.float64]
+
+# Rates at which the first crossing is bracketed where monotony is not proved.
+_GRID = 64
+
+_ANY = instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
+_MATRIX = instance_of(FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
+
+
+def _plain(value: Any) -> Numeric:
+    """A float where nothing was swept."""
+    return float(value) if value.ndim == 0 and not hasattr(value.data, "dask") else value
+
+
+def _independent(model: Any, noise: GradientNoise | None, owner: str) -> None:
+    if isinstance(model, FiniteSumQuadratic) and model.sampling == "reshuffled" and (noise is None or noise.random):
+        raise ValueError(
+            f"{owner}: model must draw independent batches where Hessians differ (theory.quadratic.reshuffled_edge is "
+            "the edge of reshuffled ones), got sampling 'reshuffled'"
+        )
+
+
+@checked(model=_ANY, momentum=unit_interval, nesterov=flag)
+def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
+    r"""Learning rate at which the mean ceases to be stable, :func:`stability_edge` of the largest mean curvature.
+
+    Status: exact.
+
+    Parameters
+    ----------
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+    momentum : Numeric
+        :math:`\beta` in [0, 1); an array or DataArray sweeps.
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        A float, or labelled as the sweep.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> mean_edge(FiniteSumQuadratic([0.5, 1.5]))
+    2.0
+    """
+    if isinstance(model, MiniBatchQuadratic):
+        largest: Numeric = model.labelled()[0].max("mode")
+        largest = _plain(largest)
+    else:
+        with one_blas_thread():
+            largest = float(np.linalg.eigvalsh(gradient_noise(model).hessian)[-1])
+    return edge_gain(momentum, nesterov) / largest
+
+
+def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: bool) -> float:
+    from scipy.optimize import brentq
+
+    variances, draws = model.feature_variance, model.batch_size
+    pole = float(variance_edge_gain(1 / draws, momentum, nesterov) / variances.max())
+
+    def balance(rate: float) -> float:  # from -1 at a rate of 0 to 1 at the pole, 0 where the terms add to 1
+        total = float(np.sum(trace_rule_term(rate * variances, draws, momentum=momentum, nesterov=nesterov)))
+        return 1 - 2 / (1 + total)
+
+    return float(brentq(balance, pole * 1e-3 / variances.size, pole, xtol=1e-15 * pole, rtol=1e-15))
+
+
+def _generalised_edge(curvature: Array, noise: GradientNoise) -> float:
+    r"""Plain SGD: :math:`\rho \le 1` is :math:`\eta (H X H + E \Delta X \Delta) \le H X + X H`, linear in the rate."""
+    sums = np.sqrt(curvature[:, None] + curvature[None, :])
+    products = np.outer(curvature, curvature)
+
+    def ratio(matrix: Array) -> Array:
+        inside = matrix / sums
+        return (products * inside + noise.spread(inside)) / sums
+
+    return 1 / largest_eigenvalue(ratio, curvature.size)
+
+
+@checked(model=_ANY, momentum=unit_interval, nesterov=flag)
+def mean_square_edge(
+    model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
+) -> Numeric:
+    r"""Learning rate at which the second moment ceases to be stable.
+
+    For plain SGD the largest :math:`\eta` with spectral radius :math:`\rho(E[(I-\eta H_B) \otimes (I-\eta H_B)]) \le
+    1`. This is linear in :math:`\eta`: the edge is the reciprocal of the largest eigenvalue of
+    :math:`E[H_B X H_B] = \mu (\bar H X + X \bar H)` on symmetric matrices. With momentum :math:`A_B`, the matrix of one
+    update, takes the place of :math:`I - \eta H_B`; the edge is then the first rate at which gradient noise makes
+    enough error to make itself, found on a grid of 64 rates and refined. For Gaussian least squares it is
+    the rate at which the terms of :func:`trace_rule_term` add to 1.
+
+    The second moments of all pairs of directions are coupled, :math:`d(d+1)/2` numbers. Above 20 directions the map is
+    applied and not tabulated, :math:`O(n d^3)` a time.
+
+    Status: exact; with momentum and several directions that the first crossing is not missed between two of the 64
+    rates is not proved.
+
+    Parameters
+    ----------
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+        Where all batches share one Hessian this is :func:`mean_edge`.
+    momentum : Numeric
+        :math:`\beta` in [0, 1); a DataArray sweeps.
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        A float, or labelled as the sweep.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or examples of different curvature are reshuffled.
+
+    Examples
+    --------
+    >>> mean_square_edge(FiniteSumQuadratic([0.5, 1.5]))
+    1.6
+    """
+    if isinstance(model, MiniBatchQuadratic):
+        return mean_edge(model, momentum=momentum, nesterov=nesterov)
+    noise = gradient_noise(model)
+    _independent(model, noise, "mean_square_edge")
+    curvature, _, noise = in_eigenbasis(noise)
+
+    def core(momentum: Array) -> float:
+        from scipy.optimize import brentq
+
+        beta = float(momentum)
+        if isinstance(model, GaussianLeastSquares):
+            return _trace_rule_edge(model, beta, nesterov)
+        limit = float(edge_gain(beta, nesterov) / curvature[-1])
+        if not noise.random:
+            return limit
+        if curvature.size == 1:
+            relative_variance = noise.spread(np.eye(1))[0, 0] / curvature[0] ** 2
+            return float(variance_edge_gain(relative_variance, beta, nesterov) / curvature[0])
+        if beta == 0:
+            return _generalised_edge(curvature, noise)
+
+        def excess(rate: float) -> float:
+            return radius(noise, curvature, rate, beta, nesterov) - 1
+
+        below = 0.0
+        for rate in limit * np.arange(1, _GRID) / _GRID:
+            if excess(rate) >= 0:
+                return float(brentq(excess, below or limit * 1e-9, rate, rtol=1e-14))
+            below = rate
+        # curvature noise diverges at the edge of the mean, if only there
+        top = limit * (1 - 1e-12)
+        return float(brentq(excess, below, top, rtol=1e-14)) if excess(top) > 0 else limit
+
+    (made,) = over_points(core, [(momentum, [])], [[]], {})
+    return _plain(made)
+
+
+@checked(model=_MATRIX, learning_rate=positive, momentum=unit_interval, nesterov=flag)
+def mean_square_growth(
+    model: MatrixModel, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
+) -> Numeric:
+    r"""Asymptotic factor per step of the second moment, :math:`\rho(E[A_B \otimes A_B])`.
+
+    :math:`A_B` is the matrix of one update, :math:`I - \eta H_B` for plain SGD. Directions that are flat for every
+    batch, where nothing moves, are left out. The map is tabulated on symmetric matrices of the state: meant for up to
+    some 30 directions.
+
+    Status: exact.
+
+    Parameters
+    ----------
+    model : FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+    learning_rate : Numeric
+        > 0; a DataArray sweeps.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        Below 1 where stable in mean square. A float, or labelled as the sweep.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or examples of different curvature are reshuffled.
+
+    Examples
+    --------
+    >>> round(mean_square_growth(FiniteSumQuadratic([0.5, 1.5]), 1.6), 12)
+    1.0
+    """
+    noise = gradient_noise(model)
+    _independent(model, noise, "mean_square_growth")
+    _, _, noise = in_eigenbasis(noise)
+
+    def core(rate: Array, momentum: Array) -> float:
+        matrix, inlet, outlet = transfer(noise.hessian, float(rate), float(momentum), nesterov)
+        rows, columns = np.triu_indices(len(matrix))
+        table = np.empty((rows.size, rows.size))
+        with one_blas_thread():
+            for place, (row, column) in enumerate(zip(rows, columns, strict=True)):
+                unit = np.zeros_like(matrix)
+                unit[row, column] = unit[column, row] = 1.0
+                moved = matrix @ unit @ matrix.T + inlet @ noise.spread(outlet @ unit @ outlet.T) @ inlet.T
+                table[:, place] = moved[rows, columns]
+            return float(np.abs(np.linalg.eigvals(table)).max())
+
+    (made,) = over_points(core, [(learning_rate, []), (momentum, [])], [[]], {})
+    return _plain(made)
+
+
+@checked(model=_MATRIX)
+def one_step_edge(model: MatrixModel) -> float:
+    r"""Largest learning rate at which no point's expected squared distance grows in any one step.
+
+    .. math:: \lambda_{\max}\bigl\{ (I - \eta \bar H)^2 + \eta^2 \operatorname{Cov} \bigr\} \le 1, \qquad
+        \operatorname{Cov} = E H_B^2 - \bar H^2,
+
+    that is :math:`\eta = 2/\lambda_{\max}(\bar H^{-1/2} E[H_B^2] \bar H^{-1/2})`. From n examples without replacement
+    :math:`\operatorname{Cov} = \frac{n-S}{S(n-1)} (\operatorname{mean} H_i^2 - \bar H^2)`.
+
+    Status: a lower bound of :func:`mean_square_edge` for plain SGD: sufficient for stability in mean square, and
+    necessary only in one direction, where the two agree. Distances may grow in one step and shrink in the next.
+
+    Parameters
+    ----------
+    model : FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the model is none of these or examples of different curvature are reshuffled.
+
+    Examples
+    --------
+    >>> model = FiniteSumQuadratic([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])
+    >>> round(one_step_edge(model), 12), round(mean_square_edge(model), 12)
+    (2.0, 2.0)
+    """
+    noise = gradient_noise(model)
+    _independent(model, noise, "one_step_edge")
+    curvature, _, noise = in_eigenbasis(noise)
+    second = np.diag(curvature**2) + noise.spread(np.eye(curvature.size))
+    with one_blas_thread():
+        scaled = second / np.sqrt(np.outer(curvature, curvature))
+        return float(2 / np.linalg.eigvalsh((scaled + scaled.T) / 2)[-1])
+
+
+def _one_curvature(model: Any, owner: str) -> CurvatureLaw | None:
+    """Law of the curvature of a batch; None where all batches share one Hessian."""
+    if isinstance(model, MiniBatchQuadratic | FullQuadratic):
+        return None
+    if isinstance(model, FiniteSumQuadratic) and not gradient_noise(model).random:
+        return None
+    if model.modes > 1:
+        raise ValueError(
+            f"{owner}: model must have one mode (the Lyapunov exponent of a product of random matrices has no closed "
+            f"form) or one Hessian for all batches, got {model.modes} modes"
+        )
+    return curvature_law(model, owner)
+
+
+@checked(model=_ANY)
+def almost_sure_edge(model: MiniBatchQuadratic | MatrixModel) -> Numeric:
+    r"""Learning rate at which almost every path ceases to be stable.
+
+    In one direction a path is a product of independent factors: it contracts almost surely if and only if
+    :math:`E \log |1 - \eta h_B| < 0`. By Jensen's inequality the edge is never below that in mean square. It is the
+    first crossing: a rate close to the reciprocal of one of the curvatures, which then kills the error in one step, can
+    be stable again beyond it.
+
+    Plain SGD. With momentum, or in several directions, a path is a product of random matrices and no closed
+    form exists. A reshuffled epoch has the same edge as batches drawn without replacement, since the logarithm of a
+    product is a sum.
+
+    Status: exact.
+
+    Parameters
+    ----------
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+        Of one mode, or with the same Hessian for all batches, for which all edges agree.
+
+    Returns
+    -------
+    Numeric
+        A float; for a swept MiniBatchQuadratic labelled as the sweep.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the model has several modes and random Hessians, or more than 4096 different batches.
+
+    Examples
+    --------
+    >>> round(almost_sure_edge(FiniteSumQuadratic([0.5, 1.5])), 10)
+    2.6666666667
+    """
+    law = _one_curvature(model, "almost_sure_edge")
+    return mean_edge(model) if law is None else law.almost_sure_edge()
+
+
+@checked(model=_ANY, learning_rate=positive)
+def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) -> Numeric:
+    r"""Tail index of the stationary law in one direction of random curvature.
+
+    The positive solution :math:`\kappa` of :math:`E |1 - \eta h_B|^\kappa = 1`, for plain SGD: then :math:`P(|e| > t)`
+    decays like :math:`t^{-\kappa}` (Kesten's theorem on random affine recursions, for noise that does not vanish and
+    multipliers whose logarithms are not all multiples of one number). The variance is infinite from :math:`\kappa = 2`
+    on, which is the edge in mean square.
+
+    Status: exact.
+
+    Parameters
+    ----------
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+        Of one mode, or with the same Hessian for all batches, which has no power-law tail.
+    learning_rate : Numeric
+        > 0; a DataArray sweeps.
+
+    Returns
+    -------
+    Numeric
+        A float, or labelled as the sweep. +inf if no batch expands the error, 0 at and beyond the almost-sure
+        edge, where no stationary law exists.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, the model is reshuffled, has several modes and random Hessians, or more
+        than 4096 different batches.
+
+    Examples
+    --------
+    >>> round(tail_index(FiniteSumQuadratic([0.5, 1.5]), 1.45), 4)
+    4.2858
+    """
+    _independent(model, None, "tail_index")
+    law = _one_curvature(model, "tail_index")
+    if law is None:
+        edge = mean_edge(model)
+
+        def core(rate: Array) -> float:
+            return np.inf if rate < edge else 0.0
+    else:
+
+        def core(rate: Array) -> float:
+            return law.tail_index(float(rate))
+
+    (made,) = over_points(core, [(learning_rate, [])], [[]], {})
+    return _plain(made)

@@ -1,0 +1,74 @@
+r"""Linear regression on fresh Gaussian features: curvature noise whose strength is one number.
+
+With features of variances :math:`\lambda_i`, label noise of variance :math:`\sigma^2` and batches of :math:`S`
+
+.. math:: v_i' = (1 - \eta\lambda_i)^2 v_i + \frac{\eta^2}{S} \Bigl[ \lambda_i^2 v_i
+    + \lambda_i \bigl( \textstyle\sum_j \lambda_j v_j + \sigma^2 \bigr) \Bigr].
+
+Directions talk to each other through the expected squared prediction error :math:`\sum_j \lambda_j v_j` alone, so
+that the stationary law and its edge are sums over directions. Without the two terms in v in the bracket this is the
+model of additive noise with center variance :math:`\sigma^2/\lambda_i`; that is the limit of large batches at a fixed
+learning rate, where :math:`\sum_j r_j \to 0`.
+"""
+
+from __future__ import annotations
+
+from sgdynamics.domains import Numeric, count, flag, positive, unit_interval
+from sgdynamics.formula import formula, stable_below
+from sgdynamics.theory.quadratic._kernel import gradient_point_parts, variance_edge_gain
+
+__all__ = ["trace_rule_term"]
+
+
+@formula(
+    gain=positive,
+    batch_size=count,
+    momentum=unit_interval,
+    nesterov=flag,
+    edge=stable_below(
+        gain=lambda batch_size, momentum, nesterov: variance_edge_gain(1 / batch_size, momentum, nesterov)
+    ),
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("Gaussian features", "fresh examples", "stationary"),
+)
+def trace_rule_term(
+    gain: Numeric, batch_size: Numeric = 1, *, momentum: Numeric = 0.0, nesterov: bool = False
+) -> Numeric:
+    r"""What one direction adds to the trace rule of least squares on Gaussian features.
+
+    .. math:: r_i = \frac{V'(x_i)}{S - V'(x_i)} = \frac{x_i}{2S - (S+1) x_i} \text{ for plain SGD}, \qquad
+        x_i = \eta\lambda_i,
+
+    with the additive-noise variance :math:`V'` of the points at which gradients are taken, which is
+    :func:`stationary_variance` but for Nesterov (see :func:`random_curvature_variance`). The second moment is stable
+    if and only if :math:`\sum_i r_i < 1`. Then :math:`\sigma^2 \sum_i r_i/(1 - \sum_i r_i)` is the expected squared
+    prediction error at these points; for plain SGD and the heavy ball that is twice the excess risk, and
+    :math:`v_i = \sigma^2 r_i/(\lambda_i (1 - \sum_j r_j))`. For flat spectra of many directions the trace, not the top
+    curvature, sets the edge.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x_i`, learning rate times feature variance, dimensionless, > 0. Where :math:`V'(x_i) \ge S` the result is
+        +inf.
+    batch_size : Numeric
+        :math:`S \ge 1`.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        :math:`r_i`, dimensionless.
+
+    Examples
+    --------
+    >>> trace_rule_term(0.5, 1), trace_rule_term(0.5, 4)
+    (0.5, 0.0909090...)
+    """
+    numerator, denominator = gradient_point_parts(gain, gain, momentum, nesterov)
+    return numerator / (batch_size * denominator - numerator)

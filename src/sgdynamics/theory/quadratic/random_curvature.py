@@ -1,0 +1,195 @@
+r"""One direction whose curvature differs from batch to batch.
+
+:math:`e_t = e_{t-1} - \eta h_t (e_{t-1} - \xi_t)` with independent curvatures of mean :math:`\bar h` and variance
+:math:`s^2`, per batch. The gain is :math:`x = \eta \bar h`, the relative variance :math:`q = s^2/\bar h^2`. Variances
+are second moments :math:`E e^2`: random curvature turns mean into variance, so that the variance alone obeys no
+recursion.
+
+Second moments at any step, for any batch size, centers that depend on the curvature and more than one direction:
+:func:`moments` and :func:`stationary` of a :class:`FiniteSumQuadratic`.
+"""
+
+from __future__ import annotations
+
+from sgdynamics.domains import Numeric, flag, nonnegative, positive, unit_interval, whole
+from sgdynamics.formula import decay, formula, geometric_sum, stable_below
+from sgdynamics.theory.quadratic._kernel import gradient_point_parts, kernel_parts, variance_edge_gain
+
+__all__ = [
+    "mean_square_edge_gain",
+    "mean_square_factor",
+    "random_curvature_second_moment",
+    "random_curvature_variance",
+]
+
+
+@formula(
+    gain=positive,
+    relative_variance=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("independent batches", "one direction", "plain SGD"),
+)
+def mean_square_factor(gain: Numeric, relative_variance: Numeric) -> Numeric:
+    r"""Factor per step of the second moment of the error, without center noise.
+
+    .. math:: E(1 - \eta h)^2 = (1-x)^2 + x^2 q
+
+    Below 1 is stability in mean square, :math:`(1-\eta \bar h)^2 + \eta^2 s^2 < 1`.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x`, learning rate times mean curvature, dimensionless, > 0.
+    relative_variance : Numeric
+        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean. From n examples it is that of one
+        example times :func:`without_replacement_factor`, or divided by the batch size if drawn with replacement.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> mean_square_factor(0.5, 0.25)
+    0.3125
+    """
+    return (1 - gain) ** 2 + gain**2 * relative_variance
+
+
+@formula(
+    relative_variance=nonnegative,
+    momentum=unit_interval,
+    nesterov=flag,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("independent batches", "one direction"),
+)
+def mean_square_edge_gain(relative_variance: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
+    r"""Gain at which the second moment ceases to be stable.
+
+    Where :math:`q V'(x) = 1` with the additive-noise variance :math:`V'` of the points at which gradients are taken:
+    the error that curvature noise makes then makes as much curvature noise again. For plain SGD and the heavy ball
+    :math:`V'` is :func:`stationary_variance`.
+
+    .. math:: x = \frac{2}{1+q}, \qquad \text{heavy ball: } \frac{2(1-\beta^2)}{(1-\beta) + q(1+\beta)}, \qquad
+        \text{Nesterov: } \beta(1+2\beta)(1+q) x^2 + (1-\beta-4\beta^2+q(1+\beta)) x = 2(1-\beta^2).
+
+    The heavy ball raises the edge of the mean from 2 to :math:`2(1+\beta)`; the edge in mean square it raises only
+    where :math:`q < (1-\beta)/(1+\beta)`, and lowers it where curvature noise is stronger.
+
+    Parameters
+    ----------
+    relative_variance : Numeric
+        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        :math:`\eta \bar h` at the edge, dimensionless.
+
+    Examples
+    --------
+    >>> mean_square_edge_gain(0.25)
+    1.6
+    """
+    return variance_edge_gain(relative_variance, momentum, nesterov)
+
+
+@formula(
+    gain=positive,
+    relative_variance=nonnegative,
+    momentum=unit_interval,
+    nesterov=flag,
+    edge=stable_below(gain=variance_edge_gain),
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("independent batches", "one direction", "center independent of the curvature", "stationary"),
+)
+def random_curvature_variance(
+    gain: Numeric, relative_variance: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
+) -> Numeric:
+    r"""Stationary variance where the curvature of a batch is random and independent of its center.
+
+    .. math:: \frac{v}{\sigma^2} = \frac{(1+q) V(x)}{1 - q V'(x)} = \frac{x(1+q)}{2 - x(1+q)} \text{ for plain SGD}
+
+    with :func:`stationary_variance` :math:`V`, and :math:`V'` the same for the points at which gradients are taken,
+    which is :math:`V` but for Nesterov: :math:`x (1+\beta+\beta(1+2\beta)x) / [(1-\beta+\beta x) (2(1+\beta) -
+    (1+2\beta)x)]`. Plain SGD at random curvature is plain SGD at the constant curvature
+    :math:`E h^2/E h`.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x`, learning rate times mean curvature, dimensionless, > 0. At or beyond :func:`mean_square_edge_gain`
+        the result is +inf.
+    relative_variance : Numeric
+        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        In units of the center variance of one batch.
+
+    Examples
+    --------
+    >>> random_curvature_variance(0.5, 1.0)
+    1.0
+    """
+    numerator, denominator = kernel_parts(gain, gain, momentum, nesterov)
+    ahead, _ = gradient_point_parts(gain, gain, momentum, nesterov)
+    return (1 + relative_variance) * numerator / (denominator - relative_variance * ahead)
+
+
+@formula(
+    gain=positive,
+    relative_variance=nonnegative,
+    steps=whole,
+    start=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("independent batches", "one direction", "center independent of the curvature", "plain SGD"),
+)
+def random_curvature_second_moment(
+    gain: Numeric, relative_variance: Numeric, steps: Numeric, start: Numeric
+) -> Numeric:
+    r"""Second moment of the error after any number of steps, at stable and unstable gains.
+
+    .. math:: \frac{E e_t^2}{\sigma^2} = \rho^t \frac{E e_0^2}{\sigma^2} + x^2 (1+q) \frac{1-\rho^t}{1-\rho}, \qquad
+        1 - \rho = x (2 - x(1+q)).
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x`, learning rate times mean curvature, dimensionless, > 0.
+    relative_variance : Numeric
+        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean.
+    steps : Numeric
+        :math:`t \ge 0`.
+    start : Numeric
+        :math:`E e_0^2/\sigma^2 \ge 0`.
+
+    Returns
+    -------
+    Numeric
+        In units of the center variance of one batch.
+
+    Examples
+    --------
+    >>> random_curvature_second_moment(0.5, 0.5, 1, 0.0)
+    0.375
+    """
+    forget = gain * (2 - gain * (1 + relative_variance))
+    return start * decay(forget, steps) + gain**2 * (1 + relative_variance) * geometric_sum(forget, steps)
