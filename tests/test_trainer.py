@@ -766,7 +766,7 @@ CALLS = {
     trainer.loss_value: COMMON,
     trainer.gradient: COMMON,
     trainer.per_example_gradients: COMMON,
-    trainer.per_example_curvatures: {**BASE, "v": np.ones(8), "weight_decay": 0.1},
+    trainer.per_example_curvatures: {**BASE, "v": np.ones(8), "weight_decay": 0.1, "part": "whole"},
     trainer.hessian_vector_product: {**COMMON, "v": np.ones(8)},
     trainer.hessian_operator: COMMON,
     trainer.top_hessian_eigenvalues: {**COMMON, "k": 1, "tol": 1e-3, "start": np.ones(8), "max_products": 10},
@@ -794,7 +794,10 @@ CALLS = {
         "averages": {"ema": [0.2, 0.3, 0.5]},
         "record": [0, 2],
         "measure": lambda net: {"size": 1.0},
+        "measure_at": [0, 1],
+        "evaluate_loss": True,
         "keep_weights": True,
+        "progress": False,
         "seed": 0,
     },
     trainer.digits: {"standardisation": "raw"},
@@ -803,7 +806,18 @@ CALLS = {
     trainer.one_hot: {"labels": LABELS, "classes": 2},
     trainer.smoothed_labels: {"labels": LABELS, "classes": 2, "label_noise": 0.1},
 }
-OPTIONAL = {"trainable", "start", "batch_size", "update", "averages", "record", "measure", "reference", "classes"}
+OPTIONAL = {
+    "trainable",
+    "start",
+    "batch_size",
+    "update",
+    "averages",
+    "record",
+    "measure",
+    "measure_at",
+    "reference",
+    "classes",
+}
 GARBAGE = [np.nan, np.inf, -1, "a", None, [], [0.1] * 29, [[np.nan] * 3] * 23, object(), 1j]
 
 

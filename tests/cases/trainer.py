@@ -8,6 +8,18 @@ NET = trainer.network([3, 2, 2], "tanh", seed=0)
 X, Y = np.linspace(-1, 1, 12).reshape(4, 3), np.linspace(0, 1, 8).reshape(4, 2)
 DATA = {"net": NET, "x": X, "y": Y, "loss": "mse"}
 DIRECTION = np.ones(NET.size)
+DIRECTIONS = np.eye(NET.size)[:, :2]
+BATCHES = [[0, 1], [2, 3], [1, 2]]
+PLAIN = {"weight_decay": 0.0, "trainable": None}
+
+
+def eigenvectors(weights):
+    """Three coordinates."""
+    return np.eye(weights.size)[:, :3]
+
+
+STEERED = {"eigenvectors": eigenvectors, "refresh": 1, "beta": 0.0}
+DRAWING = {"examples": 4, "batch_size": 2, "draws": 3, "replacement": False, "seed": 0}
 
 SOUND = {
     "simulate.trainer.network": {"widths": [3, 2], "activation": "tanh", "init_scale": 1.0, "biases": True, "seed": 0},
@@ -16,7 +28,7 @@ SOUND = {
     "simulate.trainer.per_example_gradients": {**DATA, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.hessian_vector_product": {**DATA, "v": DIRECTION, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.hessian_operator": {**DATA, "weight_decay": 0.0, "trainable": None},
-    "simulate.trainer.per_example_curvatures": {**DATA, "v": DIRECTION, "weight_decay": 0.0},
+    "simulate.trainer.per_example_curvatures": {**DATA, "v": DIRECTION, "weight_decay": 0.0, "part": "whole"},
     "simulate.trainer.top_hessian_eigenvalues": {
         **DATA,
         "k": 1,
@@ -39,7 +51,10 @@ SOUND = {
         "averages": None,
         "record": None,
         "measure": None,
+        "measure_at": None,
+        "evaluate_loss": True,
         "keep_weights": False,
+        "progress": False,
         "seed": 0,
     },
     "simulate.trainer.batches": {
@@ -54,7 +69,46 @@ SOUND = {
         "loss": "mse",
         "seed": 0,
     },
+    "simulate.trainer.draw_batches": DRAWING,
+    "simulate.trainer.fresh_batches": DRAWING,
+    "simulate.trainer.gradient_covariance": {
+        **DATA,
+        **PLAIN,
+        "k": 2,
+        "centred": True,
+        "route": "smaller",
+        "vectors": True,
+    },
+    "simulate.trainer.batch_gradient_covariance": {**DATA, **PLAIN, "batches": BATCHES, "replacement": False},
+    "simulate.trainer.alignments": {**DATA, **PLAIN, "directions": DIRECTIONS, "batches": BATCHES},
+    "simulate.trainer.loss_along": {**DATA, **PLAIN, "directions": DIRECTIONS, "distances": [-1.0, 0.5]},
+    "simulate.trainer.projected_steps": {
+        **DATA,
+        **PLAIN,
+        "directions": DIRECTIONS,
+        "batch_size": 2,
+        "batches": BATCHES,
+        "replacement": False,
+    },
+    "simulate.trainer.gradient_interaction": {**DATA, **PLAIN, "batch_size": 2, "replacement": False},
+    "simulate.trainer.sampled_interaction": {**DATA, **PLAIN, "batches": BATCHES},
+    "simulate.trainer.batch_sharpness": {**DATA, **PLAIN, "batches": BATCHES},
+    "simulate.trainer.matched_directions": {"old": DIRECTIONS, "new": DIRECTIONS},
+    "simulate.trainer.tracked_eigenpairs": {
+        "x": X,
+        "y": Y,
+        "loss": "mse",
+        **PLAIN,
+        "k": 2,
+        "tol": 1e-3,
+        "subset": [0, 1],
+    },
+    "simulate.trainer.hessian_eigenvectors": {**DATA, **PLAIN, "k": 2, "tol": 1e-3, "subset": [0, 1]},
     "simulate.trainer.sgd": {},
+    "simulate.trainer.steered_sgd": {**STEERED, "top": 0.5, "bottom": 1.0},
+    "simulate.trainer.nudged_sgd": {**STEERED, "gamma": 0.1},
+    "simulate.trainer.dominant_sgd": STEERED,
+    "simulate.trainer.bulk_sgd": STEERED,
     "simulate.trainer.momentum": {"beta": 0.5, "nesterov": False},
     "simulate.trainer.digits": {"standardisation": "mean_image"},
     "simulate.trainer.split": {"x": X, "y": Y, "train": 3, "seed": 0},
@@ -64,18 +118,26 @@ SOUND = {
 }
 
 ALSO_SOUND = {
+    ("simulate.trainer.alignments", "batches", "None"),
+    ("simulate.trainer.loss_along", "distances", "-1"),
+    ("simulate.trainer.projected_steps", "batches", "None"),
     ("averages", "None"),
     ("batch_size", "None"),  # the full batch
     ("classes", "None"),
     ("measure", "None"),
+    ("measure_at", "None"),
     ("record", "None"),
     ("reference", "None"),
+    ("refresh", "None"),  # never again
+    ("subset", "None"),
     ("start", "None"),
     ("trainable", "None"),
     ("update", "None"),
 }
 
 NOT_SOUND = {
+    *((f"simulate.trainer.{name}", "batch_size", "None") for name in ("draw_batches", "fresh_batches")),
+    *((f"simulate.trainer.{name}", "batch_size", "None") for name in ("projected_steps", "gradient_interaction")),
     ("simulate.trainer.one_hot", "classes", "None"),
     ("simulate.trainer.smoothed_labels", "classes", "None"),
 }
@@ -86,4 +148,9 @@ WRONG_LENGTH = {
     "simulate.trainer.hessian_vector_product": ("v", [1.0, 2.0]),
     "simulate.trainer.top_hessian_eigenvalues": ("trainable", [True]),
     "simulate.trainer.train": ("y", Y[:3]),
+    "simulate.trainer.alignments": ("directions", np.eye(3)),
+    "simulate.trainer.loss_along": ("directions", [1.0]),
+    "simulate.trainer.projected_steps": ("batches", [[0, 1, 2]]),
+    "simulate.trainer.matched_directions": ("new", np.eye(3)),
+    "simulate.trainer.tracked_eigenpairs": ("y", Y[:3]),
 }

@@ -1,6 +1,8 @@
 """The reference trainer: real networks in NumPy, with exact gradients and Hessian products.
 
-It knows nothing of the models and their theory and returns raw statistics: it is what they are tested against.
+It knows nothing of the models and their theory and returns raw statistics: it is what they are tested against. Every
+instrument is a function of a network and gives a labelled Dataset; handed to :func:`train` as ``measure`` it is called
+along the run.
 
 >>> from sgdynamics.models import schedules
 >>> from sgdynamics.simulate import trainer
@@ -16,43 +18,80 @@ True
 
 from __future__ import annotations
 
+from sgdynamics.simulate.trainer.alignment import alignments
 from sgdynamics.simulate.trainer.batches import batches
+from sgdynamics.simulate.trainer.covariance import batch_gradient_covariance, gradient_covariance
 from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import (
     gradient,
     hessian_operator,
     hessian_vector_product,
     loss_value,
-    per_example_curvatures,
-    per_example_gradients,
 )
 from sgdynamics.simulate.trainer.digits import Digits, Split, digits, split, whitened
+from sgdynamics.simulate.trainer.examples import per_example_curvatures, per_example_gradients
+from sgdynamics.simulate.trainer.interaction import batch_sharpness, gradient_interaction, sampled_interaction
 from sgdynamics.simulate.trainer.labels import one_hot, smoothed_labels
+from sgdynamics.simulate.trainer.lines import loss_along
 from sgdynamics.simulate.trainer.network import Network, network
+from sgdynamics.simulate.trainer.overshoot import projected_steps
+from sgdynamics.simulate.trainer.sampling import draw_batches, fresh_batches
+from sgdynamics.simulate.trainer.steering import (
+    bulk_sgd,
+    dominant_sgd,
+    hessian_eigenvectors,
+    nudged_sgd,
+    steered_sgd,
+)
+from sgdynamics.simulate.trainer.tracking import (
+    EigenpairTracker,
+    MatchedDirections,
+    matched_directions,
+    tracked_eigenpairs,
+)
 from sgdynamics.simulate.trainer.training import train
 from sgdynamics.simulate.trainer.updates import Update, momentum, sgd
 
 __all__ = [
     "Digits",
+    "EigenpairTracker",
     "HessianEigenvalues",
+    "MatchedDirections",
     "Network",
     "Split",
     "Update",
+    "alignments",
+    "batch_gradient_covariance",
+    "batch_sharpness",
     "batches",
+    "bulk_sgd",
     "digits",
+    "dominant_sgd",
+    "draw_batches",
+    "fresh_batches",
     "gradient",
+    "gradient_covariance",
+    "gradient_interaction",
+    "hessian_eigenvectors",
     "hessian_operator",
     "hessian_vector_product",
+    "loss_along",
     "loss_value",
+    "matched_directions",
     "momentum",
     "network",
+    "nudged_sgd",
     "one_hot",
     "per_example_curvatures",
     "per_example_gradients",
+    "projected_steps",
+    "sampled_interaction",
     "sgd",
     "smoothed_labels",
     "split",
+    "steered_sgd",
     "top_hessian_eigenvalues",
+    "tracked_eigenpairs",
     "train",
     "whitened",
 ]

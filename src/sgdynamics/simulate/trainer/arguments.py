@@ -42,6 +42,7 @@ class _FiniteArray:
 matrix: Domain = _FiniteArray((2,), "a 2-D array of finite numbers")
 vector: Domain = _FiniteArray((1,), "a 1-D array of finite numbers")
 columns: Domain = _FiniteArray((1, 2), "a 1-D or 2-D array of finite numbers")
+row: Domain = _FiniteArray((0, 1), "a finite number or a 1-D array of them")
 parameters: Domain = _FiniteArray((1,), "a 1-D array of finite real or complex numbers", kinds="iufc")
 
 
@@ -83,6 +84,64 @@ class _Mask:
 
 
 mask: Domain = _Mask()
+
+
+@dataclass(frozen=True)
+class _Indices:
+    """Whole numbers >= 0 as int64."""
+
+    dimensions: int
+    text: str
+
+    def check(self, owner: str, name: str, value: Any) -> NDArray[np.int64]:
+        array = _FiniteArray((self.dimensions,), self.text).check(owner, name, value)
+        wrong = (array < 0) | (array != np.floor(array))
+        if wrong.any():
+            raise complain(owner, name, self.text, value)
+        return array.astype(np.int64)
+
+
+indices: Domain = _Indices(1, "a 1-D array of indices >= 0")
+
+
+@dataclass(frozen=True)
+class _OrCallable:
+    """An array, or a callable that returns one for a network."""
+
+    domain: Domain
+
+    @property
+    def text(self) -> str:
+        return f"{self.domain.text}, or a callable net -> array"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if callable(value):
+            return value
+        try:
+            return self.domain.check(owner, name, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace(self.domain.text, self.text, 1)) from None
+
+
+directions: Domain = _OrCallable(columns)
+index_rows: Domain = _OrCallable(_Indices(2, "a 2-D array of indices >= 0, shape (draws, batch_size)"))
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    text: str = "a callable net -> mapping, or a mapping of names to callables"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if isinstance(value, Mapping) and not callable(value):
+            if not value or not all(isinstance(key, str) and callable(one) for key, one in value.items()):
+                raise complain(owner, name, self.text, value, TypeError)
+            return dict(value)
+        if not callable(value):
+            raise complain(owner, name, self.text, value, TypeError)
+        return value
+
+
+measurement: Domain = _Measurement()
 
 
 @dataclass(frozen=True)

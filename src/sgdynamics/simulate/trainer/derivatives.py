@@ -1,4 +1,4 @@
-r"""The training loss and its derivatives: gradient, per-example gradients, Hessian products.
+r"""The training loss and its derivatives: gradient and Hessian products.
 
 .. math:: L(\theta) = \frac1n \sum_i \ell(f_\theta(x_i), y_i) + \frac\lambda2 |\theta|^2 ,
 
@@ -10,7 +10,7 @@ weight decay.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from sgdynamics.domains import Domain, checked, nonnegative, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, Layers, Network, a_network, from_vector, unflatten
-from sgdynamics.simulate.trainer.passes import Linearization, backward, forward, value_and_gradient
+from sgdynamics.simulate.trainer.passes import Linearization, forward, value_and_gradient
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -31,8 +31,6 @@ __all__ = [
     "hessian_operator",
     "hessian_vector_product",
     "loss_value",
-    "per_example_curvatures",
-    "per_example_gradients",
 ]
 
 Array = NDArray[Any]
@@ -50,6 +48,15 @@ class Objective:
     loss: str
     weight_decay: float
     trainable: Array | None
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return int(self.x.shape[0])
+
+    def batch(self, chosen: Array) -> Objective:
+        """The same objective on some of the examples."""
+        return replace(self, x=self.x[chosen], targets=self.targets[chosen])
 
     def masked(self, vector: Array) -> Array:
         """The vector with frozen entries at zero."""
@@ -121,7 +128,7 @@ class HessianProducts:
         return self.what.masked(result)
 
 
-_DATA: dict[str, Domain] = {
+data_domains: dict[str, Domain] = {
     "net": a_network,
     "x": arguments.matrix,
     "y": arguments.columns,
@@ -130,7 +137,7 @@ _DATA: dict[str, Domain] = {
 }
 
 
-@checked(**_DATA, trainable=trainable_domain)
+@checked(**data_domains, trainable=trainable_domain)
 def loss_value(
     net: Network,
     x: ArrayLike,
@@ -182,7 +189,7 @@ def loss_value(
     return value if np.iscomplexobj(value) else float(value)
 
 
-@checked(**_DATA, trainable=trainable_domain)
+@checked(**data_domains, trainable=trainable_domain)
 def gradient(
     net: Network,
     x: ArrayLike,
@@ -223,101 +230,7 @@ def gradient(
         return what.gradient(net)
 
 
-@checked(**_DATA, trainable=trainable_domain)
-def per_example_gradients(
-    net: Network,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: str,
-    *,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
-) -> Array:
-    r"""The gradient of every example's loss; their mean over examples is :func:`gradient`.
-
-    Parameters
-    ----------
-    net, x, y, loss, weight_decay
-        As for :func:`loss_value`; the weight decay is part of every example's loss.
-    trainable : array of bool, shape (parameters,), optional
-        The gradients are zero at the other parameters.
-
-    Returns
-    -------
-    array, shape (examples, parameters)
-        Raw rows: their covariance is the gradient noise of batches of one.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is outside its range or does not fit the network.
-
-    Examples
-    --------
-    >>> from sgdynamics.simulate.trainer import network, per_example_gradients
-    >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    >>> per_example_gradients(net, [[1.0], [3.0]], [1.0, 6.0], "mse")
-    array([[1.],
-           [0.]])
-    """
-    what = objective("per_example_gradients", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    with one_blas_thread(), np.errstate(all="ignore"):
-        layers, activation = net.layers(), ACTIVATIONS[net.activation]
-        values = forward(layers, activation, what.x)
-        _, slope = LOSSES[loss].value_and_slope(values[-1], what.targets)
-        deltas = backward(layers, activation, values, slope)
-        examples = what.x.shape[0]
-        parts = []
-        for value, delta in zip(values, deltas, strict=False):
-            parts.append((value[:, :, None] * delta[:, None, :]).reshape(examples, -1))
-            if net.biases is not None:
-                parts.append(delta)
-        rows = np.concatenate(parts, axis=1)
-        if weight_decay:
-            rows += weight_decay * net.flat()
-        return what.masked(rows)
-
-
-@checked(**_DATA, v=arguments.vector)
-def per_example_curvatures(
-    net: Network, x: ArrayLike, y: ArrayLike, v: ArrayLike, loss: str, *, weight_decay: float = 0.0
-) -> Array:
-    r"""The second derivative of every example's loss along a direction; their mean is :math:`v^T H v`.
-
-    Parameters
-    ----------
-    net, x, y, loss, weight_decay
-        As for :func:`loss_value`; the weight decay is part of every example's loss.
-    v : array, shape (parameters,)
-        The direction; not normalised.
-
-    Returns
-    -------
-    array, shape (examples,)
-        :math:`h_i = v^T H_i v`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is outside its range or does not fit the network.
-
-    Examples
-    --------
-    >>> from sgdynamics.simulate.trainer import network, per_example_curvatures
-    >>> net = network([1, 1], "linear", biases=False, seed=0)
-    >>> per_example_curvatures(net, [[1.0], [3.0]], [1.0, 6.0], [1.0], "mse")
-    array([1., 9.])
-    """
-    what = objective("per_example_curvatures", net, x, y, loss, weight_decay)  # type: ignore[arg-type]
-    direction: Array = v  # type: ignore[assignment]
-    arguments.length("per_example_curvatures", "v", direction, net.size, "parameters")
-    with one_blas_thread(), np.errstate(all="ignore"):
-        layers = unflatten(direction, net.widths, net.biases is not None)
-        curvatures = what.linearization(net).curvatures(layers)
-        return np.asarray(curvatures + weight_decay * direction.dot(direction))
-
-
-@checked(**_DATA, v=arguments.vector, trainable=trainable_domain)
+@checked(**data_domains, v=arguments.vector, trainable=trainable_domain)
 def hessian_vector_product(
     net: Network,
     x: ArrayLike,
@@ -366,7 +279,7 @@ def hessian_vector_product(
         return HessianProducts(what, net)(direction)
 
 
-@checked(**_DATA, trainable=trainable_domain)
+@checked(**data_domains, trainable=trainable_domain)
 def hessian_operator(
     net: Network,
     x: ArrayLike,

@@ -119,6 +119,11 @@ class Linearization:
                 if bend is not None:
                     change += bend * moved_z[layer - 1]
 
+    def gauss_newton_curvatures(self, direction: Layers) -> Array:
+        """The part of :meth:`curvatures` that the curvature of the loss in the outputs makes."""
+        moved = self._tangents(direction)[1][-1]
+        return np.asarray((moved * self.loss.curvature(self.slope, self.targets, moved)).sum(axis=1))
+
     def curvatures(self, direction: Layers) -> Array:
         """The second derivative of every example's loss along a direction."""
         weights, values = self.layers.weights, self.values

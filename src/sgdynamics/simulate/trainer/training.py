@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,101 +38,12 @@ from sgdynamics.simulate.trainer.network import (
     unflatten,
 )
 from sgdynamics.simulate.trainer.passes import value_and_gradient
+from sgdynamics.simulate.trainer.recording import RESERVED, Measure, Measurements, Record, StreamedAverages
 from sgdynamics.simulate.trainer.updates import Update, sgd
 
 __all__ = ["train"]
 
 Array = NDArray[Any]
-
-# Iterates held back before they are added to the averages; fixed, because it decides the order of the sums.
-AVERAGED_AT_ONCE = 64
-
-
-class _Averages:
-    """Weighted sums of iterates, streamed: no iterate is kept for longer than a block."""
-
-    def __init__(self, averages: Mapping[str, Array], size: int) -> None:
-        self.weights = np.array(list(averages.values()))
-        self.sums = np.zeros((len(averages), size))
-        self.block = np.empty((AVERAGED_AT_ONCE, size))
-
-    def add(self, step: int, iterate: Array) -> None:
-        """Take the iterate of a step; steps come in order."""
-        row = step % AVERAGED_AT_ONCE
-        self.block[row] = iterate
-        if row == AVERAGED_AT_ONCE - 1 or step == self.weights.shape[1] - 1:
-            self.sums += self.weights[:, step - row : step + 1] @ self.block[: row + 1]
-
-
-class _Record:
-    """The statistics at the recorded steps; +inf unless filled in."""
-
-    def __init__(
-        self,
-        steps: Array,
-        net: Network,
-        what: Objective,
-        measure: Callable[[Network], Mapping[str, float]] | None,
-        keep_weights: bool,
-    ) -> None:
-        self.steps, self.net, self.what, self.measure = steps, net, what, measure
-        self.wanted = {int(step): row for row, step in enumerate(steps)}
-        self.loss = np.full(steps.size, math.inf)
-        self.batch_loss = np.full(steps.size, math.inf)
-        self.weights = np.full((steps.size, net.size), math.inf) if keep_weights else None
-        self.measured: dict[str, Array] | None = None
-
-    def keep(self, step: int, weights: Array, batch_loss: float) -> None:
-        """Fill in a recorded step."""
-        row = self.wanted[step]
-        net = from_vector(weights.copy(), self.net)
-        self.loss[row] = self.what.value(net)
-        self.batch_loss[row] = batch_loss
-        if self.weights is not None:
-            self.weights[row] = weights
-        if self.measure is not None:
-            self._keep_measured(row, self.measure(net))
-
-    def _keep_measured(self, row: int, found: Any) -> None:
-        text = "a callable that returns a mapping of the same names to numbers at every step"
-        if not isinstance(found, Mapping):
-            raise complain("train", "measure", text, found, TypeError)
-        if self.measured is None:
-            taken = set(found) & {"step", "time", "average", "parameter", *RESERVED}
-            if taken or not all(isinstance(name, str) for name in found):
-                raise complain("train", "measure", "a callable whose names are free words", sorted(map(str, found)))
-            self.measured = {name: np.full(self.steps.size, math.inf) for name in found}
-        if set(found) != set(self.measured):
-            raise complain("train", "measure", text, sorted(found))
-        for name, value in found.items():
-            if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():
-                raise complain("train", "measure", text, value, TypeError)
-            self.measured[name][row] = float(value)
-
-    def measured_names(self, weights: Array) -> dict[str, Array]:
-        """What was measured; a run that diverged before its first record is asked at the start for the names alone."""
-        if self.measure is None:
-            return {}
-        if self.measured is None:
-            self._keep_measured(0, self.measure(from_vector(weights.copy(), self.net)))
-            assert self.measured is not None
-            for values in self.measured.values():
-                values[:] = math.inf
-        return self.measured
-
-
-RESERVED = {
-    "loss": ("training loss at the step's weights, all examples, without label noise, weight decay included", "loss"),
-    "batch_loss": (
-        "loss of the batch of the step at the weights before it, weight decay included; NaN at step 0",
-        "loss",
-    ),
-    "weights": ("weights at the step", "parameter"),
-    "final_weights": ("weights at the last step", "parameter"),
-    "averaged_weights": ("weighted average of all iterates", "parameter"),
-    "averaged_loss": ("training loss at the averaged weights, without label noise, weight decay included", "loss"),
-    "divergence_step": ("first step whose weights overflow, -1 if there is none", "1"),
-}
 
 
 @checked(
@@ -150,8 +61,11 @@ RESERVED = {
     label_noise_kind=noise_kind,
     averages=optional(arguments.averages),
     record=optional(increasing_steps),
-    measure=optional(function),
+    measure=optional(arguments.measurement),
+    measure_at=optional(increasing_steps),
+    evaluate_loss=flag,
     keep_weights=flag,
+    progress=flag,
     seed=seeds,
 )
 def train(
@@ -170,8 +84,11 @@ def train(
     label_noise_kind: str = "fresh",
     averages: Mapping[str, ArrayLike] | None = None,
     record: ArrayLike | None = None,
-    measure: Callable[[Network], Mapping[str, float]] | None = None,
+    measure: Measure | None = None,
+    measure_at: ArrayLike | None = None,
+    evaluate_loss: bool = True,
     keep_weights: bool = False,
+    progress: bool = False,
     seed: int | np.random.SeedSequence,
 ) -> xr.Dataset:
     r"""Train a network with one update per entry of the schedule, and return raw statistics.
@@ -215,11 +132,20 @@ def train(
         :math:`w_0..w_T` that sum to 1. Streamed: the iterates are not stored.
     record : array of int, optional
         Increasing steps in 0..T at which statistics are kept. None keeps the last step only.
-    measure : callable, optional
-        ``measure(net) -> {name: number}``, called with the network at every recorded step; each name becomes a
-        variable.
+    measure : callable or mapping of str to callable, optional
+        Instruments, called with the network in the order given. An instrument returns a mapping of names to numbers or
+        DataArrays, such as a Dataset: each name becomes a variable, along the step and the instrument's own dims. In a
+        mapping it may also return one number or DataArray, stored under its name there. The instruments of this package
+        become one with :func:`functools.partial`, as in the example.
+    measure_at : array of int, optional
+        Increasing steps in 0..T at which the instruments are called, for instance every m-th: the measured variables
+        are then along ``measured_step``. None: at the recorded steps, along ``step``.
+    evaluate_loss : bool
+        False: the loss over all examples at recorded steps is not computed, and ``loss`` is missing.
     keep_weights : bool
         Whether the weights at recorded steps are kept. Those of the last step always are.
+    progress : bool
+        Print, on the error stream, what every instrument cost in seconds. Seconds are no part of the result.
     seed : int or numpy.random.SeedSequence
         Seed of batches and label noise, >= 0.
 
@@ -230,9 +156,10 @@ def train(
         ``batch_loss`` (step): loss of the batch of the step just before it was taken, noise included; NaN at step 0.
         ``weights`` (step, parameter) if kept. ``final_weights`` (parameter). ``averaged_weights`` (average, parameter)
         and ``averaged_loss`` (average) if asked for. ``divergence_step``: the first step whose squared norm of the
-        weights overflows, or -1. One variable (step) per measured name. Coordinates ``step`` and ``time``, the sum of
-        the learning rates so far. From ``divergence_step`` on everything is +inf; the run stops there without an
-        exception.
+        weights overflows, or -1. One variable (step or measured_step, ...) per measured name. Coordinates ``step`` and
+        ``time``, the sum of the learning rates so far, and ``measured_step`` and ``measured_time``. From
+        ``divergence_step`` on everything is +inf; the run stops there without an exception. The attribute
+        ``hessian_products`` is the number that the instruments say they spent.
 
     Raises
     ------
@@ -250,6 +177,15 @@ def train(
     array([1.   , 0.5  , 0.125])
     >>> train(net, [[1.0]], [0.0], schedules.constant(1e200, 3), loss="mse", seed=0).divergence_step.item()
     1
+    >>> from functools import partial
+    >>> from sgdynamics.simulate.trainer import gradient_covariance, tracked_eigenpairs
+    >>> x, y = [[1.0], [2.0]], [0.0, 0.0]
+    >>> sharpest = tracked_eigenpairs(x, y, k=1, loss="mse")
+    >>> noise = partial(gradient_covariance, x=x, y=y, loss="mse")
+    >>> instruments = {"sharpest": sharpest, "noise": noise}
+    >>> run = train(net, x, y, halving, loss="mse", measure=instruments, measure_at=[0, 2], seed=0)
+    >>> run.sharpness.values, run.gradient_variance.values.round(3)
+    (array([2.5, 2.5]), array([2.25 , 0.009]))
     """
     check_real("train", net)
     what = objective("train", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
@@ -260,6 +196,9 @@ def train(
     kept = np.array([steps]) if record is None else np.asarray(record)
     if kept[-1] > steps:
         raise complain("train", "record", f"steps in 0..{steps}", int(kept[-1]))
+    measured_at = kept if measure_at is None else np.asarray(measure_at)
+    if measured_at[-1] > steps:
+        raise complain("train", "measure_at", f"steps in 0..{steps}", int(measured_at[-1]))
     for name, weights_of_average in (averages or {}).items():
         arguments.length("train", f"averages[{name!r}]", np.asarray(weights_of_average), steps + 1, "steps + 1")
     labels: Array = y  # type: ignore[assignment]
@@ -268,11 +207,16 @@ def train(
     source = stream(
         what.x, labels, batch_size, replacement, label_noise, label_noise_kind, net.widths[-1], loss, seed
     )  # fmt: skip
-    recorded = _Record(kept, net, what, measure, keep_weights)
-    streamed = _Averages(averages, net.size) if averages else None  # type: ignore[arg-type]
+    recorded = Record(kept, net, what, evaluate_loss, keep_weights)
+    along = "step" if measure_at is None else "measured_step"
+    measured = None if measure is None else Measurements(measure, measured_at, along)
+    streamed = StreamedAverages(averages, net.size) if averages else None  # type: ignore[arg-type]
+    began = time.perf_counter()
     with one_blas_thread(), np.errstate(all="ignore"):
-        final, divergence_step = _run(net, what, source, rates, sgd() if update is None else update, recorded, streamed)
-        data = {"loss": ("step", recorded.loss), "batch_loss": ("step", recorded.batch_loss)}
+        rule = sgd() if update is None else update
+        final, divergence_step = _run(net, what, source, rates, rule, recorded, measured, streamed)
+        data = {} if recorded.loss is None else {"loss": ("step", recorded.loss)}
+        data["batch_loss"] = ("step", recorded.batch_loss)
         if recorded.weights is not None:
             data["weights"] = (("step", "parameter"), recorded.weights)  # type: ignore[assignment]
         data["final_weights"] = ("parameter", final)
@@ -282,9 +226,11 @@ def train(
             losses = [what.value(from_vector(mean, net)) for mean in streamed.sums]
             data["averaged_weights"] = (("average", "parameter"), streamed.sums)  # type: ignore[assignment]
             data["averaged_loss"] = ("average", np.array(losses))
-        measured = recorded.measured_names(net.flat())
-    time = np.concatenate([[0.0], np.cumsum(rates)])[kept]
-    coordinates: dict[str, Any] = {"step": kept, "time": ("step", time)}
+        named = {} if measured is None else measured.results(net)
+    times = np.concatenate([[0.0], np.cumsum(rates)])
+    coordinates: dict[str, Any] = {"step": kept, "time": ("step", times[kept])}
+    if measure_at is not None:
+        coordinates |= {"measured_step": measured_at, "measured_time": ("measured_step", times[measured_at])}
     if averages:
         coordinates["average"] = list(averages)
     result = xr.Dataset(data, coordinates)
@@ -292,10 +238,10 @@ def train(
     for name, (long_name, units) in RESERVED.items():
         if name in result:
             result[name].attrs.update(long_name=long_name, units=units)
-    for name, values in measured.items():
-        result[name] = ("step", values, {"long_name": f"measured {name}", "units": "1"})
-    result["step"].attrs.update(long_name="step", units="1")
-    result["time"].attrs.update(long_name="sum of the learning rates so far", units="learning rate")
+    result = result.assign(named)
+    for prefix in ("", "measured_") if measure_at is not None else ("",):
+        result[f"{prefix}step"].attrs.update(long_name=f"{prefix}step".replace("_", " "), units="1")
+        result[f"{prefix}time"].attrs.update(long_name="sum of the learning rates so far", units="learning rate")
     result.attrs.update(
         source="sgdynamics.simulate.trainer.train",
         version=sgdynamics.__version__,
@@ -308,6 +254,10 @@ def train(
         label_noise=label_noise,
         label_noise_kind=label_noise_kind,
     )
+    if measured is not None:
+        result.attrs["hessian_products"] = measured.hessian_products
+        if progress:
+            measured.print_cost(time.perf_counter() - began)
     return result
 
 
@@ -321,8 +271,9 @@ def _run(
     source: Any,
     rates: Array,
     update: Update,
-    recorded: _Record,
-    streamed: _Averages | None,
+    recorded: Record,
+    measured: Measurements | None,
+    streamed: StreamedAverages | None,
 ) -> tuple[Array, int]:
     """The loop: the last weights and the step of divergence."""
     activation, loss = ACTIVATIONS[net.activation], LOSSES[what.loss]
@@ -334,6 +285,8 @@ def _run(
     frozen = None if what.trainable is None else ~what.trainable
     if 0 in recorded.wanted:
         recorded.keep(0, weights, math.nan)
+    if measured is not None and 0 in measured.wanted:
+        measured.keep(0, weights, net)
     if streamed is not None:
         streamed.add(0, weights)
     for step, (rate, (x, y)) in enumerate(zip(rates.tolist(), source, strict=False), 1):
@@ -359,6 +312,8 @@ def _run(
         layers = unflatten(weights, net.widths, biases)
         if step in recorded.wanted:
             recorded.keep(step, weights, total if math.isfinite(total) else math.inf)
+        if measured is not None and step in measured.wanted:
+            measured.keep(step, weights, net)
         if streamed is not None:
             streamed.add(step, weights)
     return weights.copy(), -1
