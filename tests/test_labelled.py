@@ -7,14 +7,26 @@ import pytest
 import xarray as xr
 
 from sgdynamics.models import schedules
-from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models import uv as uv_model
+from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain
+from sgdynamics.models.edge_of_stability import ProductLoss
+from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.simulate import edge_of_stability
+from sgdynamics.simulate.deep_linear import chain_descent, network_descent
 from sgdynamics.simulate.quadratic import ensemble
-from sgdynamics.theory import quadratic
+from sgdynamics.simulate.uv import bifurcation, lyapunov, phase_diagram, trajectory
+from sgdynamics.theory import quadratic, uv
 from sgdynamics.theory import schedules as averages
 
 STEPS = 6
+NEURON = ProductLoss("log_cosh")
 POINTS = [0.1, 0.4, 0.7]
 MODEL = MiniBatchQuadratic([1.0, 0.3], [0.5, 2.0], displacement=[1.0, -0.5], batch_size=2)
+FULL = FullQuadratic([[1.0, 0.3], [0.3, 0.5]], [[1.0, -0.2], [-0.2, 2.0]], displacement=1.0)
+EXAMPLES = FiniteSumQuadratic([np.diag([0.5, 1.0]), [[1.0, 0.3], [0.3, 0.2]]], [[1.0, 0.0], [0.0, 1.0]])
+SCALARS = FiniteSumQuadratic([0.5, 1.5])
+RESHUFFLED = FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled")
+REGRESSION = GaussianLeastSquares([1.0, 0.5], 0.1, displacement=1.0)
 RATES = schedules.linear(0.5, STEPS)
 
 
@@ -27,6 +39,12 @@ def model(displacement):
         displacement=modes if modes is not None else displacement * np.array([1.0, -0.5]),
         batch_size=2,
     )
+
+
+def chain(scale):
+    """Weights of a chain that is swept over their scale."""
+    weights = np.array([1.0, 2.0, 0.5])
+    return scale * (xr.DataArray(weights, dims="layer") if isinstance(scale, xr.DataArray) else weights)
 
 
 # Every function as one of a number that may be swept: what it does to a float it must do to every cell.
@@ -61,11 +79,46 @@ CASES = {
     "moments, momentum": lambda point: quadratic.moments(MODEL, RATES, momentum=point),
     "stationary": lambda point: quadratic.stationary(MODEL, point),
     "stability": lambda point: quadratic.stability(MODEL, point, momentum=0.5),
+    "moments, full": lambda point: quadratic.moments(FULL, schedules.linear(point, STEPS), record=[0, 3, STEPS]),
+    "moments, examples": lambda point: quadratic.moments(EXAMPLES, RATES, average=schedules.ema(point, STEPS)),
+    "moments, regression": lambda point: quadratic.moments(REGRESSION, RATES, momentum=point),
+    "stationary, full": lambda point: quadratic.stationary(FULL, point, momentum=0.5),
+    "stationary, examples": lambda point: quadratic.stationary(EXAMPLES, point),
+    "stationary, regression": lambda point: quadratic.stationary(REGRESSION, 0.1, momentum=point),
+    "autocovariance": lambda point: quadratic.autocovariance(EXAMPLES, point, [0, 2]),
+    "mean_edge": lambda point: quadratic.mean_edge(FULL, momentum=point),
+    "mean_square_edge": lambda point: quadratic.mean_square_edge(EXAMPLES, momentum=point),
+    "mean_square_growth": lambda point: quadratic.mean_square_growth(EXAMPLES, point),
+    "tail_index": lambda point: quadratic.tail_index(SCALARS, 2 + point),
+    "reshuffled_growth": lambda point: quadratic.reshuffled_growth(RESHUFFLED, point),
     "greedy_schedule": lambda point: quadratic.greedy_schedule(model(point), STEPS),
     "optimal_schedule": lambda point: quadratic.optimal_schedule(model(point), STEPS),
     "ensemble, schedule": lambda point: ensemble(MODEL, schedules.linear(point, STEPS), replicas=3, seed=0),
     "ensemble, model": lambda point: ensemble(model(point), RATES, replicas=3, seed=0, momentum=0.5),
+    "function_step": lambda point: uv_model.function_step(point, 2.0, 0.3, kappa=0.25, target=1.0),
+    "cone_step": lambda point: uv_model.cone_step(1.0, point, 0.5),
+    "hessian_eigenvalues": lambda point: uv_model.hessian_eigenvalues(point, 2.0, target=1.0, kappa=0.25),
+    "hessian_spectrum": lambda point: uv_model.UVNetwork(4, target=1.0).hessian_spectrum(point, 2.0),
+    "start": lambda point: uv_model.UVNetwork(4).start(point, point),
+    "two_cycle": lambda point: uv.two_cycle(1 + point),
+    "fixed_points": lambda point: uv.fixed_points(point),
+    "catapult_final_ntk": lambda point: uv.catapult_final_ntk(2 + point),
+    "regime": lambda point: uv.regime(5 * point, 16, target=1.0),
+    "regime, target": lambda point: uv.regime(1.5, 16, target=point, units="ntk", alignment=0.1),
+    "product_orbits, rate": lambda point: edge_of_stability.product_orbits(NEURON, 0.5, 2.0, point, steps=STEPS),
+    "product_orbits, start": lambda point: edge_of_stability.product_orbits(NEURON, point, 2.0, 0.1, steps=STEPS),
     "ensemble, average": lambda point: ensemble(MODEL, RATES, replicas=3, seed=0, average=schedules.ema(point, STEPS)),
+    "trajectory": lambda point: trajectory(point, 2.0, 0.5, kappa=1.0, target=1.0, steps=5),
+    "phase_diagram": lambda point: phase_diagram([0.5, 2.5], [4, 16], steps=20, seeds=3, target=point),
+    "lyapunov": lambda point: lyapunov(point, steps=20),
+    "bifurcation": lambda point: bifurcation(point, transient=5, keep=3, imbalance=0.1),
+    "chain, weights": lambda point: chain_descent(ScalarChain(1.5), chain(point), 0.1, steps=STEPS),
+    "chain, target": lambda point: ScalarChain(point).sharpness([1.0, 2.0, 0.5]),
+    "chain_descent, rate": lambda point: chain_descent(ScalarChain(1.0), [1.0, 1.5], point, steps=STEPS),
+    "chain_descent, target": lambda point: chain_descent(ScalarChain(point), [1.0, 1.5], 0.2, steps=STEPS),
+    "network_descent": lambda point: network_descent(
+        DeepLinearNetwork([[1.0, 0.5]]), [[[1.0, 0.2], [0.1, 0.3]], [[0.5, 1.0]]], point, steps=STEPS
+    ),
 }
 
 

@@ -21,6 +21,17 @@ class Outcome(IntEnum):
     EQUIVALENT = 20
     EQUIVALENT_OUTSIDE_UNIT_INTERVAL = 21
     NOT_EQUIVALENT = 22
+    MONOTONE = 30
+    LOSS_CATAPULT = 31
+    LOSS_AND_SHARPNESS_CATAPULT = 32
+    PERIODIC = 33
+    CHAOTIC = 34
+    CONVERGED = 40
+    UNSETTLED = 41
+    NOISE_LIMITED = 60
+    STILL_DESCENDING = 61
+    LOSS_RISING = 62
+    UNDECIDED = 63
 
     @property
     def sentence(self) -> str:
@@ -37,6 +48,17 @@ _SENTENCES = {
     Outcome.EQUIVALENT: "One schedule with gains in [0, 1] reproduces the average.",
     Outcome.EQUIVALENT_OUTSIDE_UNIT_INTERVAL: "One schedule reproduces the average, with some gains outside [0, 1].",
     Outcome.NOT_EQUIVALENT: "No schedule reproduces the average.",
+    Outcome.MONOTONE: "The loss is never above where it began.",
+    Outcome.LOSS_CATAPULT: "The loss rises above where it began, the sharpness never does, and the run survives.",
+    Outcome.LOSS_AND_SHARPNESS_CATAPULT: "Loss and sharpness rise above where they began, and the run survives.",
+    Outcome.PERIODIC: "The iterates end in a cycle and never settle.",
+    Outcome.CHAOTIC: "The iterates stay bounded, and neither settle nor repeat.",
+    Outcome.CONVERGED: "The run ends at a minimum.",
+    Outcome.UNSETTLED: "The run stays bounded and has not come to rest at a minimum by its last step.",
+    Outcome.NOISE_LIMITED: "Noise-limited: descent and noise are in balance; averaging or a lower learning rate helps.",
+    Outcome.STILL_DESCENDING: "Still descending: the learning rate is not yet what limits the loss.",
+    Outcome.LOSS_RISING: "The loss rises: the noise of this learning rate has not built up to its balance.",
+    Outcome.UNDECIDED: "Undecided: what was recorded allows more than one answer.",
 }
 
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sgdynamics._lazy import lazy
 
-__all__ = ["quadratic", "schedules"]
+__all__ = ["deep_linear", "diagnosis", "edge_of_stability", "quadratic", "schedules", "uv"]
 
 __getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

@@ -1,0 +1,143 @@
+r"""The uv network on several examples, closed in the outputs and two second moments of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgdynamics.domains import Domain, check_arguments, checked, complain, count, nonnegative, real
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MultiExampleUV:
+    r"""Two linear layers, one output, several examples, in the neural tangent parametrization.
+
+    .. math:: f_a = n^{-1/2}\, v\cdot(Ux_a), \qquad L = \frac{1}{2m}\sum_a (f_a-y_a)^2.
+
+    Gradient descent closes in the outputs :math:`f`, :math:`\nu = |v|^2/n` and :math:`\Gamma_{ab} = Ux_a\cdot Ux_b/n`;
+    the inputs enter through :math:`X_{ab} = x_a\cdot x_b`.
+
+    Parameters
+    ----------
+    inputs : array, shape (examples, dimension)
+        :math:`x_a`, one a row.
+    targets : array, shape (examples,)
+        :math:`y_a`.
+    width : float
+        :math:`n \ge 1`, a whole number.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is outside its range or lengths disagree.
+
+    Examples
+    --------
+    >>> model = MultiExampleUV([[1.0, 0.0], [0.0, 2.0]], [0.0, 1.0], width=4)
+    >>> outputs, readout_norm, hidden_gram = model.step([1.0, 0.0], 2.0, [[1.0, 0.0], [0.0, 3.0]], 0.1)
+    >>> outputs
+    array([0.850625, 0.5475  ])
+    """
+
+    inputs: Any
+    targets: Any
+    _: KW_ONLY
+    width: float
+
+    domains: ClassVar[Mapping[str, Domain]] = {"inputs": real, "targets": real, "width": count}
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in self.domains}
+        fields = check_arguments(type(self).__name__, self.domains, given)
+        if np.ndim(fields["inputs"]) != 2:
+            raise self._wrong_shape("inputs", "an array with one row per example", fields["inputs"])
+        examples = len(fields["inputs"])
+        if np.shape(fields["targets"]) != (examples,):
+            raise self._wrong_shape("targets", f"one number per example, {examples}", fields["targets"])
+        if np.ndim(fields["width"]):
+            raise self._wrong_shape("width", "one whole number >= 1", fields["width"])
+        for name, value in fields.items():
+            object.__setattr__(self, name, float(value) if name == "width" else np.asarray(value))
+
+    def _wrong_shape(self, name: str, text: str, value: Any) -> Exception:
+        return complain(type(self).__name__, name, text, value)
+
+    @property
+    def gram(self) -> Array:
+        r"""Gram matrix :math:`X_{ab} = x_a\cdot x_b` of the inputs."""
+        return np.asarray(self.inputs @ self.inputs.T)
+
+    @checked(outputs=real, readout_norm=nonnegative, hidden_gram=real, learning_rate=nonnegative)
+    def step(
+        self, outputs: Any, readout_norm: float, hidden_gram: Any, learning_rate: float
+    ) -> tuple[Array, float, Array]:
+        r"""One step of gradient descent, with :math:`r = f - y` and :math:`\Theta = \nu X + \Gamma`.
+
+        .. math::
+
+            f' &= f - \tfrac{\eta}{m}\Theta r + \tfrac{\eta^2}{m^2n}(f\cdot r) X r \\
+            \nu' &= \nu - \tfrac{2\eta}{mn} f\cdot r + \tfrac{\eta^2}{m^2n} r^T\Gamma r \\
+            \Gamma' &= \Gamma - \tfrac{\eta}{mn}[f(Xr)^T + (Xr)f^T] + \tfrac{\eta^2\nu}{m^2n}(Xr)(Xr)^T
+
+        Status: exact, for every width.
+
+        Parameters
+        ----------
+        outputs : array, shape (examples,)
+            :math:`f`.
+        readout_norm : float
+            :math:`\nu \ge 0`.
+        hidden_gram : array, shape (examples, examples)
+            :math:`\Gamma`.
+        learning_rate : float
+            :math:`\eta \ge 0`.
+
+        Returns
+        -------
+        outputs, readout_norm, hidden_gram
+            As the arguments.
+        """
+        examples = len(self.targets)
+        if np.shape(outputs) != (examples,):
+            raise self._wrong_shape("outputs", f"one number per example, {examples}", outputs)
+        kernel = self.ntk(readout_norm, hidden_gram)
+        residual = outputs - self.targets
+        felt = self.gram @ residual
+        rate = learning_rate / examples
+        overlap = outputs @ residual
+        cross = np.outer(outputs, felt)
+        return (
+            outputs - rate * kernel @ residual + rate**2 / self.width * overlap * felt,
+            float(readout_norm + (rate**2 * residual @ hidden_gram @ residual - 2 * rate * overlap) / self.width),
+            hidden_gram + (rate**2 * readout_norm * np.outer(felt, felt) - rate * (cross + cross.T)) / self.width,
+        )
+
+    @checked(readout_norm=nonnegative, hidden_gram=real)
+    def ntk(self, readout_norm: float, hidden_gram: Any) -> Array:
+        r"""The neural tangent kernel :math:`\Theta = \nu X + \Gamma`.
+
+        Its top eigenvalue over the number of examples is the Gauss-Newton part of the sharpness.
+
+        Parameters
+        ----------
+        readout_norm : float
+            :math:`\nu \ge 0`.
+        hidden_gram : array, shape (examples, examples)
+            :math:`\Gamma`.
+
+        Returns
+        -------
+        array, shape (examples, examples)
+        """
+        examples = len(self.targets)
+        if np.ndim(readout_norm):
+            raise self._wrong_shape("readout_norm", "one number >= 0", readout_norm)
+        if np.shape(hidden_gram) != (examples, examples):
+            raise self._wrong_shape("hidden_gram", f"a square matrix over the {examples} examples", hidden_gram)
+        return np.asarray(readout_norm * self.gram + hidden_gram)

@@ -1,0 +1,15 @@
+"""Two-layer linear networks on one example, run through their exact map in function space.
+
+:func:`trajectory` follows single orbits, :func:`phase_diagram` says what became of many, :func:`thresholds` and
+:func:`over_seeds` read it. :func:`bifurcation` and :func:`lyapunov` look at what runs end in where no minimum is
+stable.
+"""
+
+from sgdynamics.simulate.uv.diagram import phase_diagram
+from sgdynamics.simulate.uv.edge_line import bifurcation, lyapunov
+from sgdynamics.simulate.uv.paths import trajectory
+from sgdynamics.simulate.uv.reading import over_seeds, thresholds
+
+__all__ = ["SOURCES", "bifurcation", "lyapunov", "over_seeds", "phase_diagram", "thresholds", "trajectory"]
+
+SOURCES = ("kalra2023", "kalra2025", "lewkowycz2020")

@@ -1,0 +1,330 @@
+r"""What becomes of networks of many widths at many learning rates."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+import sgdynamics
+from sgdynamics.domains import (
+    Numeric,
+    checked,
+    choice,
+    closed_unit_interval,
+    count,
+    describe_seed,
+    integer,
+    nonnegative,
+    positive,
+    real,
+    replica_indices,
+    seeds,
+)
+from sgdynamics.models.uv import UVNetwork, hessian_eigenvalues
+from sgdynamics.outcome import Outcome, outcome_attributes
+from sgdynamics.simulate._blocks import run_all, slices
+from sgdynamics.simulate._streams import Purpose, Seed, stream_key
+from sgdynamics.simulate.uv._core import Floats, Integers
+from sgdynamics.simulate.uv._cycles import NO_CYCLE, WINDOW, find_periods
+from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Records, Starts, run_lanes
+from sgdynamics.simulate.uv._scaling import Scaled, scaled
+from sgdynamics.simulate.uv._starts import Words, draw_starts
+
+__all__ = ["phase_diagram"]
+
+# Lanes in one task.
+BLOCK = 8192
+
+OUTCOMES = (
+    Outcome.DIVERGED,
+    Outcome.MONOTONE,
+    Outcome.LOSS_CATAPULT,
+    Outcome.LOSS_AND_SHARPNESS_CATAPULT,
+    Outcome.PERIODIC,
+    Outcome.CHAOTIC,
+)
+
+# Name, long name, units and type of everything that is found about every cell and seed.
+FOUND: dict[str, tuple[str, str, type[Any]]] = {
+    "outcome": ("outcome", "1", np.int8),
+    "initial_sharpness": ("top eigenvalue of the Hessian at step 0", "1/learning rate", np.float64),
+    "initial_ntk": ("neural tangent kernel at step 0", "1/learning rate", np.float64),
+    "final_sharpness": ("top eigenvalue of the Hessian at the last step", "1/learning rate", np.float64),
+    "peak_sharpness_ratio": ("largest sharpness over the initial one", "1", np.float64),
+    "peak_loss_ratio": ("largest loss over the initial one", "1", np.float64),
+    "divergence_step": ("first step beyond the level of no return, -1 for never", "1", np.int32),
+    "period": ("period of the final cycle in steps, 0 where there is none", "1", np.int16),
+}
+
+
+def _run_block(start: Scaled, steps: int) -> tuple[Records, Integers]:
+    """Run the lanes of one block, each in the form that suits it, and find the periods of those that cannot settle."""
+    size = start.q.size
+    records = Records(
+        final_sharpness=np.empty(size),
+        peak_height=np.empty(size),
+        peak_sharpness=np.empty(size),
+        divergence_step=np.empty(size, np.int64),
+        marked=np.full((3, size), np.nan),
+    )
+    period = np.zeros(size, np.int64)
+    others = (start.q, start.height, start.sharpness)
+    settling, restless = np.flatnonzero(start.settles), np.flatnonzero(~start.settles)
+    if settling.size:
+        run_lanes(RESIDUAL, settling, Starts(*start.residual_form, *others), steps, -1, records)
+    if restless.size:
+        mark = steps - WINDOW if steps >= 2 * WINDOW else -1
+        run_lanes(CONE, restless, Starts(*start.cone_form, *others), steps, mark, records)
+        bounded = np.flatnonzero(~np.isnan(records.marked[0]) & (records.divergence_step < 0))
+        if bounded.size:
+            find_periods(bounded, records.marked, start.q, period)
+    return records, period
+
+
+def _outcomes(
+    loss_ratio: Floats, sharpness_ratio: Floats, divergence: Integers, period: Integers, margin: float
+) -> Any:
+    rises = loss_ratio > 1 + margin
+    sharpens = sharpness_ratio > 1 + margin
+    conditions = [divergence >= 0, period == NO_CYCLE, period > 0, rises & sharpens, rises]
+    labels = [
+        Outcome.DIVERGED,
+        Outcome.CHAOTIC,
+        Outcome.PERIODIC,
+        Outcome.LOSS_AND_SHARPNESS_CATAPULT,
+        Outcome.LOSS_CATAPULT,
+    ]
+    return np.select(conditions, labels, Outcome.MONOTONE)
+
+
+def _run(
+    c: Floats,
+    width: Floats,
+    target: Floats,
+    input_norm: Floats,
+    init_scale: Floats,
+    parametrization: Floats,
+    *,
+    key: Words,
+    seeds: Integers,
+    steps: int,
+    by_hessian: bool,
+    zero_output: bool,
+    margin: float,
+) -> tuple[Any, ...]:
+    """Everything in ``FOUND``, shapes (..., seed), over broadcast cells."""
+    c, width, target, input_norm, init_scale, parametrization = (
+        np.asarray(value)[..., np.newaxis] for value in (c, width, target, input_norm, init_scale, parametrization)
+    )
+    # every start belongs to a width and meets all learning rates and targets
+    fields = np.broadcast_arrays(width, input_norm, init_scale, parametrization)
+    model = UVNetwork(fields[0], input_norm=fields[1], init_scale=fields[2], parametrization=fields[3])
+    output, ntk = draw_starts(key, seeds, model, zero_output)
+    kappa = model.kappa
+    sharpness, _ = hessian_eigenvalues(output, ntk, target=target, kappa=kappa)
+    shape = np.broadcast_shapes(c.shape, sharpness.shape)
+    cells, size = shape[:-1], shape[-1]
+    inputs = [np.broadcast_to(value, shape) for value in (c, output, ntk, kappa, target, np.asarray(sharpness))]
+
+    total = int(np.prod(cells, dtype=np.int64))
+    made = {name: np.empty((total, size), kind) for name, (_, _, kind) in FOUND.items() if not name.startswith("init")}
+
+    def run(rows: slice, columns: slice) -> None:
+        where = np.unravel_index(np.arange(total)[rows], cells) if cells else ()
+        c, output, ntk, kappa, target, sharpness = (value[where][..., columns].reshape(-1) for value in inputs)
+        with np.errstate(all="ignore"):
+            start = scaled(output, ntk, c / (sharpness if by_hessian else ntk), kappa, target, sharpness)
+            records, period = _run_block(start, steps)
+            ratios = [
+                np.where(peak == first, 1.0, peak / first)
+                for peak, first in ((records.peak_height, start.height), (records.peak_sharpness, start.sharpness))
+            ]
+        for ratio in ratios:
+            ratio[records.divergence_step >= 0] = np.inf
+        found = {
+            "peak_loss_ratio": ratios[0],
+            "peak_sharpness_ratio": ratios[1],
+            "outcome": _outcomes(ratios[0], ratios[1], records.divergence_step, period, margin),
+            "final_sharpness": records.final_sharpness / start.rate,
+            "divergence_step": records.divergence_step,
+            "period": np.maximum(period, 0),
+        }
+        for name, values in found.items():
+            made[name][rows, columns] = values.reshape(made[name][rows, columns].shape)
+
+    run_all(
+        functools.partial(run, rows, columns)
+        for rows in slices(total, max(1, BLOCK // size))
+        for columns in slices(size, BLOCK)
+    )
+    whole = {name: values.reshape(shape) for name, values in made.items()}
+    whole["initial_sharpness"] = np.broadcast_to(sharpness, shape)
+    whole["initial_ntk"] = np.broadcast_to(ntk, shape)
+    return tuple(whole[name] for name in FOUND)
+
+
+def _axis(name: str, value: Numeric) -> xr.DataArray:
+    """A number, a plain 1-D array along the axis of its own name, or a DataArray."""
+    if isinstance(value, xr.DataArray):
+        array = value
+        if "seed" in array.dims:
+            raise ValueError(f"phase_diagram: {name} must be swept over dims other than 'seed', got {array.dims}")
+    elif np.ndim(value) <= (name in ("c", "width")):
+        array = xr.DataArray(value, dims=[name] if np.ndim(value) else [])
+    else:
+        shape = "a number, 1-D" if name in ("c", "width") else "a number"
+        raise ValueError(f"phase_diagram: {name} must be {shape} or a DataArray, got shape {np.shape(value)}")
+    if array.dims == (name,) and name not in array.coords:
+        array = array.assign_coords({name: array.values})  # a label is needed at once, even of a lazy axis
+    return array
+
+
+@checked(
+    c=positive,
+    width=count,
+    steps=integer(1),
+    seeds=replica_indices,
+    units=choice("hessian", "ntk"),
+    target=real,
+    seed=seeds,
+    input_norm=positive,
+    init_scale=positive,
+    parametrization=closed_unit_interval,
+    start=choice("random", "zero_output"),
+    margin=nonnegative,
+)
+def phase_diagram(
+    c: Numeric,
+    width: Numeric,
+    *,
+    steps: int,
+    seeds: Numeric,
+    units: Literal["hessian", "ntk"] = "hessian",
+    target: Numeric = 0.0,
+    seed: Seed = 0,
+    input_norm: Numeric = 1.0,
+    init_scale: Numeric = 1.0,
+    parametrization: Numeric = 0.0,
+    start: Literal["random", "zero_output"] = "random",
+    margin: float = 1e-9,
+) -> xr.Dataset:
+    r"""Run random uv networks of every width at every learning rate, and say what became of each.
+
+    Every run takes ``steps`` steps of gradient descent, through the exact map of :func:`trajectory`, from a start drawn
+    from the exact law of normal weights (:class:`sgdynamics.models.uv.UVNetwork`): any width costs the same.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times the initial sharpness of the very network, > 0: the top Hessian eigenvalue or the kernel,
+        as ``units`` says.
+    width : Numeric
+        :math:`n \ge 1`.
+    steps : int
+        :math:`T \ge 1`. Everything below is said of steps 0..T.
+    seeds : int or 1-D array of int
+        How many networks of each width, or their indices. The start depends on ``seed``, width and index alone, so that
+        one start meets all learning rates and targets.
+    units : {"hessian", "ntk"}
+        What sharpness ``c`` is measured with.
+    target : Numeric
+        :math:`y`.
+    seed : int or SeedSequence
+    input_norm, init_scale, parametrization : Numeric
+        :math:`|x|`, :math:`\sigma` and :math:`p` of the network.
+    start : {"random", "zero_output"}
+        All weights random, or the last layer 0.
+    margin : float
+        By how much, relative to the start, loss or sharpness must rise to be called risen. The default lets rounding
+        pass.
+
+    Plain 1-D arrays of ``c`` and ``width`` span a grid; DataArrays sweep over whatever dims they have. Where one is
+    backed by dask the result is lazy, chunk by chunk, with the same bits.
+
+    Returns
+    -------
+    Dataset
+        Over (c, width, seed):
+
+        ``outcome``
+            ``diverged``: the loss has passed the level of no return, from which it is proven to grow for ever,
+            :math:`\eta\sqrt\kappa\,|f-y| \ge 4 + 3\eta\sqrt\kappa\,|y|`. Otherwise, if
+            :math:`\eta\sqrt\kappa\,|y| > 1`, so that no minimum is stable, and T >= 256: ``periodic`` if over the last
+            64 steps the residual oscillates and repeats itself to 1e-6 with a period of 2 to 32 steps, ``chaotic`` if
+            it oscillates and does not, which includes cycles that are longer or not yet reached. Otherwise
+            ``loss_and_sharpness_catapult``, ``loss_catapult`` or ``monotone``, by whether sharpness and loss ever rose
+            above their start; sharpness rising alone is ``monotone``. These three speak of the first T steps only: a
+            run may not have settled yet, and in a short one a catapult may not have begun.
+        ``initial_sharpness``, ``initial_ntk``, ``final_sharpness``
+            Top Hessian eigenvalue and kernel at step 0, top Hessian eigenvalue at step T. ``+inf`` after divergence.
+        ``peak_loss_ratio``, ``peak_sharpness_ratio``
+            Largest value over steps 0..T divided by that at step 0, so 1 where there is no rise. ``+inf`` after
+            divergence.
+        ``divergence_step``
+            First step beyond the level of no return, -1 for never.
+        ``period``
+            Of a ``periodic`` run, counted in the output; 0 of others.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Notes
+    -----
+    A run stops as soon as nothing that is recorded can change any more; all bits are those of the full run. Runs on
+    ``SGDYNAMICS_THREADS`` threads, or one per core, with the same bits for any number of them and for any chunking.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.uv import over_seeds
+    >>> diagram = phase_diagram([1.0, 2.2, 3.0, 4.5], [64], steps=500, seeds=100)
+    >>> labels = over_seeds(diagram).majority.squeeze("width").values.tolist()
+    >>> [Outcome(label).name.lower() for label in labels]
+    ['monotone', 'loss_catapult', 'loss_and_sharpness_catapult', 'diverged']
+    """
+    given = {
+        "c": c,
+        "width": width,
+        "target": target,
+        "input_norm": input_norm,
+        "init_scale": init_scale,
+        "parametrization": parametrization,
+    }
+    arguments = [_axis(name, value) for name, value in given.items()]
+    results = xr.apply_ufunc(
+        functools.partial(
+            _run,
+            key=stream_key(seed, Purpose.UV_START),
+            seeds=seeds,
+            steps=steps,
+            by_hessian=units == "hessian",
+            zero_output=start == "zero_output",
+            margin=float(margin),
+        ),
+        *arguments,
+        output_core_dims=[["seed"]] * len(FOUND),
+        dask="parallelized",
+        output_dtypes=[kind for _, _, kind in FOUND.values()],
+        dask_gufunc_kwargs={"output_sizes": {"seed": seeds.size}},
+    )
+    data = xr.Dataset(dict(zip(FOUND, results, strict=True)))
+    for name, (text, unit, _) in FOUND.items():
+        data[name].attrs = {"long_name": text, "units": unit}
+    data["outcome"].attrs |= outcome_attributes(*OUTCOMES)
+    data = data.assign_coords(seed=("seed", seeds, {"long_name": "index of the network", "units": "1"}))
+    texts = {"c": f"learning rate times initial {'sharpness' if units == 'hessian' else 'kernel'}", "width": "width"}
+    for name, text in texts.items():
+        if name in data.coords:
+            data[name].attrs = {"long_name": text, "units": "1"}
+    return data.assign_attrs(
+        source="kalra2023",
+        units_of_c=units,
+        steps=float(steps),
+        start=start,
+        seed=describe_seed(seed),
+        version=sgdynamics.__version__,
+    )

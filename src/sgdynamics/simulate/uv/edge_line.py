@@ -1,0 +1,312 @@
+r"""Where no minimum is stable: cycles and chaos on the line :math:`l = 2\phi`, and their exponents.
+
+There the two layers are parallel and equally long, :math:`M = D = 0`, and the map is one of the output alone,
+
+.. math:: \phi' = \phi\,(1 + q - \phi)^2, \qquad 0 \le \phi \le 2 + q, \qquad q = \eta\sqrt\kappa\,y.
+
+Up to :math:`q = 2` it keeps that interval; beyond, almost every orbit leaves. Periods are those of the output: in the
+weights, which change sign together, they may be twice as long.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import sgdynamics
+from sgdynamics.domains import Numeric, checked, complain, flag, integer, nonnegative, positive
+from sgdynamics.simulate._blocks import run_all, slices
+from sgdynamics.simulate._kernel import inlined, kernel
+from sgdynamics.simulate.uv._core import Floats, cone_advance, no_return
+
+__all__ = ["bifurcation", "lyapunov"]
+
+# Values of q in one task, and steps between two logarithms: no slope exceeds 9, and 9^16 is no large number.
+BLOCK = 256
+UNROLLED = 16
+
+
+@inlined
+def _roof(q: float) -> float:
+    """The upper end of the invariant interval, less a rounding error: it is a fixed point, and an orbit would stay."""
+    return (2.0 + q) * (1.0 - 2.0**-52)
+
+
+@inlined
+def _line_step(x: float, q: float) -> float:
+    """One step on the line; rounding may not carry it out of the interval."""
+    rest = 1.0 + q - x
+    return min(x * (rest * rest), _roof(q))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Exponents
+
+
+@inlined
+def _advance(x: float, q: float, along: float, across: float) -> tuple[float, float, float]:
+    """One step, and the slopes along the line and away from it multiplied on."""
+    along *= (1.0 + q - x) * (1.0 + q - 3.0 * x)
+    across *= 1.0 + x - q
+    return _line_step(x, q), along, across
+
+
+@kernel
+def _exponents(q: Floats, start: float, transient: int, steps: int, along: Floats, across: Floats) -> None:
+    """Mean logarithms of the slopes of every orbit, side by side."""
+    count = q.size
+    x, r, up, out = np.full(count, start), q.copy(), np.zeros(count), np.zeros(count)
+    t = -transient
+    while t < steps:
+        if t == 0:
+            up[:] = 0.0
+            out[:] = 0.0
+        stop = 0 if t < 0 else steps
+        if stop - t >= UNROLLED:
+            t += UNROLLED
+            for i in range(count):
+                point, target, first, second = x[i], r[i], 1.0, 1.0
+                for _ in range(UNROLLED):
+                    point, first, second = _advance(point, target, first, second)
+                x[i], along[i], across[i] = point, first, second
+        else:
+            t += 1
+            for i in range(count):
+                x[i], along[i], across[i] = _advance(x[i], r[i], 1.0, 1.0)
+        if t > 0:
+            for i in range(count):
+                up[i] += math.log(abs(along[i]))
+                out[i] += math.log(across[i] * across[i])
+    for i in range(count):
+        along[i], across[i] = up[i] / steps, out[i] / steps
+
+
+def _lyapunov(q: Floats, *, start: float, transient: int, steps: int) -> tuple[Any, Any]:
+    flat = np.ascontiguousarray(q).reshape(-1)
+    along, across = np.full(flat.size, math.inf), np.full(flat.size, math.inf)
+    bounded = np.flatnonzero(flat <= 2)
+    parts = [np.empty(bounded.size) for _ in range(2)]
+    run_all(
+        functools.partial(_exponents, flat[bounded[block]], start, transient, steps, *(part[block] for part in parts))
+        for block in slices(bounded.size, BLOCK)
+    )
+    along[bounded], across[bounded] = parts
+    return along.reshape(np.shape(q)), across.reshape(np.shape(q))
+
+
+def _along_q(owner: str, value: Numeric, *reserved: str) -> xr.DataArray:
+    """A number, a plain 1-D array along ``q``, or a DataArray."""
+    if isinstance(value, xr.DataArray):
+        if set(reserved) & set(value.dims):
+            raise ValueError(f"{owner}: q must be swept over dims other than {reserved}, got {value.dims}")
+        return value
+    if np.ndim(value) > 1:
+        raise ValueError(f"{owner}: q must be a number, 1-D or a DataArray, got shape {np.shape(value)}")
+    if not np.ndim(value):
+        return xr.DataArray(value)
+    text = {"long_name": "target times learning rate and root of kappa", "units": "1"}
+    return xr.DataArray(value, dims="q", coords={"q": ("q", value, text)})
+
+
+@checked(q=nonnegative, steps=integer(1), transient=integer(0), start=positive)
+def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.3) -> xr.Dataset:
+    r"""Lyapunov exponents on the line where the two layers are parallel and equally long.
+
+    .. math:: \overline{\ln|(r-\phi)(r-3\phi)|} \quad\text{along the line}, \qquad
+        \overline{2\ln|1+\phi-q|} \quad\text{away from it}, \qquad r = 1 + q,
+
+    means over an orbit. The second is the rate at which the imbalance :math:`M` grows: where it is negative, networks
+    of any width collapse on the line.
+
+    Parameters
+    ----------
+    q : Numeric
+        :math:`\eta\sqrt\kappa\,y \ge 0`, the learning rate over its largest value with a stable minimum.
+    steps : int
+        Steps that are averaged over, >= 1.
+    transient : int
+        Steps before them.
+    start : float
+        :math:`\phi_0 > 0`, within the interval that the map keeps.
+
+    Returns
+    -------
+    Dataset
+        ``exponent`` and ``transverse_exponent`` per step, with the dims of ``q``; a plain 1-D array is along ``q``.
+        ``exponent`` is ``-inf`` on a cycle through the top of the map. Both are ``+inf`` for q > 2, where the orbit
+        leaves.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    Full chaos at q = 2, where the exponent is ln 3:
+
+    >>> lyapunov([0.9, 2.0], steps=100_000).exponent.values.round(2)
+    array([-0.22,  1.1 ])
+    """
+    array = _along_q("lyapunov", q)
+    along, across = xr.apply_ufunc(
+        functools.partial(_lyapunov, start=float(start), transient=transient, steps=steps),
+        array,
+        output_core_dims=[[], []],
+        dask="parallelized",
+        output_dtypes=[np.float64, np.float64],
+    )
+    along.attrs = {"long_name": "Lyapunov exponent along the line", "units": "1/step"}
+    across.attrs = {"long_name": "Lyapunov exponent away from the line", "units": "1/step"}
+    return xr.Dataset(
+        {"exponent": along, "transverse_exponent": across},
+        attrs={"source": "kalra2025", "steps": float(steps), "version": sgdynamics.__version__},
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attractors
+
+
+@kernel
+def _samples(
+    q: Floats,
+    start: float,
+    imbalance: float,
+    transient: int,
+    chained: bool,
+    output: Floats,
+    ntk: Floats,
+    sharpness: Floats,
+) -> None:
+    """The last points of every orbit; chained, each begins where the one before ended."""
+    root = math.sqrt(start * start + 0.25 * imbalance * imbalance)
+    inside = False
+    p, m = 0.0, 0.0
+    for i in range(q.size):
+        if not (inside and chained):
+            p, m = 2.0 * (root + start), 0.5 * imbalance * imbalance / (root + start)
+        on_line = m == 0.0 and q[i] <= 2.0
+        inside = True
+        for t in range(-transient, output.shape[1]):
+            if t >= 0:
+                s = 0.25 * (p - m) - q[i]
+                slope = 2.0 * s + q[i]
+                output[i, t] = s + q[i] if inside else math.inf
+                ntk[i, t] = 0.5 * (p + m) if inside else math.inf
+                top = 0.5 * (0.5 * (p + m) + math.sqrt(p * m + 4.0 * slope * slope))
+                sharpness[i, t] = top if inside else math.inf
+            if on_line:
+                p = 4.0 * _line_step(0.25 * p, q[i])
+            else:
+                p, m, s, _, _ = cone_advance(p, m, 0.25 * (p - m) - q[i], q[i])
+                inside = inside and abs(s) < no_return(q[i])
+
+
+def _bifurcation(
+    q: Floats, *, start: float, imbalance: float, transient: int, keep: int, chained: bool
+) -> tuple[Any, ...]:
+    flat = np.ascontiguousarray(q).reshape(-1)
+    parts = [np.empty((flat.size, keep)) for _ in range(3)]
+    tasks: list[Callable[[], None]] = [
+        functools.partial(_samples, flat[block], start, imbalance, transient, chained, *(part[block] for part in parts))
+        for block in slices(flat.size, flat.size if chained else BLOCK)
+    ]
+    run_all(tasks)
+    return tuple(part.reshape((*np.shape(q), keep)) for part in parts)
+
+
+@checked(
+    q=nonnegative,
+    transient=integer(0),
+    keep=integer(1),
+    start=positive,
+    imbalance=nonnegative,
+    continuation=flag,
+)
+def bifurcation(
+    q: Numeric,
+    *,
+    transient: int,
+    keep: int,
+    start: float = 0.3,
+    imbalance: float = 0.0,
+    continuation: bool = False,
+) -> xr.Dataset:
+    r"""What orbits end in, as the learning rate grows: the samples of a bifurcation diagram.
+
+    Parameters
+    ----------
+    q : Numeric
+        :math:`\eta\sqrt\kappa\,y \ge 0`.
+    transient : int
+        Steps to leave out.
+    keep : int
+        Steps to keep, >= 1.
+    start : float
+        Scaled output :math:`\phi_0 = \eta\sqrt\kappa f_0 > 0`.
+    imbalance : float
+        :math:`\sqrt{l_0^2 - 4\phi_0^2}` at the start. 0 is the line, on which the map has one dimension; otherwise the
+        full map runs.
+    continuation : bool
+        Begin at every q of a 1-D array where the orbit of the q before ended, so that an attractor is followed for as
+        long as it exists; after a divergence anew.
+
+    Returns
+    -------
+    Dataset
+        ``output``, ``ntk`` and ``sharpness``, scaled by the learning rate (:math:`\phi`, :math:`l`,
+        :math:`\eta\lambda^H`), over (q, sample); ``+inf`` once the orbit is beyond return.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    The cycle of two points at q = 1.1, from anywhere:
+
+    >>> import numpy as np
+    >>> for imbalance in (0.0, 0.2):
+    ...     found = bifurcation([1.1], transient=1000, keep=4, imbalance=imbalance)
+    ...     print(np.unique(found.output.values.round(6)))
+    [0.729844 1.370156]
+    [0.729844 1.370156]
+    """
+    array = _along_q("bifurcation", q, "sample")
+    if continuation and array.ndim != 1:
+        raise complain("bifurcation", "q", "1-D where the orbit is continued", q)
+    # a chain of orbits is one piece; otherwise every q stands alone
+    core = [list(array.dims)] if continuation else [[]]
+    if continuation and array.chunks is not None:
+        array = array.chunk(-1)
+    output, ntk, sharpness = xr.apply_ufunc(
+        functools.partial(
+            _bifurcation,
+            start=float(start),
+            imbalance=float(imbalance),
+            transient=transient,
+            keep=keep,
+            chained=continuation,
+        ),
+        array,
+        input_core_dims=core,
+        output_core_dims=[[*core[0], "sample"]] * 3,
+        dask="parallelized",
+        output_dtypes=[np.float64] * 3,
+        dask_gufunc_kwargs={"output_sizes": {"sample": keep}},
+    )
+    output.attrs = {"long_name": "scaled output", "units": "1"}
+    ntk.attrs = {"long_name": "learning rate times neural tangent kernel", "units": "1"}
+    sharpness.attrs = {"long_name": "learning rate times top eigenvalue of the Hessian", "units": "1"}
+    return xr.Dataset(
+        {"output": output, "ntk": ntk, "sharpness": sharpness},
+        coords={"sample": ("sample", np.arange(transient, transient + keep), {"long_name": "step", "units": "1"})},
+        attrs={"source": "kalra2025", "version": sgdynamics.__version__},
+    )

@@ -1,0 +1,163 @@
+r"""Single orbits of the uv network, every step kept."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import sgdynamics
+from sgdynamics.domains import Numeric, checked, integer, nonnegative, positive, real
+from sgdynamics.models.uv import hessian_eigenvalues
+from sgdynamics.simulate._blocks import run_all, slices
+from sgdynamics.simulate._kernel import kernel
+from sgdynamics.simulate.uv._core import Floats
+from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Form, advance
+from sgdynamics.simulate.uv._scaling import Scaled, scaled
+
+__all__ = ["trajectory"]
+
+# Orbits in one task.
+BLOCK = 64
+
+
+@kernel
+def _orbits(form: Form, start: Floats, q: Floats, path: Floats) -> None:
+    """Steps 1, 2, ... of every orbit: the three numbers of its form and the scaled sharpness."""
+    for i in range(q.size):
+        a, b, c = start[0, i], start[1, i], start[2, i]
+        for t in range(1, path.shape[2]):
+            a, b, c, _, sharpness = advance(form, a, b, c, q[i])
+            path[0, i, t], path[1, i, t], path[2, i, t], path[3, i, t] = a, b, c, sharpness
+
+
+def _scaled_paths(start: Scaled, steps: int) -> Floats:
+    """Residual, kernel and sharpness of every orbit, shape (3, orbits, steps + 1), from step 1 on."""
+    made = np.empty((3, start.q.size, steps + 1))
+    for form, states, orbits in (
+        (RESIDUAL, start.residual_form, np.flatnonzero(start.settles)),
+        (CONE, start.cone_form, np.flatnonzero(~start.settles)),
+    ):
+        path = np.zeros((4, orbits.size, steps + 1))
+        first, q = np.array(states)[:, orbits], start.q[orbits]
+        run_all(
+            functools.partial(_orbits, form, first[:, block].copy(), q[block], path[:, block])
+            for block in slices(orbits.size, BLOCK)
+        )
+        a, b, c, sharpness = path
+        made[:, orbits] = (a, c, sharpness) if form is RESIDUAL else (c, 0.5 * (a + b), sharpness)
+    return made
+
+
+def _follow(
+    output: Floats, ntk: Floats, learning_rate: Floats, kappa: Floats, target: Floats, steps: int
+) -> tuple[Any, ...]:
+    """Paths of shape (..., step) and the step of divergence, over broadcast cells."""
+    top, _ = hessian_eigenvalues(output, ntk, target=target, kappa=kappa)  # refuses what no weights have
+    shape = np.broadcast_shapes(*map(np.shape, (output, ntk, learning_rate, kappa, target)))
+    given = [np.broadcast_to(value, shape).ravel() for value in (output, ntk, learning_rate, kappa, target, top)]
+    output, ntk, learning_rate, kappa, target, top = given
+    start = scaled(*given)
+    rate = start.rate[:, np.newaxis]
+    with np.errstate(all="ignore"):
+        residual, kernels, sharpness = _scaled_paths(start, steps)
+        error = residual / (rate * np.sqrt(kappa)[:, np.newaxis])
+        error[:, 0] = output - target
+        paths = [error + target[:, np.newaxis], kernels / rate, sharpness / rate]
+        for path, value in zip(paths, (output, ntk, top), strict=True):
+            path[:, 0] = value
+        paths.append(0.5 * error**2)
+    finite = np.logical_and.reduce([np.isfinite(path) for path in paths])
+    gone = np.logical_or.accumulate(~finite, axis=1)
+    for path in paths:
+        path[gone] = np.inf
+    divergence = np.where(gone.any(axis=1), gone.argmax(axis=1), -1).astype(np.int32)
+    return (*(path.reshape((*shape, steps + 1)) for path in paths), divergence.reshape(shape))
+
+
+def _labelled(name: str, value: Numeric) -> xr.DataArray:
+    if not isinstance(value, xr.DataArray):
+        if np.ndim(value):
+            raise ValueError(f"trajectory: {name} must be a number or a DataArray, got shape {np.shape(value)}")
+        return xr.DataArray(value)
+    if "step" in value.dims:
+        raise ValueError(f"trajectory: {name} must be swept over dims other than 'step', got {value.dims}")
+    return value
+
+
+@checked(
+    output=real,
+    ntk=nonnegative,
+    learning_rate=positive,
+    kappa=positive,
+    target=real,
+    steps=integer(0),
+)
+def trajectory(
+    output: Numeric, ntk: Numeric, learning_rate: Numeric, *, kappa: Numeric, target: Numeric = 0.0, steps: int
+) -> xr.Dataset:
+    r"""Gradient descent on the uv network, step by step.
+
+    The exact map of output and kernel that all widths share, in coordinates that lose no digits: see
+    :func:`sgdynamics.models.uv.function_step` for the map.
+
+    Parameters
+    ----------
+    output, ntk : Numeric
+        :math:`f_0` and :math:`\lambda_0 \ge 2\sqrt\kappa|f_0|`.
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    kappa : Numeric
+        :math:`\kappa = |x|^2 n^{p-1} > 0`.
+    target : Numeric
+        :math:`y`.
+    steps : int
+        Number of steps, >= 0.
+
+    Numbers or DataArrays; whatever dims these have are swept over, and lazy ones stay lazy.
+
+    Returns
+    -------
+    Dataset
+        ``output``, ``ntk``, ``sharpness`` (top eigenvalue of the Hessian) and ``loss`` (..., step) at steps 0..steps;
+        ``divergence_step`` (...), the first step at which one of them exceeds the range of a float, -1 where none does.
+        From that step on all four are ``+inf``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or no weights have such an output and kernel.
+
+    Examples
+    --------
+    A catapult: the loss rises first, and the kernel ends below 2 over the learning rate.
+
+    >>> path = trajectory(0.1, 1.0, 2.5, kappa=0.01, steps=100)
+    >>> round(float(path.loss.max() / path.loss[0]), 1), round(2.5 * float(path.ntk[-1]), 2)
+    (269.2, 1.28)
+    """
+    given = {"output": output, "ntk": ntk, "learning_rate": learning_rate, "kappa": kappa, "target": target}
+    *paths, divergence = xr.apply_ufunc(
+        functools.partial(_follow, steps=steps),
+        *(_labelled(name, value) for name, value in given.items()),
+        output_core_dims=[["step"]] * 4 + [[]],
+        dask="parallelized",
+        output_dtypes=[np.float64] * 4 + [np.int32],
+        dask_gufunc_kwargs={"output_sizes": {"step": steps + 1}},
+    )
+    names = {
+        "output": ("output", "units of the target"),
+        "ntk": ("neural tangent kernel", "1/learning rate"),
+        "sharpness": ("top eigenvalue of the Hessian", "1/learning rate"),
+        "loss": ("loss", "units of the target squared"),
+    }
+    data = xr.Dataset(dict(zip(names, paths, strict=True)))
+    for name, (text, units) in names.items():
+        data[name].attrs = {"long_name": text, "units": units}
+    data["divergence_step"] = divergence.assign_attrs(
+        long_name="first step outside the range of a float, -1 for never", units="1"
+    )
+    data = data.assign_coords(step=("step", np.arange(steps + 1), {"long_name": "step", "units": "1"}))
+    return data.assign_attrs(source="kalra2023", version=sgdynamics.__version__)

@@ -1,0 +1,87 @@
+r"""Critical rates, fixed points, the edge of stability and its period doublings for the uv network.
+
+A two-layer linear network on one example, see :mod:`sgdynamics.models.uv`. Rates are normalised by the kernel
+(``units="ntk"``) or by the top Hessian eigenvalue (``units="hessian"``) of the start; :math:`q = \eta\sqrt\kappa y` is
+the rate over the critical one.
+"""
+
+from sgdynamics.theory.uv.atlas import Regime, regime
+from sgdynamics.theory.uv.catapult import catapult_final_ntk, mirror_ntk, peak_square_output, peak_time
+from sgdynamics.theory.uv.critical import c_loss, c_loss_at, c_sharp, first_loss_ratio, sharpness_over_ntk
+from sgdynamics.theory.uv.doubling import period_doubling_limit, period_doublings
+from sgdynamics.theory.uv.edge_line import (
+    chaotic_density,
+    edge_map,
+    edge_sharpness,
+    two_cycle,
+    two_cycle_mean_ntk,
+    two_cycle_mean_sharpness,
+    two_cycle_mean_square_residual,
+    two_cycle_multiplier,
+    two_cycle_transverse_multiplier,
+)
+from sgdynamics.theory.uv.end_gap import end_gap
+from sgdynamics.theory.uv.escape import c_max, escape_margin, largest_learning_rate
+from sgdynamics.theory.uv.fixed_points import critical_learning_rate, fixed_points, jacobian, ntk_nullcline
+from sgdynamics.theory.uv.sharpening import (
+    gradient_flow_ntk,
+    linear_sharpness_growth,
+    sharpness_change,
+    wide_c_sharp,
+)
+from sgdynamics.theory.uv.start_means import (
+    first_rise_probability,
+    mean_c_loss,
+    mean_c_max,
+    mean_start_ratio,
+    no_catapult_probability,
+    wide_c_loss,
+    wide_c_max,
+)
+
+__all__ = [
+    "SOURCES",
+    "Regime",
+    "c_loss",
+    "c_loss_at",
+    "c_max",
+    "c_sharp",
+    "catapult_final_ntk",
+    "chaotic_density",
+    "critical_learning_rate",
+    "edge_map",
+    "edge_sharpness",
+    "end_gap",
+    "escape_margin",
+    "first_loss_ratio",
+    "first_rise_probability",
+    "fixed_points",
+    "gradient_flow_ntk",
+    "jacobian",
+    "largest_learning_rate",
+    "linear_sharpness_growth",
+    "mean_c_loss",
+    "mean_c_max",
+    "mean_start_ratio",
+    "mirror_ntk",
+    "no_catapult_probability",
+    "ntk_nullcline",
+    "peak_square_output",
+    "peak_time",
+    "period_doubling_limit",
+    "period_doublings",
+    "regime",
+    "sharpness_change",
+    "sharpness_over_ntk",
+    "two_cycle",
+    "two_cycle_mean_ntk",
+    "two_cycle_mean_sharpness",
+    "two_cycle_mean_square_residual",
+    "two_cycle_multiplier",
+    "two_cycle_transverse_multiplier",
+    "wide_c_loss",
+    "wide_c_max",
+    "wide_c_sharp",
+]
+
+SOURCES = ("kalra2023", "lewkowycz2020", "kalra2025")

@@ -1,0 +1,272 @@
+r"""The regime atlas: which regime a learning rate is in, and how far every wall is."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sgdynamics.domains import Numeric, checked, closed_unit_interval, complain, count, optional, positive, real
+from sgdynamics.models.uv import UVNetwork, alignment_quantile, hessian_eigenvalues
+from sgdynamics.models.uv._pointwise import pointwise
+from sgdynamics.models.uv.start import alignment_range
+from sgdynamics.theory.uv._choose import choose
+from sgdynamics.theory.uv.critical import c_loss_at, units_of_c
+from sgdynamics.theory.uv.doubling import period_doubling_limit, period_doublings
+from sgdynamics.theory.uv.escape import largest_learning_rate
+from sgdynamics.theory.uv.fixed_points import critical_learning_rate
+
+
+class Regime(IntEnum):
+    """What becomes of a run at a learning rate."""
+
+    LAZY = 0
+    PROGRESSIVE_SHARPENING = 1
+    SHARPNESS_REDUCTION = 2
+    LOSS_CATAPULT = 3
+    LOSS_AND_SHARPNESS_CATAPULT = 4
+    PERIOD_TWO = 5
+    PERIOD_DOUBLED = 6
+    CHAOTIC = 7
+    DIVERGENT = 8
+
+    @property
+    def sentence(self) -> str:
+        """The regime, said to a person."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Regime.LAZY: "The loss falls from the first step, the sharpness does not rise, and the start's kernel is stable.",
+    Regime.PROGRESSIVE_SHARPENING: "The first step lowers the loss and raises the sharpness.",
+    Regime.SHARPNESS_REDUCTION: "The first step lowers loss and sharpness, but the start's kernel is unstable.",
+    Regime.LOSS_CATAPULT: "The first step raises the loss, not the sharpness; the run converges to a flatter point.",
+    Regime.LOSS_AND_SHARPNESS_CATAPULT: "The first step raises loss and sharpness; the run still converges.",
+    Regime.PERIOD_TWO: "No minimum is stable; the run ends on a 2-cycle at the edge of stability.",
+    Regime.PERIOD_DOUBLED: "No minimum is stable; the run ends on a cycle of period 4, 8, 16 or more.",
+    Regime.CHAOTIC: "No minimum is stable; the run ends in chaos, or in one of its periodic windows.",
+    Regime.DIVERGENT: "The run diverges.",
+}
+
+# Where the final kernel of a catapult varies by a thousandth over widths, read off orbits; no formula is known.
+_WIDTH_DEPENDENT = 2.7
+_SCAN = 400
+_BISECTIONS = 60
+
+
+def _sharpness_gain(output: Any, ntk: Any, rate: Any, kappa: Any, target: Any) -> Any:
+    """Top Hessian eigenvalue after one step less that before it; nan-free for rates that do not diverge."""
+    change = rate * (output - target)
+    after = output - change * (ntk - kappa * output * change)
+    kernel = ntk + kappa * change * (ntk * change - 4 * output)
+
+    def top(at: Any, trace: Any) -> Any:
+        return trace + np.sqrt(np.maximum(trace**2 + 4 * kappa * (at - target) * (3 * at - target), 0.0))
+
+    return (top(after, kernel) - top(output, ntk)) / 2
+
+
+def _sharpness_wall(output: Any, ntk: Any, largest: Any, kappa: Any, target: Any) -> tuple[Any]:
+    """Smallest rate beyond which the first step raises the sharpness: a scan from below, then bisection."""
+    point = [np.asarray(value, dtype=float)[..., np.newaxis] for value in (output, ntk, kappa, target)]
+    largest = np.asarray(largest, dtype=float)[..., np.newaxis]
+    output, ntk, kappa, target = point
+    rates = largest * np.arange(1, _SCAN + 1) / _SCAN
+    rises = _sharpness_gain(output, ntk, rates, kappa, target) > 0
+    first = np.argmax(rises, axis=-1)[..., np.newaxis]
+    high, low = largest * (first + 1) / _SCAN, largest * first / _SCAN
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        above = _sharpness_gain(output, ntk, middle, kappa, target) > 0
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    wall = np.where(first == 0, 0.0, high)
+    return (np.where(rises.any(axis=-1), wall[..., 0], np.inf),)
+
+
+def _axis(name: str, value: Numeric) -> Numeric:
+    if np.ndim(value) > 1 and not isinstance(value, xr.DataArray):
+        raise complain("regime", name, "a number, a 1-D array or a DataArray", f"shape {np.shape(value)}")
+    if isinstance(value, xr.DataArray) or not np.ndim(value):
+        return xr.DataArray(value)
+    return xr.DataArray(value, dims=name, coords={name: value})
+
+
+@checked(
+    c=positive,
+    width=count,
+    target=real,
+    units=units_of_c,
+    input_norm=positive,
+    init_scale=positive,
+    parametrization=closed_unit_interval,
+    alignment=optional(alignment_range),
+)
+def regime(
+    c: Numeric,
+    width: Numeric,
+    *,
+    target: Numeric = 0.0,
+    units: str = "hessian",
+    input_norm: Numeric = 1.0,
+    init_scale: Numeric = 1.0,
+    parametrization: Numeric = 0.0,
+    alignment: Numeric = None,
+) -> xr.Dataset:
+    r"""Regime of a learning rate, and every wall between regimes with its location and distance.
+
+    The start has the mean kernel :math:`2\sigma^2|x|^2` and the given alignment of its layers, by default the median of
+    its absolute value, with an output of positive sign.
+
+    Kinds of walls: a ``theorem`` is a closed form; a ``numeric root`` solves an exact equation; a ``fit`` is read off
+    orbits. What the first step does is exact for this start. The end of the run below the escape is exact for almost
+    every start up to period 2; further up the cascade it is that of the edge line, onto which orbits fall.
+
+    Status: exact in its walls, but for the fit; see each.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times sharpness of the start, > 0; a number, a 1-D array, which becomes the dim ``c``, or a
+        DataArray.
+    width : Numeric
+        :math:`n \ge 1`; a number, a 1-D array, which becomes the dim ``width``, or a DataArray.
+    target : Numeric
+        :math:`y`; a number or a DataArray, as all that follow.
+    units : {"ntk", "hessian"}
+        Whether the kernel or the top Hessian eigenvalue is the sharpness in c and in all walls.
+    input_norm, init_scale, parametrization : Numeric
+        As of :class:`~sgdynamics.models.uv.UVNetwork`.
+    alignment : Numeric, optional
+        :math:`\delta_0 = 2\sqrt\kappa f_0/\lambda_0` in [-1, 1].
+
+    Returns
+    -------
+    xarray.Dataset
+        ``regime`` (int8, see :class:`Regime`), ``scaled_target`` :math:`q`, and along ``wall``: ``location`` in units
+        of c (+inf where there is no such wall, 0 where every rate is beyond it), ``margin`` (c less location, positive
+        beyond the wall) and ``kind``. ``output``, ``ntk`` and ``sharpness`` describe the start.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or an array without labels.
+
+    Examples
+    --------
+    >>> data = regime(3.0, 512)
+    >>> Regime(data.regime.item()).name
+    'LOSS_AND_SHARPNESS_CATAPULT'
+    >>> float(data.margin.sel(wall="escape").round(2))
+    -1.0
+    """
+    c, width = _axis("c", c), _axis("width", width)
+    others = {
+        "target": target,
+        "input_norm": input_norm,
+        "init_scale": init_scale,
+        "parametrization": parametrization,
+        "alignment": alignment,
+    }
+    for name, value in others.items():
+        if np.ndim(value) and not isinstance(value, xr.DataArray):
+            raise complain("regime", name, "a number or a DataArray", f"shape {np.shape(value)}")
+    model = UVNetwork(
+        width, target=target, input_norm=input_norm, init_scale=init_scale, parametrization=parametrization
+    )
+    kappa, target = xr.DataArray(model.kappa), xr.DataArray(target)
+    ntk = model.mean_ntk + 0 * kappa
+    aligned = alignment_quantile(0.75, width) if alignment is None else alignment
+    output = aligned * ntk / (2 * kappa**0.5)
+    sharpness, _ = hessian_eigenvalues(output, ntk, target=target, kappa=kappa)
+    unit = sharpness if units == "hessian" else ntk
+
+    largest = largest_learning_rate(output, ntk, kappa, target)
+    (sharpness_wall,) = pointwise(
+        "regime", _sharpness_wall, 1, output=output, ntk=ntk, largest=largest, kappa=kappa, target=target
+    )
+    residual = output - target
+    still = residual == 0
+    ntk_rises = choose(still, np.inf, 4 * output / choose(still, 1.0, residual))
+    critical = critical_learning_rate(kappa, target)
+    chaos = period_doubling_limit()
+    walls = {
+        "first loss rise": ("theorem", c_loss_at(output, ntk, kappa, target, units)),
+        "first sharpness rise": ("numeric root", sharpness_wall * unit),
+        "first kernel rise": ("theorem", np.maximum(ntk_rises, 0.0) * unit / ntk),
+        "unstable kernel": ("theorem", 2 * unit / ntk),
+        "width dependence": ("fit", choose(target == 0, _WIDTH_DEPENDENT, np.inf) * unit / ntk),
+        "unstable minima": ("theorem", critical * unit),
+        "period 4": ("theorem", (math.sqrt(5) - 1) * critical * unit),
+        "period 8": ("numeric root", period_doublings(3)[-1] * critical * unit),
+        "chaos": ("numeric root", chaos * critical * unit),
+        "merging": ("theorem", (math.sqrt(27) / 2 - 1) * critical * unit),
+        "escape": ("theorem", largest * unit),
+        "escape from the edge line": ("theorem", 2 * critical * unit),
+    }
+    location = xr.concat(xr.broadcast(*(value for _, value in walls.values())), "wall")
+    location = location.transpose(..., "wall").assign_coords(wall=list(walls))
+
+    rate = c / unit
+    scaled = rate * kappa**0.5 * abs(target)
+    factor = 1 - rate * (ntk - rate * kappa * output * residual)
+    # beyond the escape nothing is asked of the sharpness, and its square would overflow
+    (gain,) = pointwise(
+        "regime",
+        lambda **point: (_sharpness_gain(**point),),
+        1,
+        output=output,
+        ntk=ntk,
+        rate=np.minimum(rate, largest),
+        kappa=kappa,
+        target=target,
+    )
+    loss_rises, sharpness_rises = abs(factor) > 1, gain > 0
+    label = choose(
+        loss_rises,
+        choose(sharpness_rises, Regime.LOSS_AND_SHARPNESS_CATAPULT, Regime.LOSS_CATAPULT),
+        choose(
+            sharpness_rises,
+            Regime.PROGRESSIVE_SHARPENING,
+            choose(rate * ntk > 2, Regime.SHARPNESS_REDUCTION, Regime.LAZY),
+        ),
+    )
+    for edge, beyond in (
+        (1.0, Regime.PERIOD_TWO),
+        (math.sqrt(5) - 1, Regime.PERIOD_DOUBLED),
+        (chaos, Regime.CHAOTIC),
+    ):
+        label = choose(scaled >= edge, beyond, label)
+    label = choose(rate >= largest, Regime.DIVERGENT, label)
+
+    data = xr.Dataset(
+        {
+            "regime": label.astype(np.int8),
+            "scaled_target": scaled,
+            "location": location,
+            "margin": (c - location).transpose(..., "wall"),
+            "kind": ("wall", [kind for kind, _ in walls.values()]),
+            "output": output,
+            "ntk": ntk,
+            "sharpness": sharpness,
+        }
+    )
+    data.regime.attrs = {
+        "long_name": "regime",
+        "flag_values": np.array(list(Regime), dtype=np.int8),
+        "flag_meanings": " ".join(member.name.lower() for member in Regime),
+    }
+    texts = {
+        "scaled_target": "learning rate over the critical one",
+        "location": f"normalised rate of the wall, in {units} units",
+        "margin": f"normalised rate less that of the wall, in {units} units",
+        "kind": "how the wall is known",
+        "output": "output of the start",
+        "ntk": "kernel of the start",
+        "sharpness": "top Hessian eigenvalue of the start",
+    }
+    for name, text in texts.items():
+        data[name].attrs = {"long_name": text, "units": "1"}
+    return data.assign_attrs(source="derived", units_of_c=units)

@@ -1,0 +1,160 @@
+r"""The catapult at target 0: what a rate between 2 and 4 over the kernel does to an infinitely wide network.
+
+Scaled, :math:`\phi = \eta\sqrt\kappa f`, :math:`l = \eta\lambda`:
+
+.. math:: \phi' = \phi\,(1 - l + \phi^2), \qquad 4 - l' = (4-l)(1+\phi^2).
+
+Infinite width is :math:`\phi_0 \to 0` at :math:`l_0 = c`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sgdynamics.domains import Interval, Numeric, checked, complain, count, positive
+from sgdynamics.formula import formula, log
+from sgdynamics.models.uv._pointwise import pointwise
+
+catapulting = Interval("a number in (2, 4), where the catapult is", low=2, high=4)
+small_output = Interval("a number in (0, 0.1]", low=0, high=0.1, high_open=False)
+_WIDE = ("two linear layers", "one example", "target 0", "width to infinity")
+
+
+@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+def mirror_ntk(c: Numeric) -> Numeric:
+    r"""Learning rate times final kernel just above the catapult's threshold: :math:`4 - c`.
+
+    The kernel is reflected about 2, up to :math:`O((c-2)^2)`.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times initial kernel, in (2, 4).
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> mirror_ntk(2.5)
+    1.5
+    """
+    return 4 - c
+
+
+@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+def peak_square_output(c: Numeric) -> Numeric:
+    r"""Largest :math:`\phi^2 = \eta^2\kappa f^2` just above the catapult's threshold: :math:`(c-2)^2/2`.
+
+    The peak loss is this over :math:`2\eta^2\kappa`, hence proportional to the width; relative error :math:`O(c-2)`.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times initial kernel, in (2, 4).
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> peak_square_output(3.0)
+    0.5
+    """
+    return (c - 2) ** 2 / 2
+
+
+@formula(c=catapulting, width=count, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+def peak_time(c: Numeric, width: Numeric) -> Numeric:
+    r"""Steps to the largest loss, to leading order in the width: :math:`\frac{\ln n}{2\ln(c-1)}`.
+
+    Up to a bounded number of steps that depends on the rate and the start.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times initial kernel, in (2, 4).
+    width : Numeric
+        :math:`n \ge 1`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> peak_time(2.5, 512)
+    7.69280081...
+    """
+    return log(width) / (2 * log(c - 1))
+
+
+_MOST_STEPS = 1_000_000
+_SLOWEST = 2.0001
+
+
+def _settle(c: Any, start: Any) -> Any:
+    """Iterate until neither number moves any more."""
+    output, ntk = start + 0.0 * c, c + 0.0 * start
+    for _ in range(_MOST_STEPS):
+        square = output**2
+        output, change = output * (1 - ntk + square), square * (ntk - 4)
+        moved = ntk + change
+        # both: at the start the kernel has not begun to move
+        if np.all((abs(change) <= 1e-17) & (ntk <= 2)):
+            return moved
+        ntk = moved
+    return ntk
+
+
+@checked(c=positive, start=small_output)
+def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
+    r"""Learning rate times final kernel of a wide network, by iterating the map of two numbers from a small output.
+
+    Below 2 the kernel keeps its start, :math:`c`; beyond 4 there is no end. Up to about 2.7 the value hardly depends on
+    the start, as long as that is small; beyond, it depends on it periodically in its logarithm, hence on the width.
+
+    Status: exact for the given start, an iteration.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times initial kernel, > 0.
+    start : Numeric
+        :math:`\phi_0 = \eta\sqrt\kappa f_0` in (0, 0.1]; of the order :math:`n^{-1/2}` at width n.
+
+    Returns
+    -------
+    Numeric
+        +inf from 4 on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or shapes do not broadcast.
+
+    Examples
+    --------
+    >>> round(catapult_final_ntk(2.5), 4), catapult_final_ntk(4.5)
+    (1.2823, inf)
+    """
+
+    def core(c: Any, start: Any) -> tuple[Any]:
+        runs = (c > 2) & (c < 4)
+        slow = np.atleast_1d(runs & (c < _SLOWEST))
+        if slow.any():
+            raise complain(
+                "catapult_final_ntk",
+                "c",
+                f"at most 2 or at least {_SLOWEST}, below which it takes too many steps and is mirror_ntk",
+                float(np.broadcast_to(c, slow.shape)[slow].flat[0]),
+            )
+        settled = _settle(np.where(runs, c, 2.5), start)
+        return (np.where(runs, settled, np.where(c < 4, c, np.inf)),)
+
+    (final,) = pointwise("catapult_final_ntk", core, 1, c=c, start=start)
+    return final

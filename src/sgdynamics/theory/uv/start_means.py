@@ -1,0 +1,219 @@
+r"""Critical rates averaged over the law of the start, at target 0.
+
+At the start :math:`\rho = \delta^2/4` with :math:`\delta^2` from Beta(1/2, n/2), whatever the parametrization, the
+initial scale and the input; see :mod:`sgdynamics.models.uv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import betainc, betaincc
+
+from sgdynamics.domains import Numeric, count, positive
+from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.theory.uv.critical import units_of_c
+
+_NORMAL = ("two linear layers", "one example", "target 0", "independent normal weights of equal variance")
+_WIDE = (*_NORMAL, "width to infinity")
+
+
+@formula(width=count, status="exact", symbolic=True, source="derived", assumptions=_NORMAL)
+def mean_start_ratio(width: Numeric) -> Numeric:
+    r"""Mean of :math:`\rho` at the start: :math:`\frac{1}{4(n+1)}`.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> mean_start_ratio(7)
+    0.03125
+    """
+    return 1 / (4 * (width + 1))
+
+
+def _exceeds(rho: Numeric, width: Numeric) -> Numeric:
+    """P(start ratio > rho), for any rho."""
+    return betaincc(0.5, width / 2, where(4 * rho < 1, where(rho > 0, 4 * rho, 0.0), 1.0))
+
+
+@formula(c=positive, width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+def first_rise_probability(c: Numeric, width: Numeric, units: str = "ntk") -> Numeric:
+    r"""Probability over starts that the first step raises the loss.
+
+    In kernel units the loss rises where :math:`\rho < (c-2)/c^2`, or beyond :math:`c > 4` where :math:`\rho > 1/c`. In
+    Hessian units, with :math:`h^* = (c^2+3c)/(c^2+6)`, where :math:`\rho < h^*(h^*-1)/3` or :math:`\rho > (1+3/c)/c`.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times kernel or top Hessian eigenvalue of every start, > 0.
+    width : Numeric
+        :math:`n \ge 1`.
+    units : {"ntk", "hessian"}
+
+    Returns
+    -------
+    Numeric
+        0 for :math:`c \le 2`.
+
+    Examples
+    --------
+    >>> first_rise_probability(3.0, 2)  # 2 sqrt(c-2)/c
+    0.666666666...
+    """
+    if units == "hessian":
+        top = (c**2 + 3 * c) / (c**2 + 6)
+        below, above = top * (c - 2) / (c**2 + 6), (1 + 3 / c) / c
+    else:
+        below, above = (c - 2) / c**2, 1 / c
+    square = where(below > 0, where(4 * below < 1, 4 * below, 1.0), 0.0)
+    return betainc(0.5, width / 2, square) + _exceeds(above, width)
+
+
+@formula(width=count, status="exact", source="derived", assumptions=_NORMAL)
+def no_catapult_probability(width: Numeric) -> Numeric:
+    r"""Probability :math:`P(\rho > 1/8)` of a start whose loss no convergent rate raises at the first step.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> no_catapult_probability(2)  # 1 - 1/sqrt(2)
+    0.292893218...
+    """
+    return betaincc(0.5, width / 2, 0.5)
+
+
+def _mean(width: Any, largest_angle: float, value: Callable[[Any, Any], Any]) -> Any:
+    r"""Mean of ``value(square, complement)`` over starts with alignment :math:`\delta = \sin\theta` up to an angle.
+
+    The density is :math:`\cos^{n-1}\theta`, concentrated within a few :math:`1/\sqrt n`; the quadratic change of
+    variable takes up a root at the upper end.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(160)
+    place, weights = (nodes + 1) / 2, weights * (nodes + 1)
+    width = np.asarray(width)[..., np.newaxis]
+    angle = np.minimum(largest_angle, 9.5 / np.sqrt(width)) * (1 - place**2)
+    square = np.sin(angle) ** 2
+    log_cosine = np.where(square < 0.5, np.log1p(-square) / 2, np.log(np.cos(angle)))
+    density = weights * np.exp((width - 1) * log_cosine)
+    return np.sum(density * value(square, np.cos(2 * angle)), axis=-1) / np.sum(density, axis=-1)
+
+
+@formula(width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
+    r"""Mean of :func:`c_loss` over the starts that have one, :math:`\rho \le 1/8`, by Gauss quadrature.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+    units : {"ntk", "hessian"}
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> round(mean_c_loss(128), 5), round(mean_c_loss(128, "hessian"), 5)
+    (2.00794, 2.01951)
+    """
+
+    def value(square: Any, complement: Any) -> Any:  # complement = 1 - 8 rho
+        scale = (1 + sqrt(1 + 3 * square)) / 2 if units == "hessian" else 1
+        return 4 * scale / (1 + sqrt(complement))
+
+    return _mean(width, np.pi / 4, value)
+
+
+@formula(width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
+    r"""Mean of :func:`c_max` over starts, by Gauss quadrature.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+    units : {"ntk", "hessian"}
+
+    Returns
+    -------
+    Numeric
+        4 in kernel units.
+
+    Examples
+    --------
+    >>> round(mean_c_max(128, "hessian"), 5)
+    4.02288
+    """
+
+    def value(square: Any, complement: Any) -> Any:
+        return 2 * (1 + sqrt(1 + 3 * square)) if units == "hessian" else 4 + 0 * square
+
+    return _mean(width, np.pi / 2, value)
+
+
+@formula(width=count, units=units_of_c, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
+    r"""Mean of :func:`c_loss` for wide networks: :math:`2 + \frac{1}{n+1}`, in Hessian units :math:`2+\frac{5/2}{n+1}`.
+
+    The error is :math:`O(n^{-2})`.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+    units : {"ntk", "hessian"}
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> wide_c_loss(127), wide_c_loss(127, "hessian")
+    (2.0078125, 2.01953125)
+    """
+    return 2 + (5 if units == "hessian" else 2) / (2 * (width + 1))
+
+
+@formula(width=count, units=units_of_c, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+def wide_c_max(width: Numeric, units: str = "ntk") -> Numeric:
+    r"""Mean of :func:`c_max` for wide networks: 4 in kernel units, :math:`4 + \frac{3}{n+1}` in Hessian units.
+
+    The error is :math:`O(n^{-2})`, and 0 in kernel units.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+    units : {"ntk", "hessian"}
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> wide_c_max(127, "hessian")
+    4.0234375
+    """
+    return 4 + (3 if units == "hessian" else 0) / (width + 1)
