@@ -1,0 +1,224 @@
+r"""Losses of a product of two weights, :math:`L(x, y) = \ell(xy)`.
+
+Gradient descent is :math:`x' = x - \eta y\,\ell'(xy)`, :math:`y' = y - \eta x\,\ell'(xy)`. Whatever :math:`\ell`
+is, the imbalance obeys :math:`(y^2-x^2)' = (y^2-x^2)(1 - \eta^2 \ell'(xy)^2)` exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from sgdynamics.domains import Domain, Numeric, check_arguments, checked, choice, complain, nonnegative, real
+
+OUTER = ("square", "log_cosh", "square_root", "quartic")
+
+
+def _log_cosh(z: Numeric) -> Numeric:
+    # near 0 the first form, far out the second: neither cancels or overflows where it is used
+    near = np.log1p(2 * np.sinh(np.clip(z, -1, 1) / 2) ** 2)
+    far = abs(z) + np.log1p(np.exp(-2 * abs(z))) - np.log(2.0)
+    inside = abs(z) < 1
+    return inside * near + (1 - inside) * far
+
+
+def _outer(kind: str, target: float, z: Numeric) -> tuple[Numeric, Numeric, Numeric]:
+    """The outer function and its first two derivatives at a product z."""
+    if kind == "quartic":
+        return (z - target) ** 2 * (z + target) ** 2 / 4, z * (z - target) * (z + target), 3 * z * z - target**2
+    r = z - target
+    if kind == "square":
+        return r * r / 2, r, 1 + 0 * r
+    if kind == "log_cosh":
+        e = np.exp(-2 * abs(r))
+        return _log_cosh(r), np.tanh(r), 4 * e / (1 + e) ** 2
+    root = np.hypot(1.0, r)
+    return r * (r / (1 + root)), r / root, root**-3.0
+
+
+@dataclass(frozen=True)
+class ProductLoss:
+    r"""The loss :math:`\ell(xy)`, zero at its minimum :math:`xy = t`.
+
+    ===============  ================================  ======================================================
+    outer            :math:`\ell(z)`                   gradient descent on it is
+    ===============  ================================  ======================================================
+    ``square``       :math:`\tfrac12 (z-t)^2`          the uv network of width 1
+    ``log_cosh``     :math:`\log\cosh(z-t)`            a threshold neuron (Ahn et al., :math:`t = 0`)
+    ``square_root``  :math:`\sqrt{1+(z-t)^2} - 1`      another one
+    ``quartic``      :math:`\tfrac14 (z^2-t^2)^2`      that on :math:`\tfrac12(t^2-xyzw)^2` with x = z, y = w
+    ===============  ================================  ======================================================
+
+    The quartic is half of :math:`\tfrac12(t^2 - x^2y^2)^2`. Gradient descent on that two-variable loss moves twice as
+    far as the four-parameter model does, so the two agree only if one of the learning rates is halved.
+
+    Parameters
+    ----------
+    outer : {"square", "log_cosh", "square_root", "quartic"}
+    target : float
+        :math:`t`; > 0 for the quartic, which has another minimum at :math:`-t`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    Ahn et al.: on the axis the sharpness is :math:`y^2`.
+
+    >>> neuron = ProductLoss("log_cosh")
+    >>> float(neuron.sharpness(0.0, 3.0))
+    9.0
+
+    Zhu et al.: at the minima :math:`xy = 1` it is :math:`2(x^2+y^2)`.
+
+    >>> float(ProductLoss("quartic", target=1.0).sharpness(2.0, 0.5))
+    8.5
+    """
+
+    outer: Literal["square", "log_cosh", "square_root", "quartic"]
+    _: KW_ONLY
+    target: float = 0.0
+
+    domains: ClassVar[Mapping[str, Domain]] = {"outer": choice(*OUTER), "target": real}
+
+    def __post_init__(self) -> None:
+        fields = check_arguments(type(self).__name__, self.domains, {"outer": self.outer, "target": self.target})
+        if np.ndim(fields["target"]):
+            raise complain(type(self).__name__, "target", "one finite real number", self.target)
+        if self.outer == "quartic" and fields["target"] <= 0:
+            raise complain(type(self).__name__, "target", "a finite number > 0 for the quartic", self.target)
+        object.__setattr__(self, "target", float(fields["target"]))
+
+    @property
+    def derivatives(self) -> tuple[float, float, float]:
+        r"""Second, third and fourth derivative of :math:`\ell` at its minimum :math:`z = t`."""
+        t = self.target
+        return {
+            "square": (1.0, 0.0, 0.0),
+            "log_cosh": (1.0, 0.0, -2.0),
+            "square_root": (1.0, 0.0, -3.0),
+            "quartic": (2 * t * t, 6 * t, 6.0),
+        }[self.outer]
+
+    def _at(self, x: Numeric, y: Numeric) -> tuple[Numeric, Numeric, Numeric]:
+        return _outer(self.outer, self.target, x * y)
+
+    @checked(x=real, y=real)
+    def loss(self, x: Numeric, y: Numeric) -> Numeric:
+        r"""The loss :math:`\ell(xy)`.
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+
+        Returns
+        -------
+        Numeric
+        """
+        return self._at(x, y)[0]
+
+    @checked(x=real, y=real)
+    def slope(self, x: Numeric, y: Numeric) -> Numeric:
+        r"""The first derivative :math:`\ell'(xy)` of the outer function.
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+
+        Returns
+        -------
+        Numeric
+        """
+        return self._at(x, y)[1]
+
+    @checked(x=real, y=real)
+    def gradient(self, x: Numeric, y: Numeric) -> tuple[Numeric, Numeric]:
+        r"""The gradient :math:`(y\,\ell',\ x\,\ell')`.
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+
+        Returns
+        -------
+        tuple of Numeric
+        """
+        slope = self._at(x, y)[1]
+        return y * slope, x * slope
+
+    @checked(x=real, y=real)
+    def hessian(self, x: Numeric, y: Numeric) -> Numeric:
+        r"""The Hessian, with diagonal :math:`(\ell'' y^2,\ \ell'' x^2)` and :math:`\ell' + \ell'' xy` beside it.
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+
+        Returns
+        -------
+        array, shape (..., 2, 2)
+        """
+        _, slope, bend = self._at(x, y)
+        beside = slope + bend * x * y
+        rows = [np.stack([bend * y * y, beside], axis=-1), np.stack([beside, bend * x * x], axis=-1)]
+        return np.stack(rows, axis=-2)
+
+    @checked(x=real, y=real)
+    def sharpness(self, x: Numeric, y: Numeric) -> Numeric:
+        r"""Largest eigenvalue of the Hessian.
+
+        .. math:: \tfrac12\Bigl[\ell''(x^2+y^2) + \sqrt{\ell''^2 (y^2-x^2)^2 + 4(\ell' + \ell'' xy)^2}\Bigr]
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+
+        Returns
+        -------
+        Numeric
+        """
+        _, slope, bend = self._at(x, y)
+        return 0.5 * (bend * (x * x + y * y) + np.hypot(bend * (y - x) * (y + x), 2 * (slope + bend * x * y)))
+
+    @checked(x=real, y=real)
+    def imbalance(self, x: Numeric, y: Numeric) -> Numeric:
+        r"""The imbalance :math:`y^2 - x^2`, which gradient flow conserves.
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+
+        Returns
+        -------
+        Numeric
+        """
+        return (y - x) * (y + x)
+
+    @checked(x=real, y=real, learning_rate=nonnegative)
+    def step(self, x: Numeric, y: Numeric, learning_rate: Numeric) -> tuple[Numeric, Numeric]:
+        r"""One step of gradient descent.
+
+        Parameters
+        ----------
+        x, y : Numeric
+            The two weights; they broadcast.
+        learning_rate : Numeric
+            :math:`\eta \ge 0`.
+
+        Returns
+        -------
+        tuple of Numeric
+        """
+        slope = self._at(x, y)[1]
+        return x - learning_rate * y * slope, y - learning_rate * x * slope

@@ -1,0 +1,155 @@
+r"""The self-stabilisation map of Damian, Nichani and Lee, and the cubic loss whose gradient descent it is.
+
+Along the top eigenvector the weight :math:`x` oscillates; the curvature :math:`S` along it grows at rate
+:math:`\alpha` (progressive sharpening) and is pushed back by the oscillation,
+
+.. math:: x' = (1 - \eta S)\,x, \qquad S' = S + \eta\,(\alpha - \tfrac12 \beta x^2).
+
+With the excess :math:`y = S - 2/\eta` the first line reads :math:`x' = -(1+\eta y)\,x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sgdynamics.domains import Domain, Numeric, check_arguments, checked, nonnegative, positive, real
+
+
+@dataclass(frozen=True)
+class SelfStabilization:
+    r"""Gradient descent on :math:`L(x, v) = \tfrac12 \sqrt\beta\, v x^2 - \frac{\alpha}{\sqrt\beta} v`.
+
+    The curvature along :math:`x` is :math:`S = \sqrt\beta\, v`; points are given as :math:`(x, S)`.
+
+    Parameters
+    ----------
+    sharpening : float
+        :math:`\alpha = -\nabla L \cdot \nabla S > 0`, how fast gradient flow sharpens.
+    restoring : float
+        :math:`\beta = |\nabla S_\perp|^2 > 0`, how strongly the oscillation pushes the curvature back.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    On the cycle of amplitude :math:`\sqrt{2\alpha/\beta}` the weight flips and the curvature stays:
+
+    >>> model = SelfStabilization(sharpening=2.0, restoring=1.0)
+    >>> x, curvature = model.step(2.0, 200.0, learning_rate=0.01)
+    >>> float(x), float(curvature)
+    (-2.0, 200.0)
+    """
+
+    sharpening: float = 1.0
+    restoring: float = 1.0
+
+    domains: ClassVar[Mapping[str, Domain]] = {"sharpening": positive, "restoring": positive}
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in self.domains}
+        for name, value in check_arguments(type(self).__name__, self.domains, given).items():
+            if np.ndim(value):
+                raise ValueError(f"{type(self).__name__}: {name} must be one finite number > 0, got {given[name]!r}")
+            object.__setattr__(self, name, float(value))
+
+    @checked(x=real, curvature=real)
+    def loss(self, x: Numeric, curvature: Numeric) -> Numeric:
+        r"""The loss :math:`S (x^2/2 - \alpha/\beta)`; it has no lower bound.
+
+        Parameters
+        ----------
+        x : Numeric
+            The oscillating weight.
+        curvature : Numeric
+            :math:`S`, the curvature along it.
+
+        Returns
+        -------
+        Numeric
+        """
+        return curvature * (x * x / 2 - self.sharpening / self.restoring)
+
+    @checked(x=real, curvature=real)
+    def gradient(self, x: Numeric, curvature: Numeric) -> tuple[Numeric, Numeric]:
+        r"""The gradient in :math:`(x, v)`: :math:`S x` and :math:`\tfrac12\sqrt\beta x^2 - \alpha/\sqrt\beta`.
+
+        Parameters
+        ----------
+        x : Numeric
+            The oscillating weight.
+        curvature : Numeric
+            :math:`S`, the curvature along it.
+
+        Returns
+        -------
+        tuple of Numeric
+        """
+        root = self.restoring**0.5
+        return curvature * x, root * x * x / 2 - self.sharpening / root + 0 * curvature
+
+    @checked(x=real, curvature=real)
+    def hessian(self, x: Numeric, curvature: Numeric) -> Numeric:
+        r"""The Hessian in :math:`(x, v)`: :math:`S` and 0 on the diagonal, :math:`\sqrt\beta x` beside it.
+
+        Parameters
+        ----------
+        x : Numeric
+            The oscillating weight.
+        curvature : Numeric
+            :math:`S`, the curvature along it.
+
+        Returns
+        -------
+        array, shape (..., 2, 2)
+        """
+        beside = self.restoring**0.5 * x + 0 * curvature
+        first = curvature + 0 * x
+        rows = [np.stack([first, beside], axis=-1), np.stack([beside, 0 * first], axis=-1)]
+        return np.stack(rows, axis=-2)
+
+    @checked(x=real, curvature=real)
+    def sharpness(self, x: Numeric, curvature: Numeric) -> Numeric:
+        r"""Largest eigenvalue of the Hessian, :math:`\tfrac12(S + \sqrt{S^2 + 4\beta x^2})`; :math:`S` on the axis.
+
+        Parameters
+        ----------
+        x : Numeric
+            The oscillating weight.
+        curvature : Numeric
+            :math:`S`, the curvature along it.
+
+        Returns
+        -------
+        Numeric
+        """
+        return 0.5 * (curvature + np.hypot(curvature, 2 * self.restoring**0.5 * x))
+
+    @checked(x=real, curvature=real, learning_rate=nonnegative)
+    def step(self, x: Numeric, curvature: Numeric, learning_rate: Numeric) -> tuple[Numeric, Numeric]:
+        r"""One step of gradient descent.
+
+        Parameters
+        ----------
+        x : Numeric
+            The oscillating weight.
+        curvature : Numeric
+            :math:`S`, the curvature along it.
+        learning_rate : Numeric
+            :math:`\eta \ge 0`.
+
+        Returns
+        -------
+        tuple of Numeric
+            The new :math:`x` and :math:`S`.
+        """
+        return (
+            (1 - learning_rate * curvature) * x,
+            curvature + learning_rate * (self.sharpening - self.restoring * x * x / 2),
+        )

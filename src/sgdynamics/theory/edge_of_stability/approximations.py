@@ -1,0 +1,159 @@
+r"""Flows and diffusions in place of the discrete map, in the time :math:`\eta k`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import exprel
+
+from sgdynamics.domains import Numeric, checked, complain, function, nonnegative, positive, real
+from sgdynamics.formula import formula
+
+Array = NDArray[np.float64]
+Field = Callable[[Array], Any]
+
+
+def as_vector(owner: str, name: str, value: Numeric) -> Array:
+    """A point or a gradient as one vector."""
+    made = np.asarray(value, dtype=np.float64)
+    if made.ndim != 1:
+        raise complain(owner, name, "a 1-D array of finite real numbers", value)
+    return made
+
+
+def as_number(owner: str, name: str, value: Numeric, text: str) -> float:
+    """One number where others would broadcast."""
+    if np.ndim(value):
+        raise complain(owner, name, text, value)
+    return float(value)
+
+
+def _flow(owner: str, velocity: Field, start: Numeric, time: Numeric) -> Array:
+    from scipy.integrate import solve_ivp
+
+    point, end = as_vector(owner, "start", start), as_number(owner, "time", time, "one finite number >= 0")
+    if end == 0:
+        return point.copy()
+    with np.errstate(all="ignore"):
+        solution = solve_ivp(
+            lambda _, w: velocity(w), (0.0, end), point, method="DOP853", rtol=1e-12, atol=1e-14, t_eval=(end,)
+        )
+    if not solution.success:
+        return np.full(point.shape, np.inf)  # the flow leaves the range of floats in finite time
+    made: Array = solution.y[:, -1]
+    return made
+
+
+@checked(gradient=function, start=real, time=nonnegative)
+def gradient_flow(gradient: Field, start: Numeric, time: float) -> Array:
+    r"""Where gradient flow :math:`\dot w = -\nabla L` is after some time.
+
+    Gradient descent takes the time :math:`\eta` per step.
+
+    Parameters
+    ----------
+    gradient : callable
+        Takes weights of shape (n,), returns the gradient.
+    start : array_like, shape (n,)
+    time : float
+        >= 0.
+
+    Returns
+    -------
+    array, shape (n,)
+        Infinite if the flow ends before that time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> gradient_flow(lambda w: w, [1.0], time=1.0).round(6)
+    array([0.367879])
+    """
+    return _flow("gradient_flow", lambda w: -np.asarray(gradient(w)), start, time)
+
+
+@checked(gradient=function, hessian=function, start=real, learning_rate=nonnegative, time=nonnegative)
+def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate: float, time: float) -> Array:
+    r"""Where gradient flow on :math:`L + \tfrac{\eta}{4}|\nabla L|^2` is after some time.
+
+    The correction makes the flow agree with one step of gradient descent to :math:`O(\eta^3)`, by backward error
+    analysis: :math:`\dot w = -(I + \tfrac{\eta}{2} H)\nabla L`.
+
+    Parameters
+    ----------
+    gradient, hessian : callable
+        Take weights of shape (n,), return shapes (n,) and (n, n).
+    start : array_like, shape (n,)
+    learning_rate : float
+        :math:`\eta \ge 0`.
+    time : float
+        >= 0.
+
+    Returns
+    -------
+    array, shape (n,)
+        Infinite if the flow ends before that time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    On a quadratic the rate of decay h becomes h(1 + eta h/2):
+
+    >>> modified_flow(lambda w: w, lambda w: [[1.0]], [1.0], learning_rate=0.1, time=1.0).round(6)
+    array([0.349938])
+    """
+    rate = as_number("modified_flow", "learning_rate", learning_rate, "one finite number >= 0")
+
+    def velocity(w: Array) -> Array:
+        slope = np.asarray(gradient(w))
+        made: Array = -(slope + 0.5 * rate * np.asarray(hessian(w)) @ slope)
+        return made
+
+    return _flow("modified_flow", velocity, start, time)
+
+
+@formula(
+    pull=positive,
+    diffusion=nonnegative,
+    time=nonnegative,
+    status="exact",
+    source="derived",
+    assumptions=("linear stochastic differential equation", "start without variance"),
+)
+def ornstein_uhlenbeck_variance(pull: Numeric, diffusion: Numeric, time: Numeric) -> Numeric:
+    r"""Variance of :math:`dX = -k X\,dt + \sqrt D\,dB` after a time: :math:`\frac{D}{2k}(1 - e^{-2kt})`.
+
+    SGD on a quadratic of curvature :math:`h` with batch centers of variance :math:`\sigma^2` is approximated by
+    :math:`k = h`, :math:`D = \eta h^2\sigma^2`, and to one order more by :math:`k = h(1+\tfrac12\eta h)` with the same
+    :math:`D`.
+
+    Parameters
+    ----------
+    pull : Numeric
+        :math:`k > 0`.
+    diffusion : Numeric
+        :math:`D \ge 0`.
+    time : Numeric
+        :math:`t \ge 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> ornstein_uhlenbeck_variance(1.0, 2.0, 50.0)
+    1.0
+    """
+    return diffusion * time * exprel(-2 * pull * time)

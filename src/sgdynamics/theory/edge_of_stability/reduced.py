@@ -1,0 +1,161 @@
+r"""The reduced dynamics of a run that leaves a minimum beyond the edge, solved exactly.
+
+:math:`\dot X = 2X(e - X)`, :math:`\dot e = -\rho X`, see :mod:`sgdynamics.theory.edge_of_stability.end_gap`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import lambertw
+
+from sgdynamics.domains import Numeric, nonnegative, positive, real
+from sgdynamics.formula import exp, formula, where
+
+# 1 + W_0(-(1+d) exp(-(1+d))) as a power series in d, from the coefficient of d on
+_SERIES = (1, -2 / 3, 4 / 9, -44 / 135, 104 / 405, -40 / 189, 7648 / 42525, -2848 / 18225)
+
+
+@formula(
+    excess=real,
+    amplitude=nonnegative,
+    drift=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("reduced dynamics dX = 2X(e - X), de = -rho X",),
+)
+def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Numeric:
+    r"""What the reduced dynamics conserves: :math:`(X - e - \rho/2)\, e^{-2e/\rho}`.
+
+    Parameters
+    ----------
+    excess : Numeric
+        :math:`e = \eta S - 2`.
+    amplitude : Numeric
+        :math:`X \ge 0`, flip coefficient times squared distance from the minimum.
+    drift : Numeric
+        :math:`\rho > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> reduced_invariant(0.0, 1.0, drift=1.0)
+    0.5
+    """
+    return (amplitude - excess - drift / 2) * exp(-2 * excess / drift)
+
+
+@formula(
+    excess=real,
+    drift=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("reduced dynamics dX = 2X(e - X), de = -rho X", "excess of the start much larger than the drift"),
+)
+def tracking_amplitude(excess: Numeric, drift: Numeric) -> Numeric:
+    r"""The invariant line :math:`X = e + \rho/2` that a run follows down to the edge.
+
+    Parameters
+    ----------
+    excess : Numeric
+        :math:`e = \eta S - 2`, at least :math:`-\rho/2`, where the line ends.
+    drift : Numeric
+        :math:`\rho > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> tracking_amplitude(0.5, drift=0.5)
+    0.75
+    """
+    return excess + drift / 2
+
+
+def _below_one(d: NDArray[np.float64]) -> Any:
+    r"""1 + W_0(-(1+d) e^{-(1+d)}) for d >= 0; by its series where Lambert's function meets its branch point."""
+    small = where(d < 0.01, d, 0.0)
+    series: Any = 0.0
+    for coefficient in reversed(_SERIES):
+        series = small * (coefficient + series)
+    beyond = where(d < 0.01, 1.0, d)
+    return where(d < 0.01, series, 1 + lambertw(-(1 + beyond) * exp(-(1 + beyond))).real)
+
+
+@formula(
+    start_excess=nonnegative,
+    drift=positive,
+    status="exact",
+    source="derived",
+    assumptions=("reduced dynamics dX = 2X(e - X), de = -rho X", "infinitesimal oscillation at the start"),
+)
+def end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
+    r"""Where the reduced dynamics ends, for every start: by its invariant, with Lambert's function :math:`W_0`,
+
+    .. math:: e_\infty = -\frac{\rho}{2}\Bigl[1 + W_0\bigl(-g\,e^{-g}\bigr)\Bigr], \qquad g = 1 + \frac{2 e_0}{\rho}.
+
+    It is :math:`-\rho/2` for :math:`e_0 \gg \rho` and :math:`-e_0` for :math:`e_0 \ll \rho`.
+
+    Parameters
+    ----------
+    start_excess : Numeric
+        :math:`e_0 = \eta S_0 - 2 \ge 0` of the minimum that the run leaves.
+    drift : Numeric
+        :math:`\rho > 0`.
+
+    Returns
+    -------
+    Numeric
+        :math:`e_\infty \le 0`; the gap is :math:`2/\eta - S_\infty = -e_\infty/\eta`.
+
+    Examples
+    --------
+    >>> end_excess(1.0, drift=0.01), end_excess(0.0001, drift=1.0)  # doctest: +ELLIPSIS
+    (-0.005, -9.99866...e-05)
+    """
+    return -drift / 2 * _below_one(2 * start_excess / drift)
+
+
+@formula(
+    start_excess=nonnegative,
+    drift=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("reduced dynamics dX = 2X(e - X), de = -(rho + e)X", "infinitesimal oscillation at the start"),
+)
+def critical_end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
+    r"""Where runs of the uv network end just below its critical rate: :math:`e_\infty = -\rho e_0/(2 e_0 + \rho)`.
+
+    With :math:`q = \eta t` close to 1 the minimum is nearly balanced, and losing imbalance lowers its sharpness the
+    less the closer it is to the edge: :math:`\dot e = -(\rho + e)X`, :math:`\rho = (1-q^2)/q^2`. Then
+    :math:`(X - 2e - \rho)/(e+\rho)^2` is conserved. The end is :math:`-\rho/2` for :math:`e_0 \gg \rho` as elsewhere,
+    but it is approached like :math:`\rho/e_0` only, not exponentially.
+
+    Parameters
+    ----------
+    start_excess : Numeric
+        :math:`e_0 = \eta S_0 - 2 \ge 0` of the minimum that the run leaves, small.
+    drift : Numeric
+        :math:`\rho > 0`, small.
+
+    Returns
+    -------
+    Numeric
+        :math:`e_\infty \le 0`.
+
+    Examples
+    --------
+    >>> critical_end_excess(0.5, drift=1.0)
+    -0.25
+    """
+    return -drift * start_excess / (2 * start_excess + drift)
