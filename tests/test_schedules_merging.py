@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdynamics.models.quadratic import MiniBatchQuadratic
@@ -116,6 +116,7 @@ def test_risks_are_those_of_the_unrolled_runs_at_irregular_checkpoints(seed, dis
     assert float(plan.residual) * wanted == pytest.approx(distance, rel=1e-6, abs=1e-9 * base)
 
 
+@settings(max_examples=30)
 @given(seed=seeds)
 def test_the_best_weights_cannot_be_improved(seed):
     random = np.random.default_rng(seed)
@@ -178,8 +179,15 @@ def test_claims_12_and_13_as_plans():
         ({"checkpoints": [0, 2]}, "checkpoints must run from 0, the start of the window, to its end 3"),
         ({"rule": "lsq"}, "model must be given for rule 'lsq'"),
         ({"rule": "exact"}, "curvature must be given for rule 'exact'"),
-        ({"target_schedule": [0.2, 0.1, 0.0]}, "target_schedule must stay at or below base_learning_rate = 0.1"),
-        ({"rule": "linear"}, "rule must be one of 'wsm'"),
+        ({"checkpoints": [0, 1, 1, 3]}, "checkpoints must be an increasing 1-D array of steps"),
+        ({"checkpoints": [0]}, "checkpoints must run from 0"),
+        ({"checkpoints": [0.5, 3]}, "checkpoints must be an increasing 1-D array of steps"),
+        ({"target_schedule": []}, "target_schedule must be a schedule"),
+        ({"target_schedule": [[0.1, 0.1, 0.0]]}, "target_schedule must be one schedule"),
+        ({"base_learning_rate": 0.0}, "base_learning_rate must be a number > 0"),
+        ({"base_learning_rate": [0.1, 0.1]}, "base_learning_rate must be one number, or one for each of the 3 steps"),
+        ({"rule": "linear"}, "rule must be one of 'auto', 'wsm'"),
+        ({"rule": "exact", "curvature": 20.0}, "base_learning_rate must be below the stability edge 0.1 of the curvat"),
         ({"model": MiniBatchQuadratic([30.0], 1.0)}, "base_learning_rate must be below the stability edge"),
     ],
 )

@@ -1,11 +1,14 @@
 """Arguments for ``checkpoints``; see the package's page."""
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 FOLDER = Path(tempfile.mkdtemp(prefix="sgdynamics-checkpoints-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 PATHS = [str(FOLDER / f"{step}.npz") for step in range(2)]
 for path in PATHS:
     np.savez(path, weight=np.ones(3))

@@ -35,6 +35,15 @@ SOUND = {
         "rule": "risk",
         "model": MODEL,
         "curvature": 1.0,
+        "momentum": 0.5,
+        "at_rest": True,
+        "optimiser": "sgd",
+    },
+    "theory.schedules.schedule_of_merge": {
+        "weights": [0.5, 0.25, 0.25],
+        "base_learning_rate": [0.1, 0.2],
+        "model": MODEL,
+        "largest": 0.5,
     },
     "theory.schedules.schedule_free_weights": {"gains": [0.1, 0.2], "interpolation": 0.5},
 }
@@ -43,6 +52,7 @@ ALSO_SOUND = {
     ("average", "None"),  # the last iterate
     ("base_gains", "-1"),  # gains may be any numbers
     ("curvature", "None"),  # asked for by one rule of merge_plan
+    ("theory.schedules.schedule_of_merge", "largest", "None"),  # twice the base learning rate
     ("theory.schedules.ema_heavy_ball_gain", "gain", "-1"),
     ("theory.schedules.ema_heavy_ball_momentum", "gain", "-1"),
 }
@@ -59,6 +69,7 @@ WRONG_LENGTH = {
     "theory.schedules.gains_to_average": ("base_gains", [0.1, 0.1, 0.1]),
     "theory.schedules.equivalence": ("base_gains", [0.1, 0.1, 0.1]),
     "theory.schedules.merge_plan": ("checkpoints", [0, 1]),
+    "theory.schedules.schedule_of_merge": ("weights", [0.5, 0.5]),
 }
 
 # Arguments that every formula takes.

@@ -8,6 +8,27 @@ from sgdynamics.domains import Numeric, checked
 from sgdynamics.theory.schedules._along_steps import Array, relative_rates, sweep
 from sgdynamics.theory.schedules.weights import NoEquivalentSchedule
 
+__all__ = ["average_for_every_curvature", "binomial_average", "wsm_average"]
+
+
+def tail_sums(fractions: Array) -> Array:
+    """The fractions, with 1 before and 0 after them, each less the next."""
+    ends = np.ones((*fractions.shape[:-1], 1))
+    padded = np.concatenate([ends, fractions, 0 * ends], axis=-1)
+    made: Array = padded[..., :-1] - padded[..., 1:]
+    return made
+
+
+def binomial_coefficients(fractions: Array) -> Array:
+    r"""Coefficients of :math:`\prod_j (1 - r_j + r_j t)`."""
+    made = np.zeros((*fractions.shape[:-1], fractions.shape[-1] + 1))
+    made[..., 0] = 1
+    for j in range(fractions.shape[-1]):
+        fraction = fractions[..., j, None]
+        made[..., 1 : j + 2] = (1 - fraction) * made[..., 1 : j + 2] + fraction * made[..., : j + 1]
+        made[..., 0] *= 1 - fractions[..., j]
+    return made
+
 
 @checked(fractions=relative_rates)
 def wsm_average(fractions: Numeric) -> Numeric:
@@ -42,14 +63,7 @@ def wsm_average(fractions: Numeric) -> Numeric:
     >>> wsm_average([0.75, 0.5, 0.25])
     array([0.25, 0.25, 0.25, 0.25])
     """
-
-    def core(r: Array) -> Array:
-        ends = np.ones((*r.shape[:-1], 1))
-        padded = np.concatenate([ends, r, 0 * ends], axis=-1)
-        made: Array = padded[..., :-1] - padded[..., 1:]
-        return made
-
-    (made,) = sweep(core, [fractions], ["step"], ["iterate"])
+    (made,) = sweep(tail_sums, [fractions], ["step"], ["iterate"])
     return made
 
 
@@ -81,17 +95,7 @@ def binomial_average(fractions: Numeric) -> Numeric:
     >>> binomial_average([0.75, 0.5, 0.25])
     array([0.09375, 0.40625, 0.40625, 0.09375])
     """
-
-    def core(r: Array) -> Array:
-        made = np.zeros((*r.shape[:-1], r.shape[-1] + 1))
-        made[..., 0] = 1
-        for j in range(r.shape[-1]):
-            fraction = r[..., j, None]
-            made[..., 1 : j + 2] = (1 - fraction) * made[..., 1 : j + 2] + fraction * made[..., : j + 1]
-            made[..., 0] *= 1 - r[..., j]
-        return made
-
-    (made,) = sweep(core, [fractions], ["step"], ["iterate"])
+    (made,) = sweep(binomial_coefficients, [fractions], ["step"], ["iterate"])
     return made
 
 
