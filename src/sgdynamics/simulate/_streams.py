@@ -43,6 +43,10 @@ class Purpose(IntEnum):
     QUADRATIC_LEAST_SQUARES = 5
     UV_START = 10
     DEEP_LINEAR_START = 12
+    PATTERNS_P = 30
+    PATTERNS_Q = 31
+    PATTERNS_ACTIVATION = 32
+    PATTERNS_BATCHES = 33
 
 
 # Typed shift counts and constants: between a uint64 and a plain int Numba would fall back to float64.
