@@ -1,0 +1,90 @@
+"""Options that several commands share, and how a wrong line is answered."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sgdynamics.models.quadratic import MiniBatchQuadratic
+
+# Modes of a spectrum that is unknown.
+MODES = 40
+
+CURVATURES = "--spectrum FILE or --log-uniform LOW HIGH"
+
+# What parameters of the models are called on the command line.
+SPECTRUM_OPTIONS = {
+    "source": "--spectrum FILE",
+    "low": "LOW of --log-uniform",
+    "high": "HIGH of --log-uniform",
+    "model": CURVATURES,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n")
+
+
+def whole_from(least: int) -> type:
+    """A reader of whole numbers."""
+
+    class Whole(int):
+        def __new__(cls, text: str) -> Whole:
+            try:
+                value = super().__new__(cls, text)
+            except ValueError:
+                value = super().__new__(cls, least - 1)
+            if value < least:
+                raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text!r}")
+            return value
+
+    return Whole
+
+
+def add_spectrum(parser: argparse.ArgumentParser) -> None:
+    """What is known of the curvature."""
+    group = parser.add_argument_group("what is known of the curvature")
+    known = group.add_mutually_exclusive_group()
+    known.add_argument(
+        "--spectrum", metavar="FILE", help="measured eigenvalues, or a density: .csv, .txt, .npy or .npz"
+    )
+    known.add_argument(
+        "--log-uniform", type=float, nargs=2, metavar=("LOW", "HIGH"), help="unknown: even in the logarithm between two"
+    )
+    group.add_argument("--smallest", type=float, help="drop measured eigenvalues below it")
+    group.add_argument("--kind", help="of the file: eigenvalues, weights, density or multiplicities (default: guess)")
+    group.add_argument("--dimension", type=float, help="number of parameters, for weights and densities")
+    group.add_argument(
+        "--center-variance", type=float, help="of the batch minima at batch size 1 (default: 1/curvature)"
+    )
+    group.add_argument("--batch-size", type=float, default=1, help="(default: 1)")
+
+
+def model_of(given: argparse.Namespace) -> MiniBatchQuadratic | None:
+    """The model that the options describe, if they do."""
+    from sgdynamics.models.quadratic import MiniBatchQuadratic
+    from sgdynamics.models.spectra import quadratic_from_spectrum
+
+    if given.spectrum is not None:
+        return quadratic_from_spectrum(
+            given.spectrum,
+            kind=given.kind,
+            dimension=given.dimension,
+            smallest=given.smallest,
+            center_variance=given.center_variance,
+            batch_size=given.batch_size,
+        )
+    for option in ("smallest", "kind", "dimension"):
+        if getattr(given, option) is not None:
+            raise ValueError(f"--{option} goes with --spectrum FILE, which is not given")
+    if given.log_uniform is None:
+        return None
+    low, high = given.log_uniform
+    broad = MiniBatchQuadratic.log_uniform(low, high, MODES, batch_size=given.batch_size)
+    variance = 1 / broad.curvature if given.center_variance is None else given.center_variance
+    return MiniBatchQuadratic(broad.curvature, variance, batch_size=given.batch_size)

@@ -1,0 +1,203 @@
+"""Weights for the checkpoints of a run at a constant learning rate that stand for a decay, and what they risk.
+
+The run is taken to have settled before the first checkpoint. Without a spectrum there are weights, but no risks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, whole_from
+from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+HELP = "weights for checkpoints of a constant-rate run that stand for a decay"
+
+OPTIONS = SPECTRUM_OPTIONS | {
+    "rate": "--base-learning-rate",
+    "target_schedule": "--target-file",
+    "checkpoints": "--every or --checkpoints",
+}
+
+_RULES = ("auto", "wsm", "exact", "binomial", "lsq", "lsq_nonneg", "risk", "uniform")
+_POINTS = {"merged": "merged point", "target": "decayed run", "base": "last checkpoint"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--base-learning-rate", type=float, required=True, help="of the run that was saved")
+    parser.add_argument("--steps", type=whole_from(1), help="from the first checkpoint to the last")
+    parser.add_argument(
+        "--target",
+        choices=("linear", "cosine", "constant"),
+        help="shape of the decay (default: linear); constant cuts the rate to --final at once",
+    )
+    parser.add_argument("--final", type=float, help="learning rate at its end (default: 0)")
+    parser.add_argument("--target-file", metavar="FILE", help="its learning rates instead, one a line")
+    saved = parser.add_mutually_exclusive_group()
+    saved.add_argument("--every", type=whole_from(1), default=1, help="steps between checkpoints (default: 1)")
+    saved.add_argument(
+        "--checkpoints", type=whole_from(0), nargs="+", metavar="STEP", help="the steps that were saved, from 0"
+    )
+    parser.add_argument("--rule", choices=_RULES, default="auto", help="how the weights are made (default: auto)")
+    parser.add_argument("--compare", action="store_true", help="also compare all rules, best first")
+    parser.add_argument("--curvature", type=float, help="where rule 'exact' is exact")
+    parser.add_argument("--momentum", type=float, default=0.0, help="of the run (default: 0)")
+    parser.add_argument("--at-rest", action="store_true", help="with momentum: the window starts with velocity 0")
+    parser.add_argument(
+        "--optimiser", choices=("sgd", "adam", "other"), default="sgd", help="what made the run (default: sgd)"
+    )
+    parser.add_argument("--output", metavar="FILE.json", help="write the plan for 'sgdynamics merge'")
+    add_spectrum(parser)
+
+
+def run(given: argparse.Namespace) -> str:
+    """Make the plan, write it, and say what is in it."""
+    from sgdynamics.theory.schedules import merge_plan
+
+    target = _target(given)
+    steps = len(target)
+    saved = given.checkpoints
+    if saved is None:
+        if steps % given.every:
+            raise ValueError(
+                f"--every must divide the {steps} steps of the window, got {given.every}: or name the steps that were "
+                "saved by --checkpoints"
+            )
+        saved = range(0, steps + 1, given.every)
+    elif len(saved) < 2 or saved[0] != 0 or saved[-1] != steps:
+        raise ValueError(
+            f"--checkpoints must run from 0, the start of the window, to its end {steps}, got {saved[0]} to {saved[-1]}"
+        )
+    how: dict[str, Any] = {
+        "model": model_of(given),
+        "curvature": given.curvature,
+        "momentum": given.momentum,
+        "at_rest": given.at_rest,
+        "optimiser": given.optimiser,
+    }
+    plan = merge_plan(target, given.base_learning_rate, list(saved), rule=given.rule, **how)
+    found = contents(plan)
+    if given.compare:
+        found["rules"] = sorted(_compared(target, given, list(saved), how), key=_place)
+    if given.output is not None:
+        write_text(given.output, as_json(found) + "\n")
+    if given.json:
+        return as_json(found)
+    return paragraphs(
+        plan.summary,
+        table(["checkpoint", "weight"], zip(found["checkpoint"], found["weight"], strict=True)),
+        _risks(plan) if "merged_risk" in plan else "",
+        _comparison(found["rules"]) if given.compare else "",
+        bullets("Careful", found["warnings"]),
+        _next(given, len(found["weight"])),
+    )
+
+
+def _target(given: argparse.Namespace) -> Any:
+    """Learning rates of the decay."""
+    import numpy as np
+
+    from sgdynamics.models import schedules
+
+    rate, final = given.base_learning_rate, given.final
+    if given.target_file is not None:
+        for option in ("target", "final"):
+            if getattr(given, option) is not None:
+                raise ValueError(f"--{option} cannot be given with --target-file, which has all learning rates")
+        target = _read_rates(given.target_file)
+        if given.steps not in (None, target.size):
+            raise ValueError(f"--steps must be {target.size}, the number of rates in --target-file, got {given.steps}")
+        return target
+    if given.steps is None:
+        raise ValueError("--steps must be given, the length of the window (or --target-file, its learning rates)")
+    if final is not None and not 0 <= final <= rate:
+        raise ValueError(f"--final must be between 0 and --base-learning-rate, got {final!r}")
+    if given.target == "constant":
+        if not final:
+            raise ValueError("--final must be > 0 with --target constant: the learning rate that it is cut to")
+        return np.asarray(schedules.constant(final, given.steps))
+    shape = schedules.cosine if given.target == "cosine" else schedules.linear
+    return np.asarray(shape(rate, given.steps, final=final or 0.0))
+
+
+def _read_rates(path: str) -> Any:
+    import warnings
+
+    import numpy as np
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file
+            rates = np.loadtxt(path, ndmin=1)
+    except ValueError:
+        rates = np.zeros(0)
+    if rates.ndim != 1 or not rates.size:
+        raise ValueError(f"--target-file must hold learning rates, one a line: {path}")
+    return rates
+
+
+def _compared(
+    target: Any, given: argparse.Namespace, saved: list[int], how: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Every rule with what it makes, or the reason that it makes nothing."""
+    from sgdynamics.theory.schedules import merge_plan
+
+    for rule in _RULES[1:]:
+        try:
+            plan = merge_plan(target, given.base_learning_rate, saved, rule=rule, **how)
+        except ValueError as error:
+            yield {"rule": rule, "left_out": str(error).removeprefix("merge_plan: ")}
+            continue
+        names = ("merged_risk", "residual", "smallest_weight", "noise_amplification")
+        yield {"rule": rule} | {name: float(plan[name]) for name in names if name in plan}
+
+
+def _place(row: dict[str, Any]) -> tuple[bool, float]:
+    return "left_out" in row, row.get("merged_risk", 0.0)
+
+
+def _comparison(rules: list[dict[str, Any]]) -> str:
+    heads = {
+        "rule": "rule",
+        "merged_risk": "risk",
+        "residual": "distance",
+        "smallest_weight": "smallest weight",
+        "noise_amplification": "sum of squares",
+    }
+    made = [row for row in rules if "left_out" not in row]
+    columns = [name for name in heads if name in made[0]]
+    without = [f"{row['rule']!r}, {row['left_out'].split(',')[0]}" for row in rules if "left_out" in row]
+    return paragraphs(
+        table([heads[name] for name in columns], ([row[name] for name in columns] for row in made)),
+        bullets("Left out", without),
+    )
+
+
+def _risks(plan: xr.Dataset) -> str:
+    parts = [
+        [text, *(float(plan[f"{name}_{part}"]) for part in ("risk", "bias", "noise"))] for name, text in _POINTS.items()
+    ]
+    bands = ("lowest_gain", "highest_gain", "band_residual", "band_merged_risk", "band_target_risk")
+    return paragraphs(
+        table(["expected excess risk", "total", "from the start", "from the batches"], parts),
+        f"Distance of the merged point to the decayed one: {float(plan.residual):.3g} of the decayed run's risk; by "
+        "gain (learning rate x curvature):\n"
+        + table(
+            ["gain from", "to", "distance", "risk merged", "risk decayed"],
+            zip(*(plan[name].values.tolist() for name in bands), strict=True),
+        ),
+    )
+
+
+def _next(given: argparse.Namespace, files: int) -> str:
+    following = given.output or "plan.json"
+    merge = f"sgdynamics merge --plan {following} --output MERGED FILE...   ({files} files, in the order of the table)"
+    hint = f"Next: {merge}" if given.output else f"Next: the same with --output {following}, then\n      {merge}"
+    if given.spectrum is None and given.log_uniform is None:
+        hint += f"\nFor risks, and rules that lower them: {CURVATURES}."
+    return hint
