@@ -13,6 +13,7 @@ bytes are handed out as ``uint16`` under that name.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -199,10 +200,35 @@ class _SafetensorsWriter:
 # npz
 
 
+class _Stored(io.RawIOBase):
+    """An uncompressed member of an archive, straight from the file: ``zipfile`` would copy every byte three times."""
+
+    def __init__(self, file: IO[bytes], member: zipfile.ZipInfo) -> None:
+        super().__init__()
+        self._file, self._member, self._position, self._checksum = file, member, 0, 0
+        file.seek(member.header_offset)
+        name, extra = struct.unpack("<HH", file.read(30)[26:])
+        self._begin = member.header_offset + 30 + name + extra
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: self._member.file_size - self._position]
+        if not view:
+            if self._checksum != self._member.CRC:
+                raise zipfile.BadZipFile("its checksum is wrong")
+            return 0
+        self._file.seek(self._begin + self._position)  # members share the file
+        count: int = self._file.readinto(view)  # type: ignore[attr-defined]
+        self._checksum = zlib.crc32(view[:count], self._checksum)
+        self._position += count
+        return count
+
+
 class _Npz:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self.path = path
-        self._stream: IO[bytes] | None = None
+        self.path, self._file = path, file
         self.versions: dict[str, tuple[int, int]] = {}
         self.compression: dict[str, int] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -240,12 +266,14 @@ class _Npz:
         return version, Tensor(dtype.str, shape, column_major)
 
     def stream(self, name: str) -> IO[bytes]:
+        member = self._archive.getinfo(f"{name}.npy")
         try:
-            self._stream = self._archive.open(f"{name}.npy")
-            self._header(self._stream)
+            stored = member.compress_type == zipfile.ZIP_STORED
+            stream: Any = _Stored(self._file, member) if stored else self._archive.open(member)
+            self._header(stream)
         except _UNREADABLE as error:
             raise DamagedFile(self.path, f"tensor {name!r} cannot be read, {error}") from None
-        return self._stream
+        return stream  # type: ignore[no-any-return]
 
     def finish(self, name: str, stream: IO[bytes]) -> None:
         try:
