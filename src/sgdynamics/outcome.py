@@ -32,6 +32,9 @@ class Outcome(IntEnum):
     STILL_DESCENDING = 61
     LOSS_RISING = 62
     UNDECIDED = 63
+    EDGE_REACHED = 80
+    EDGE_NOT_REACHED = 81
+    STALLED_BELOW_EDGE = 82
 
     @property
     def sentence(self) -> str:
@@ -59,6 +62,9 @@ _SENTENCES = {
     Outcome.STILL_DESCENDING: "Still descending: the learning rate is not yet what limits the loss.",
     Outcome.LOSS_RISING: "The loss rises: the noise of this learning rate has not built up to its balance.",
     Outcome.UNDECIDED: "Undecided: what was recorded allows more than one answer.",
+    Outcome.EDGE_REACHED: "The run breaks even: along its sharpest direction SGD reaches the edge in mean square.",
+    Outcome.EDGE_NOT_REACHED: "No edge is reached: the sharpness stays below what this rate and batch size can hold.",
+    Outcome.STALLED_BELOW_EDGE: "The sharpness stalls below the edge of one direction: something else holds it there.",
 }
 
 

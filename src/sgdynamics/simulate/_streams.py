@@ -47,6 +47,8 @@ class Purpose(IntEnum):
     PATTERNS_Q = 31
     PATTERNS_ACTIVATION = 32
     PATTERNS_BATCHES = 33
+    BREAK_EVEN_M1 = 40
+    BREAK_EVEN_M2 = 41
 
 
 # Typed shift counts and constants: between a uint64 and a plain int Numba would fall back to float64.

@@ -1,0 +1,202 @@
+r"""A small learning rate learns the easy-to-generalise pattern first, a large one last, and noise acts as a large one.
+
+The two-pattern model at the size of a desk. Training loss of examples with pattern P only, with Q only and with both,
+against training time. Lines are the infinitely wide network, points a network of 100 000 units that see Q and 200 that
+see P, on the same examples. Dotted: where the large rate is lowered and the noise in the pre-activations switched off.
+While that noise is on, the output of the network on Q is itself noise, far off the scale, and its points are left out;
+what it learns of P is not disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from figures._check import Check
+from figures._patterns import COLORS, CURVES, LABELS, LARGE, NOISY, SMALL, before_switch, grid, network_run, reduced_run
+from figures._style import BLACK, DOUBLE, GREY, measured_points, panels, theory_line
+from sgdynamics.models.patterns import TwoPatternSetting
+from sgdynamics.theory.patterns import P_LEVEL, Q_LEVEL, first_time_below
+
+ALGORITHMS = (LARGE, SMALL, NOISY)
+KINDS = {"loss_p_only": "P only", "loss_q_only": "Q only", "loss_both": "both"}
+POINTS = 24
+# A training time in the middle of the large rate's phase.
+MIDDLE = 740.0
+
+
+def _both_routes(setting: TwoPatternSetting, algorithm: str, seed: int) -> xr.Dataset:
+    """Curves of the network and of the reduced model, numbers that summarise them."""
+    every = reduced_run(setting, algorithm, seed)
+    reduced = every.sel(step=np.unique([*range(0, every.sizes["step"], 15), *grid(setting, algorithm, POINTS)]))
+    network = network_run(setting, algorithm, seed, record=grid(setting, algorithm, POINTS))
+    found = {}
+    for route, run, dim in (("reduced", reduced, "point"), ("network", network, "record")):
+        curves = run[list(CURVES)].drop_vars("step").rename({name: f"{name}_{route}" for name in CURVES})
+        found[route] = curves.rename(step=dim).reset_coords("time").rename(time=f"time_{route}")
+    switch = {
+        f"switch_{name}_{route}": before_switch(run)[name]
+        for route, run in (("reduced", reduced), ("network", network))
+        for name in CURVES
+    }
+    return xr.merge([found["reduced"], found["network"], xr.Dataset(switch)])
+
+
+def _times(setting: TwoPatternSetting, seed: int) -> xr.Dataset:
+    """When each pattern is learnt in the reduced model, and what the two algorithms have in the middle."""
+    rows = []
+    for algorithm in (LARGE, SMALL):
+        run = reduced_run(setting, algorithm, seed)
+        middle = run.isel(step=int(np.searchsorted(run.time, MIDDLE)))
+        rows.append(
+            xr.Dataset(
+                {
+                    "p_time": first_time_below(run, "loss_p_only", P_LEVEL),
+                    "q_time": first_time_below(run, "loss_q_only", Q_LEVEL),
+                    "middle_loss": middle.loss.item(),
+                    "middle_loss_p_only": middle.loss_p_only.item(),
+                }
+            )
+        )
+    return xr.concat(rows, xr.Variable("rate", ["large", "small"])).assign_coords(seed=seed)
+
+
+def compute(fast: bool) -> xr.Dataset:
+    setting = TwoPatternSetting.desk()
+    # the steps of all three algorithms are as many here, so that the runs share their axes
+    curves = xr.concat(
+        [_both_routes(setting, algorithm, 0) for algorithm in ALGORITHMS], xr.Variable("algorithm", list(ALGORITHMS))
+    )
+    times = xr.concat([_times(setting, seed) for seed in range(1 if fast else 6)], "seed")
+    data = xr.merge([curves, times])
+    data.attrs["switch_time"] = setting.training.first_time
+    return data
+
+
+def draw(data: xr.Dataset) -> Figure:
+    figure, axes = panels(1, 3, width=DOUBLE, height=2.6, sharey=True)
+    for column, (name, title) in zip(axes, KINDS.items(), strict=True):
+        column.axvline(data.attrs["switch_time"], color=GREY, linewidth=0.8, linestyle=":")
+        column.axhline(np.log(2), color=GREY, linewidth=0.6)
+        for algorithm in ALGORITHMS:
+            run = data.sel(algorithm=algorithm)
+            color = COLORS[algorithm]
+            theory_line(column, run.time_reduced, run[f"{name}_reduced"], color=color, label=LABELS[algorithm])
+            shown = run.time_network >= (
+                data.attrs["switch_time"] + 1 if algorithm == NOISY and name != "loss_p_only" else 30
+            )
+            points = run[f"{name}_network"].where(shown)
+            measured_points(column, run.time_network, points, color=color, markersize=3)
+        column.set(title=title, xlabel="training time (sum of rates)", ylim=(0, 0.85))
+    axes[0].set_ylabel("training loss (nat)")
+    axes[0].text(2300, np.log(2) + 0.015, "chance", color=GREY, fontsize=7, ha="right")
+    axes[2].text(data.attrs["switch_time"] - 40, 0.8, "switch", color=GREY, fontsize=7, ha="right")
+    axes[0].plot([], [], color=BLACK, label="infinitely wide")
+    axes[0].errorbar([], [], color=BLACK, marker="o", markerfacecolor="white", linestyle="none", label="network")
+    axes[0].legend(loc="lower left", fontsize=6.5, borderaxespad=0.1, labelspacing=0.3)
+    return figure
+
+
+def checks(data: xr.Dataset) -> Iterator[Check]:
+    common: dict[str, Any] = {"source": "li2019, abstract", "status": "heuristic"}
+    derived: dict[str, Any] = {"source": "derived", "status": "heuristic"}
+    large, small, noisy = (data.sel(algorithm=name) for name in ALGORITHMS)
+    yield Check.below(
+        claim="the small rate learns Q early: its loss is below 0.35 by time 80",
+        predicted=80.0,
+        measured=data.q_time.sel(rate="small"),
+        note="infinitely wide network, every draw of the data",
+        **common,
+    )
+    yield Check.above(
+        claim="and P late: its loss is below 0.5 not before time 400",
+        predicted=400.0,
+        measured=data.p_time.sel(rate="small"),
+        note="infinitely wide network, every draw of the data",
+        **common,
+    )
+    yield Check.above(
+        claim="with the large rate at first the order is reversed, in every draw of the data",
+        predicted=0.0,
+        measured=data.q_time.sel(rate="large") - data.p_time.sel(rate="large"),
+        note="time of Q less time of P, infinitely wide network",
+        **common,
+    )
+    yield Check.above(
+        claim="the training loss misleads: in the middle of the large rate's phase the small one has the lower loss",
+        predicted=0.2,
+        measured=data.middle_loss.sel(rate="large") - data.middle_loss.sel(rate="small"),
+        note=f"infinitely wide network at time {MIDDLE:g}",
+        **common,
+    )
+    yield Check.above(
+        claim="and yet the higher loss on P-only examples",
+        predicted=0.0,
+        measured=data.middle_loss_p_only.sel(rate="small") - data.middle_loss_p_only.sel(rate="large"),
+        note=f"infinitely wide network at time {MIDDLE:g}",
+        **common,
+    )
+    for route, text in (("reduced", "infinitely wide network"), ("network", "network")):
+        yield Check.above(
+            claim=f"the large rate holds Q back until annealing: its loss there stays above 0.45 ({text})",
+            predicted=0.45,
+            measured=large[f"switch_loss_q_only_{route}"],
+            **common,
+        )
+        yield Check.below(
+            claim=f"after annealing Q is learnt at once and P not forgotten: loss of Q below 0.1 ({text})",
+            predicted=0.10,
+            measured=large[f"loss_q_only_{route}"].isel({"point" if route == "reduced" else "record": -1}),
+            **common,
+        )
+    yield Check.close(
+        claim="the network ends with the curvature of the infinitely wide one",
+        predicted=large.curvature_reduced.isel(point=-1),
+        measured=large.curvature_network.isel(record=-1),
+        tolerance=0.12,
+        note="large rate, then small",
+        **derived,
+    )
+    yield Check.close(
+        claim="and has its loss on Q-only examples just before annealing",
+        predicted=large.switch_loss_q_only_reduced,
+        measured=large.switch_loss_q_only_network,
+        absolute=0.07,
+        **derived,
+    )
+    yield Check.close(
+        claim="noise in the pre-activations of the small rate gives the test error of the large one (infinitely wide)",
+        predicted=large.p_only_error_reduced.isel(point=-1),
+        measured=noisy.p_only_error_reduced.isel(point=-1),
+        absolute=0.01,
+        **common,
+    )
+    gap = small.p_only_error_network.isel(record=-1) - large.p_only_error_network.isel(record=-1)
+    closed = small.p_only_error_network.isel(record=-1) - noisy.p_only_error_network.isel(record=-1)
+    yield Check.above(
+        claim="in the network it closes at least half of the gap",
+        predicted=0.5,
+        measured=closed / gap,
+        note="share of the difference in P-only test error between small and large rate",
+        **common,
+    )
+    yield Check.close(
+        claim="with noise in the pre-activations Q stays at chance in the infinitely wide network",
+        predicted=np.log(2),
+        measured=noisy.switch_loss_q_only_reduced,
+        absolute=0.05,
+        **derived,
+    )
+    yield Check.close(
+        claim="with noise in the pre-activations Q stays at chance in the network too",
+        predicted=np.log(2),
+        measured=noisy.loss_q_only_network.where(noisy.time_network < data.attrs["switch_time"] - 1).mean(),
+        absolute=0.1,
+        note="mean over the phase with noise: the output of random weights, which the infinitely wide network leaves "
+        "out, is then drawn anew in every step",
+        **derived,
+    )

@@ -1,0 +1,7 @@
+r"""Training the two-pattern network of Li, Wei and Ma itself, at any width and without decoupling."""
+
+from sgdynamics.simulate.patterns.networks import finite_network
+
+__all__ = ["SOURCES", "finite_network"]
+
+SOURCES = ("li2019",)

@@ -1,0 +1,64 @@
+r"""Two patterns and two learning rates: kernels, time scales and the infinitely wide network of Li, Wei and Ma's model.
+
+A large learning rate keeps turning the activation pattern, so that the kernel loses the kink that pattern Q needs; a
+small one leaves the pattern frozen and learns Q first. See :mod:`sgdynamics.models.patterns` for the model. The ideas
+are those of li2019; the closed forms here are derived, and none of them is a statement of that paper.
+
+==================  =====================================================================================
+kernels             what two examples share after the pattern has moved
+curvature           the curvature form, the rate at which Q is learnt
+memory              the curvature that the large rate can hold
+noise               variance of the weights and how fast the pattern turns
+times               how long each pattern takes, and how wide the network must be
+errors              errors on P-only examples
+reduced             the infinitely wide network, run exactly
+prediction, maps    will the order of learning reverse, and where
+==================  =====================================================================================
+"""
+
+from sgdynamics.theory.patterns.curvature import curvature_form, refreshed_curvature_form, small_angle_curvature_form
+from sgdynamics.theory.patterns.errors import mean_classifier_cosine, p_only_error
+from sgdynamics.theory.patterns.kernels import noisy_correlation, refreshed_kernel
+from sgdynamics.theory.patterns.maps import gap_map
+from sgdynamics.theory.patterns.memory import curvature_ceiling, memory_integral, small_separation_memory
+from sgdynamics.theory.patterns.noise import (
+    annealed_variance,
+    annealed_variance_ratio,
+    refreshing_angle,
+    stationary_noise_variance,
+)
+from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predict, regime
+from sgdynamics.theory.patterns.reduced import first_time_below, population_dynamics, reduced_dynamics
+from sgdynamics.theory.patterns.times import lazy_width, p_time, q_time, time_separation
+
+__all__ = [
+    "P_LEVEL",
+    "Q_LEVEL",
+    "SOURCES",
+    "annealed_variance",
+    "annealed_variance_ratio",
+    "curvature_ceiling",
+    "curvature_form",
+    "first_time_below",
+    "gap_map",
+    "lazy_width",
+    "mean_classifier_cosine",
+    "memory_integral",
+    "noisy_correlation",
+    "p_only_error",
+    "p_time",
+    "population_dynamics",
+    "predict",
+    "q_time",
+    "reduced_dynamics",
+    "refreshed_curvature_form",
+    "refreshed_kernel",
+    "refreshing_angle",
+    "regime",
+    "small_angle_curvature_form",
+    "small_separation_memory",
+    "stationary_noise_variance",
+    "time_separation",
+]
+
+SOURCES = ("li2019",)

@@ -1,0 +1,31 @@
+"""Inverse trigonometric functions of numbers, arrays and SymPy expressions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgdynamics.domains import Numeric, is_symbolic
+from sgdynamics.formula import sqrt
+
+__all__ = ["arctan", "joint_activity"]
+
+
+def arctan(value: Numeric) -> Numeric:
+    """The inverse tangent."""
+    if is_symbolic(value):
+        import sympy
+
+        return sympy.atan(value)
+    return np.arctan(value)
+
+
+def joint_activity(cosine: Numeric, below_one: Numeric) -> Numeric:
+    r"""Probability :math:`(\pi - \arccos c)/(2\pi)` that two standard normals of correlation c are both positive.
+
+    ``below_one`` is :math:`1 - c`, handed in because it decides alone for :math:`c` near 1, where c is rounded.
+    """
+    if is_symbolic(cosine):
+        import sympy
+
+        return (sympy.pi - sympy.acos(cosine)) / (2 * sympy.pi)
+    return np.arctan2(sqrt(1 + cosine), sqrt(below_one)) / np.pi

@@ -1,0 +1,90 @@
+r"""Refreshed arc-cosine kernels: what two examples share when the noise has moved the activation pattern in between."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgdynamics.domains import Interval, Numeric, closed_unit_interval, is_symbolic, nonnegative
+from sgdynamics.formula import formula
+from sgdynamics.theory.patterns._angles import joint_activity
+
+__all__ = ["noisy_correlation", "refreshed_kernel"]
+
+_angle = Interval("a number in [0, pi]", low=0, high=np.pi, low_open=False, high_open=False)
+
+
+@formula(
+    angle=_angle,
+    correlation=closed_unit_interval,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("Gaussian weights", "infinite width"),
+)
+def refreshed_kernel(angle: Numeric, correlation: Numeric) -> Numeric:
+    r"""Probability that a unit is active on one example at one time and on another at another time.
+
+    For rows :math:`u, u'` of the weights at the two times, Gaussian with correlation :math:`\rho` per entry,
+
+    .. math:: \Pr(u \cdot x > 0,\ u' \cdot x' > 0) = \frac{\pi - \arccos(\rho \cos\theta)}{2\pi}.
+
+    Times :math:`\langle x, x' \rangle` it is the kernel of gradient steps taken at one time and read at the other.
+
+    Parameters
+    ----------
+    angle : Numeric
+        :math:`\theta` between the examples in radians, in [0, pi].
+    correlation : Numeric
+        :math:`\rho` in [0, 1]; 1 is a frozen pattern, 0 a forgotten one (1/4 for every angle).
+
+    Returns
+    -------
+    Numeric
+        In [0, 1/2].
+
+    Examples
+    --------
+    >>> refreshed_kernel(0.1, 0.9)
+    0.42659224...
+    """
+    if is_symbolic(angle) or is_symbolic(correlation):
+        import sympy
+
+        cosine = correlation * sympy.cos(angle)
+        return joint_activity(cosine, 1 - cosine)
+    cosine = correlation * np.cos(angle)
+    return joint_activity(cosine, (1 - correlation) + 2 * correlation * np.sin(angle / 2) ** 2)
+
+
+@formula(
+    correlation=closed_unit_interval,
+    activation_noise=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("noise fresh in every step, unit and example",),
+)
+def noisy_correlation(correlation: Numeric, activation_noise: Numeric) -> Numeric:
+    r"""Correlation of the pre-activations of one example at two times when both carry noise of their own.
+
+    .. math:: \rho \to \frac{\rho}{1 + a^2}
+
+    Where only one of the two times has noise the factor is :math:`1/\sqrt{1+a^2}`.
+
+    Parameters
+    ----------
+    correlation : Numeric
+        :math:`\rho` in [0, 1] of the weights.
+    activation_noise : Numeric
+        :math:`a \ge 0`, standard deviation of the noise in units of that of the pre-activation.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> noisy_correlation(1.0, 2.0)
+    0.2
+    """
+    return correlation / (1 + activation_noise**2)

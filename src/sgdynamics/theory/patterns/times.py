@@ -1,0 +1,197 @@
+r"""Time scales: how long each pattern takes to learn, and how wide a network must be for the theory to hold.
+
+Times are training times, sums of learning rates. Both are set by the first moments of a run, when every example pulls
+with weight 1/2.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sgdynamics.domains import Interval, Numeric, is_symbolic, nonnegative, positive
+from sgdynamics.formula import formula
+from sgdynamics.theory.patterns.curvature import curvature_form
+
+__all__ = ["lazy_width", "p_time", "q_time", "time_separation"]
+
+_share = Interval("a number in (0, 1]", low=0, high=1, high_open=False)
+
+
+def _half_normal_mean(value: Numeric) -> Numeric:
+    if is_symbolic(value):
+        import sympy
+
+        return sympy.sqrt(2 / sympy.pi)
+    return math.sqrt(2 / math.pi)
+
+
+@formula(
+    separation=positive,
+    amplitude=positive,
+    q_bearing=_share,
+    mean_alpha=_share,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("frozen activation pattern", "rate at the start", "balanced labels", "infinite width"),
+)
+def q_time(
+    separation: Numeric, amplitude: Numeric = 1.0, q_bearing: Numeric = 1.0, mean_alpha: Numeric = 1.0
+) -> Numeric:
+    r"""Time in which a frozen activation pattern would reach curvature 1 at the rate of the start.
+
+    .. math:: \frac{1}{T_Q} = \frac{dc}{dT} = (1-p_0) \frac{E[\alpha]}{4}\, s^2\, \frac{(1+r^2) \arctan r}{2\pi},
+        \qquad T_Q \approx \frac{8\pi}{(1-p_0) E[\alpha] s^2 r}
+
+    Parameters
+    ----------
+    separation, amplitude : Numeric
+        :math:`r, s > 0`.
+    q_bearing : Numeric
+        :math:`1-p_0` in (0, 1].
+    mean_alpha : Numeric
+        :math:`E[\alpha]` in (0, 1].
+
+    Returns
+    -------
+    Numeric
+        Training time.
+
+    Examples
+    --------
+    >>> q_time(0.1, 4.0, 0.95)
+    16.425...
+    """
+    return 4 / (q_bearing * mean_alpha * amplitude**2 * curvature_form.function(separation))
+
+
+@formula(
+    dimension=positive,
+    margin=nonnegative,
+    p_bearing=_share,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("rate at the start", "linear part of the kernel", "infinitely many examples"),
+)
+def p_time(dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) -> Numeric:
+    r"""Time in which the mean margin of P on fresh examples would reach 1 at the rate of the start.
+
+    .. math:: T_P = \frac{8}{(1-q_0)\, \mu_0^2}, \qquad \mu_0 = E\, y \langle w^*, x_1 \rangle
+        = \frac{\gamma_0\sqrt d + \sqrt{2/\pi}}{\sqrt d}
+
+    Parameters
+    ----------
+    dimension : Numeric
+        :math:`d > 0`.
+    margin : Numeric
+        :math:`\gamma_0\sqrt d \ge 0`.
+    p_bearing : Numeric
+        :math:`1-q_0` in (0, 1], the share of examples that carry P.
+
+    Returns
+    -------
+    Numeric
+        Training time.
+
+    Examples
+    --------
+    >>> p_time(100, 0.0, 0.8)
+    1570.79...
+    """
+    return 8 * dimension / (p_bearing * (margin + _half_normal_mean(margin + dimension)) ** 2)
+
+
+@formula(
+    dimension=positive,
+    margin=nonnegative,
+    separation=positive,
+    amplitude=positive,
+    p_bearing=_share,
+    q_bearing=_share,
+    mean_alpha=_share,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("those of q_time and p_time",),
+)
+def time_separation(
+    dimension: Numeric,
+    margin: Numeric,
+    separation: Numeric,
+    amplitude: Numeric = 1.0,
+    p_bearing: Numeric = 1.0,
+    q_bearing: Numeric = 1.0,
+    mean_alpha: Numeric = 1.0,
+) -> Numeric:
+    r"""Time to learn P over time to learn Q with a small learning rate, :math:`T_P/T_Q`.
+
+    .. math:: \frac{T_P}{T_Q} = \frac{2 (1-p_0) E[\alpha]\, s^2\, e^\top K e}{(1-q_0)\, \mu_0^2}
+
+    A small rate learns Q first where this is much larger than 1.
+
+    Parameters
+    ----------
+    dimension : Numeric
+        :math:`d > 0`.
+    margin : Numeric
+        :math:`\gamma_0\sqrt d \ge 0`.
+    separation, amplitude : Numeric
+        :math:`r, s > 0`.
+    p_bearing, q_bearing : Numeric
+        :math:`1-q_0` and :math:`1-p_0` in (0, 1].
+    mean_alpha : Numeric
+        :math:`E[\alpha]` in (0, 1].
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> time_separation(100, 0.0, 0.1, 4.0, 0.8, 0.95)
+    95.63...
+    """
+    learnt = p_time.function(dimension, margin, p_bearing)
+    return learnt / q_time.function(separation, amplitude, q_bearing, mean_alpha)
+
+
+@formula(
+    curvature=positive,
+    separation=positive,
+    noise_scale=positive,
+    amplitude=positive,
+    status="heuristic",
+    symbolic=True,
+    source="derived",
+    assumptions=("order of magnitude",),
+)
+def lazy_width(curvature: Numeric, separation: Numeric, noise_scale: Numeric, amplitude: Numeric = 1.0) -> Numeric:
+    r"""Width of the units that see Q above which a frozen pattern stays frozen while Q is learnt.
+
+    A unit whose boundary lies between the rays drifts by :math:`\pi c/(s r \sqrt m)` along them while the curvature
+    grows to c, and leaves the wedge if that exceeds :math:`r \tau_0`, so that
+
+    .. math:: m \gg \Bigl(\frac{\pi c}{s r^2 \tau_0}\Bigr)^2.
+
+    Parameters
+    ----------
+    curvature : Numeric
+        :math:`c > 0` to be reached.
+    separation : Numeric
+        :math:`r > 0`.
+    noise_scale : Numeric
+        :math:`\tau_0 > 0`, standard deviation of the weights.
+    amplitude : Numeric
+        :math:`s > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> lazy_width(5.0, 0.1, 3.0, 4.0)
+    17134.7...
+    """
+    return (math.pi * curvature / (amplitude * separation**2 * noise_scale)) ** 2
