@@ -18,8 +18,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_use_legacy_class_based = True  # formulas are documented by a class of their own, below
 exclude_patterns = ["_build"]
-# the README links to files beside it
-suppress_warnings = ["myst.xref_missing"]
+# the README links to files beside it; names in the types of parameters may mean several things
+suppress_warnings = ["myst.xref_missing", "ref.python"]
 
 
 class FormulaDocumenter(autodoc.FunctionDocumenter):
@@ -37,7 +37,7 @@ class FormulaDocumenter(autodoc.FunctionDocumenter):
     def get_doc(self):
         """The docstring and the facts."""
         thing = self.object
-        assumptions = ", ".join(thing.assumptions) or "none"
+        assumptions = ", ".join(thing.assumptions).replace("|", r"\|") or "none"
         lines = [f":Status: {thing.status}", f":Assumptions: {assumptions}", f":Source: {thing.source}", ""]
         return [*(super().get_doc() or []), lines]
 

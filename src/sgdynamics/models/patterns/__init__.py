@@ -6,13 +6,13 @@ between two nearby directions. A small learning rate learns :math:`Q` first and 
 left to learn :math:`P` from; a large one moves the activation pattern so much that the kink cannot form, learns
 :math:`P` from all examples, and learns :math:`Q` after annealing.
 
-==========================  =============================================================================
-:class:`TwoPatternData`     the distribution, and samples of it
-:class:`TwoPatternSample`   examples: first pattern as an array, second pattern as ray and amplitude
-:class:`TwoPatternTraining` both learning rates, weight decay, noise, and the three algorithms
-:class:`TwoPatternSetting`  data, training and number of examples: the configurations that are studied
-:class:`TwoBlockNetwork`    the ReLU network whose units see one pattern each: output, loss, gradient, step
-==========================  =============================================================================
+===========================  =======================================================================================
+:class:`TwoPatternData`      the distribution, and samples of it
+:class:`TwoPatternSample`    examples: first pattern as an array, second pattern as ray and amplitude
+:class:`TwoPatternTraining`  both learning rates, weight decay, noise, and the three algorithms
+:class:`TwoPatternSetting`   data, training and number of examples: the configurations that are studied
+:class:`TwoBlockNetwork`     the ReLU network whose units see one pattern each: output, loss, gradient, step
+===========================  =======================================================================================
 """
 
 from sgdynamics.models.patterns.data import TwoPatternData, TwoPatternSample
