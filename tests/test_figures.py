@@ -176,6 +176,7 @@ def test_the_claims_that_are_not_reproduced_are_these():
         "with noise in the pre-activations Q stays at chance in the network too",
         "with ten classes and a patch the small rate ends worse on clean images",
         "with ten classes and a patch the small rate learns the patch before the images",
+        "digits: the gradient covariance is better conditioned at the larger learning rate",
     }
     assert all(len(reason) > 40 for reason in _check.NOT_REPRODUCED.values())
 

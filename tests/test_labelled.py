@@ -8,14 +8,16 @@ import xarray as xr
 
 from sgdynamics.models import schedules
 from sgdynamics.models import uv as uv_model
+from sgdynamics.models.break_even import SelfStabilizingModes
 from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain
 from sgdynamics.models.edge_of_stability import ProductLoss
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.simulate import edge_of_stability
+from sgdynamics.simulate.break_even import self_stabilizing_runs
 from sgdynamics.simulate.deep_linear import chain_descent, network_descent
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.simulate.uv import bifurcation, lyapunov, phase_diagram, trajectory
-from sgdynamics.theory import quadratic, uv
+from sgdynamics.theory import break_even, quadratic, uv
 from sgdynamics.theory import schedules as averages
 
 STEPS = 6
@@ -27,6 +29,7 @@ EXAMPLES = FiniteSumQuadratic([np.diag([0.5, 1.0]), [[1.0, 0.3], [0.3, 0.2]]], [
 SCALARS = FiniteSumQuadratic([0.5, 1.5])
 RESHUFFLED = FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled")
 REGRESSION = GaussianLeastSquares([1.0, 0.5], 0.1, displacement=1.0)
+CLIPPED = SelfStabilizingModes(np.ones((4, 2)), sharpening=[0.02, 0.01], batch_size=4)
 RATES = schedules.linear(0.5, STEPS)
 
 
@@ -105,6 +108,10 @@ CASES = {
     "catapult_final_ntk": lambda point: uv.catapult_final_ntk(2 + point),
     "regime": lambda point: uv.regime(5 * point, 16, target=1.0),
     "regime, target": lambda point: uv.regime(1.5, 16, target=point, units="ntk", alignment=0.1),
+    "self_stabilizing_runs, rate": lambda point: self_stabilizing_runs(CLIPPED, point, steps=5, replicas=2, seed=0),
+    "self_stabilizing_runs, nudge": lambda point: self_stabilizing_runs(
+        CLIPPED, 0.1, steps=5, replicas=2, seed=0, nudge=point, nudged=1
+    ),
     "product_orbits, rate": lambda point: edge_of_stability.product_orbits(NEURON, 0.5, 2.0, point, steps=STEPS),
     "product_orbits, start": lambda point: edge_of_stability.product_orbits(NEURON, point, 2.0, 0.1, steps=STEPS),
     "ensemble, average": lambda point: ensemble(MODEL, RATES, replicas=3, seed=0, average=schedules.ema(point, STEPS)),
@@ -112,6 +119,8 @@ CASES = {
     "phase_diagram": lambda point: phase_diagram([0.5, 2.5], [4, 16], steps=20, seeds=3, target=point),
     "lyapunov": lambda point: lyapunov(point, steps=20),
     "bifurcation": lambda point: bifurcation(point, transient=5, keep=3, imbalance=0.1),
+    "clipped_modes, rate": lambda point: break_even.clipped_modes(CLIPPED, point, 1500.0),
+    "clipped_modes, time": lambda point: break_even.clipped_modes(CLIPPED, 0.1, 2000 * point),
     "chain, weights": lambda point: chain_descent(ScalarChain(1.5), chain(point), 0.1, steps=STEPS),
     "chain, target": lambda point: ScalarChain(point).sharpness([1.0, 2.0, 0.5]),
     "chain_descent, rate": lambda point: chain_descent(ScalarChain(1.0), [1.0, 1.5], point, steps=STEPS),

@@ -16,10 +16,9 @@ from test_streams import reference_words
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares
 from sgdynamics.models.schedules import constant, cosine, swa
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate._streams import Purpose, open_stream, stream_key
+from sgdynamics.simulate._streams import Purpose, open_stream, stream_key, whole_number
 from sgdynamics.simulate.quadratic import _coupled as coupled
 from sgdynamics.simulate.quadratic import ensemble, top_lyapunov_exponent
-from sgdynamics.simulate.quadratic._batches import whole_number
 from sgdynamics.simulate.quadratic._problems import problem_of
 
 PLAIN, HEAVY_BALL, NESTEROV = {}, {"momentum": 0.6}, {"momentum": 0.6, "nesterov": True}

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sgdynamics._lazy import lazy
 
-__all__ = ["deep_linear", "edge_of_stability", "patterns", "quadratic", "schedules", "spectra", "uv"]
+__all__ = ["break_even", "deep_linear", "edge_of_stability", "patterns", "quadratic", "schedules", "spectra", "uv"]
 
 __getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

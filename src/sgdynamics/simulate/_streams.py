@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.simulate._kernel import inlined, kernel
 
-__all__ = ["Purpose", "Seed", "State", "next_word", "normal_pair", "open_stream", "stream_key"]
+__all__ = ["Purpose", "Seed", "State", "next_word", "normal_pair", "open_stream", "stream_key", "whole_number"]
 
 Seed: TypeAlias = int | np.random.SeedSequence
 State: TypeAlias = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
@@ -57,6 +57,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _11, _17, _23, _27, _30, _31, _41, _45, _19, _1 = map(np.uint64, (11, 17, 23, 27, 30, 31, 41, 45, 19, 1))
 _UNIT = 2.0**-53
+_32, _LOW, _RANGE = np.uint64(32), np.uint64(2**32 - 1), np.uint64(2**32)
 
 
 @inlined
@@ -111,6 +112,23 @@ def normal_pair(state: State) -> tuple[float, float, State]:
     second, state = next_word(state)
     left, right = box_muller(first, second)
     return left, right, state
+
+
+@inlined
+def whole_number(bound: np.uint64, state: State) -> tuple[np.int64, State]:
+    """Uniform in 0..bound-1, for a bound below 2^32.
+
+    The high half of a word times the bound; the few products that would make some numbers likelier are drawn again
+    (Lemire 2019, with 32 bits).
+    """
+    word, state = next_word(state)
+    product = (word >> _32) * bound
+    if product & _LOW < bound:
+        too_likely = (_RANGE - bound) % bound
+        while product & _LOW < too_likely:
+            word, state = next_word(state)
+            product = (word >> _32) * bound
+    return np.int64(product >> _32), state
 
 
 @kernel

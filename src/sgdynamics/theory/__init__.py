@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from sgdynamics._lazy import lazy
 
-__all__ = ["deep_linear", "diagnosis", "edge_of_stability", "quadratic", "schedules", "uv"]
+__all__ = [
+    "break_even",
+    "deep_linear",
+    "diagnosis",
+    "edge_of_stability",
+    "patterns",
+    "quadratic",
+    "regimes",
+    "schedules",
+    "sharpest_directions",
+    "uv",
+]
 
 __getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

@@ -26,34 +26,15 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from sgdynamics.simulate._kernel import inlined
-from sgdynamics.simulate._streams import State, next_word, normal_pair
+from sgdynamics.simulate._streams import State, next_word, normal_pair, whole_number
 from sgdynamics.simulate.quadratic._cells import Floats, Integers
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Draws
 
 # Typed, as in _streams: between a uint64 and a plain int Numba would fall back to float64.
-_11, _32 = np.uint64(11), np.uint64(32)
-_LOW = np.uint64(2**32 - 1)
-_RANGE = np.uint64(2**32)
+_11 = np.uint64(11)
 _UNIT = 2.0**-53
-
-
-@inlined
-def whole_number(bound: np.uint64, state: State) -> tuple[np.int64, State]:
-    """Uniform in 0..bound-1, for a bound below 2^32.
-
-    The high half of a word times the bound; the few products that would make some numbers likelier are drawn again
-    (Lemire 2019, with 32 bits).
-    """
-    word, state = next_word(state)
-    product = (word >> _32) * bound
-    if product & _LOW < bound:
-        too_likely = (_RANGE - bound) % bound
-        while product & _LOW < too_likely:
-            word, state = next_word(state)
-            product = (word >> _32) * bound
-    return np.int64(product >> _32), state
 
 
 @inlined

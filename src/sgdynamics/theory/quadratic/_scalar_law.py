@@ -90,7 +90,8 @@ class DiscreteLaw(CurvatureLaw):
         from scipy.optimize import brentq
 
         def slope(rate: float) -> float:
-            return float(-np.sum(self.probabilities * self.values / (1 - rate * self.values)))
+            with np.errstate(divide="ignore"):  # on a pole
+                return float(-np.sum(self.probabilities * self.values / (1 - rate * self.values)))
 
         poles = 1 / self.values[self.values > 0][::-1]
         # no crossing below the edge in mean square, by Jensen's inequality
@@ -107,9 +108,8 @@ class DiscreteLaw(CurvatureLaw):
             else:
                 width = right - left
                 inside = (left + 1e-12 * width, right - 1e-12 * width)
-                if not slope(inside[0]) > 0 > slope(inside[1]):
-                    continue
-                top = brentq(slope, *inside, rtol=1e-14)
+                bracketed = slope(inside[0]) > 0 > slope(inside[1])  # not if the poles are a few roundings apart
+                top = brentq(slope, *inside, rtol=1e-14) if bracketed else (left + right) / 2
                 if self.mean_log(top) < 0:
                     continue
             low = top

@@ -1,0 +1,356 @@
+"""Runs of one small network on the digits in which the sharpest directions are watched, or steered.
+
+A 64-32(tanh)-10 network with biases on 1024 images, the other 773 for testing. Its start is 0.3 times the usual one: at
+the usual scale the network is all but linear and its sharpness does not rise. Two losses: half the squared error, and
+the cross-entropy with a fifth of the labels replaced once and for all by random ones. Batches are drawn independently,
+with replacement; a batch of all examples is the full batch. Runs are compared at equal ``time``, the sum of the
+learning rates.
+
+Every run is kept for as long as the process lives, so that what shares it pays once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sgdynamics.models.schedules import constant
+from sgdynamics.simulate import trainer
+
+Array = NDArray[Any]
+
+EXAMPLES = 1024
+CLASSES = 10
+INIT_SCALE = 0.3
+LABEL_NOISE = 0.2
+SPLIT_SEED = 0
+
+TIME = 300.0
+MEASUREMENTS = 50
+# Long enough for every run with cross-entropy to come to the loss at which runs are compared.
+TIME_TO_LEVEL = 200.0
+# Relative residual of eigenpairs; the error of an eigenvalue is of its square.
+TOLERANCE = 1e-2
+
+# The late window: steps after ``TIME`` at which batches are held against the parabola along the sharpest direction.
+WINDOW = 300
+WINDOW_STRIDE = 4
+WINDOW_BATCHES = 64
+
+# The literature's estimate of the gradient covariance.
+COVARIANCE_BATCHES, COVARIANCE_BATCH_SIZE = 25, 128
+
+STEERED_DIRECTIONS = 5
+CHECKPOINT_STEPS = 300
+STEERED_STEPS = 400
+STEERED_RATE, STEERED_BATCH = 0.4, 32
+# Steps between two looks at the Hessian where nothing else is said.
+REFRESH = 10
+NUDGED_TIME = 200.0
+
+RECIPE = {
+    "network": "64-32(tanh)-10 with biases",
+    "init_scale": INIT_SCALE,
+    "examples": float(EXAMPLES),
+    "sampling": "independent batches, with replacement",
+    "seed": float(SPLIT_SEED),
+}
+
+
+class Problem(NamedTuple):
+    """Training data with the targets of a loss, and test data with true labels."""
+
+    x: Array
+    targets: Array
+    x_test: Array
+    labels_test: Array
+
+
+@cache
+def problem(loss: str) -> Problem:
+    """The digits for a loss; the replaced labels are the same for every run."""
+    x, labels, x_test, labels_test = trainer.split(*trainer.digits("raw_deviation"), train=EXAMPLES, seed=SPLIT_SEED)
+    if loss == "cross_entropy":
+        random = np.random.default_rng(SPLIT_SEED)
+        labels = np.where(random.random(EXAMPLES) < LABEL_NOISE, random.integers(CLASSES, size=EXAMPLES), labels)
+    return Problem(x, trainer.one_hot(labels, CLASSES), x_test, labels_test)
+
+
+def start(seed: int, init_scale: float = INIT_SCALE) -> trainer.Network:
+    """The network before its first step."""
+    return trainer.network([64, 32, CLASSES], "tanh", init_scale=init_scale, seed=seed)
+
+
+def steps_of(rate: float, time: float) -> int:
+    """Steps at a constant rate whose rates add up to the time."""
+    return round(time / rate)
+
+
+def accuracy(net: trainer.Network, x: Array, labels: Array) -> float:
+    """Share of examples whose label has the largest output: the gradient of the loss is outputs minus targets."""
+    (first, second), (shift, last) = net.weights, net.biases or [np.zeros(1), np.zeros(1)]
+    outputs = np.tanh(x @ first + shift) @ second + last
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def test_accuracy(weights: Array) -> float:
+    """Accuracy on the test images; a network whose run diverged recognises none."""
+    if not np.isfinite(weights).all():
+        return 0.0
+    data = problem("mse")
+    return accuracy(start(0).with_flat(weights), data.x_test, data.labels_test)
+
+
+def train(
+    net: trainer.Network,
+    rate: float,
+    batch_size: int,
+    steps: int,
+    seed: tuple[int, ...],
+    *,
+    loss: str = "mse",
+    update: trainer.Update | None = None,
+    measure: Mapping[str, Any] | None = None,
+    measurements: int = MEASUREMENTS,
+    keep_weights: bool = False,
+) -> xr.Dataset:
+    """A run at a constant rate, recorded and measured at evenly spaced steps."""
+    data = problem(loss)
+    at = np.unique(np.linspace(0, steps, measurements + 1).round().astype(int))
+    return trainer.train(
+        net,
+        data.x,
+        data.targets,
+        constant(rate, steps),
+        loss=loss,
+        batch_size=None if batch_size == EXAMPLES else batch_size,
+        update=update,
+        record=at,
+        measure=measure,
+        keep_weights=keep_weights,
+        seed=np.random.SeedSequence(seed),
+    )
+
+
+def instruments(loss: str, batch_size: int, draws: int = 0, seed: int = 0) -> dict[str, Any]:
+    """The sharpest direction, and gradients and curvatures along it; with ``draws``, those of batches too."""
+    data, replacement = problem(loss), batch_size < EXAMPLES
+    tracker = trainer.tracked_eigenpairs(data.x, data.targets, k=1, loss=loss, tol=TOLERANCE)
+    batches = None
+    if draws:
+        batches = trainer.fresh_batches(
+            EXAMPLES, batch_size, draws=draws if replacement else 1, replacement=replacement, seed=seed
+        )
+    along = partial(
+        trainer.projected_steps,
+        x=data.x,
+        y=data.targets,
+        loss=loss,
+        directions=tracker.directions,
+        batch_size=batch_size,
+        batches=batches,
+        replacement=replacement,
+    )
+    return {"sharpest": tracker, "along": along}
+
+
+@cache
+def run(
+    rate: float,
+    batch_size: int,
+    seed: int,
+    *,
+    loss: str = "mse",
+    time: float = TIME,
+    init_scale: float = INIT_SCALE,
+) -> xr.Dataset:
+    """Plain SGD from the start, watched along the sharpest direction."""
+    found = train(
+        start(seed, init_scale),
+        rate,
+        batch_size,
+        steps_of(rate, time),
+        (seed, 0),
+        loss=loss,
+        measure=instruments(loss, batch_size),
+    )
+    return found.squeeze("direction")
+
+
+@cache
+def late(rate: float, batch_size: int, seed: int) -> xr.Dataset:
+    """The steps after ``run``, with many batches held against the parabola of the loss along the sharpest direction."""
+    net = start(seed).with_flat(run(rate, batch_size, seed).final_weights.values)
+    found = train(
+        net,
+        rate,
+        batch_size,
+        WINDOW,
+        (seed, 1),
+        measure=instruments("mse", batch_size, WINDOW_BATCHES, seed),
+        measurements=WINDOW // WINDOW_STRIDE,
+    )
+    return found.squeeze("direction").isel(step=slice(1, None))
+
+
+def covariance(weights: Array, loss: str) -> tuple[float, float]:
+    """Largest eigenvalue and trace of the covariance of per-example gradients."""
+    data = problem(loss)
+    found = trainer.gradient_covariance(start(0).with_flat(weights), data.x, data.targets, loss, k=1)
+    return found.covariance_eigenvalues.values[0].item(), found.gradient_variance.item()
+
+
+@cache
+def covariance_at_loss(rate: float, batch_size: int, seed: int, level: float) -> tuple[float, float]:
+    """The same where the training loss, cross-entropy on labels of which a fifth are random, first is below a level."""
+    found = train(
+        start(seed),
+        rate,
+        batch_size,
+        steps_of(rate, TIME_TO_LEVEL),
+        (seed, 2),
+        loss="cross_entropy",
+        measurements=round(2 * TIME_TO_LEVEL),
+        keep_weights=True,
+    )
+    below = np.flatnonzero(found.loss.values < level)
+    if not below.size:
+        raise RuntimeError(f"no loss below {level} at rate {rate}, batches of {batch_size}, seed {seed}")
+    return covariance(found.weights.values[below[0]], "cross_entropy")
+
+
+@cache
+def covariance_path(rate: float, batch_size: int, seed: int, measurements: int) -> xr.Dataset:
+    """Largest eigenvalue and trace of the gradient covariance along a run with squared error."""
+    found = train(
+        start(seed),
+        rate,
+        batch_size,
+        steps_of(rate, TIME),
+        (seed, 0),
+        measurements=measurements,
+        keep_weights=True,
+    )
+    pairs = np.array([covariance(weights, "mse") for weights in found.weights.values])
+    return found[["loss"]].assign(covariance_top=("step", pairs[:, 0]), gradient_variance=("step", pairs[:, 1]))
+
+
+@cache
+def conditioning(rate: float, batch_size: int, seed: int, *, loss: str = "mse", measurements: int = 30) -> xr.Dataset:
+    """The literature's condition ratio of the gradient covariance along a run, from 25 batches of 128.
+
+    ``condition``: eigenvalue number 24 over the largest one. ``largest_eigenvalue``: of the same estimate.
+    """
+    data = problem(loss)
+    estimate = partial(
+        trainer.batch_gradient_covariance,
+        x=data.x,
+        y=data.targets,
+        loss=loss,
+        batches=trainer.fresh_batches(EXAMPLES, COVARIANCE_BATCH_SIZE, draws=COVARIANCE_BATCHES, seed=seed),
+    )
+    found = train(
+        start(seed),
+        rate,
+        batch_size,
+        steps_of(rate, TIME),
+        (seed, 0),
+        loss=loss,
+        measure={"covariance": estimate},
+        measurements=measurements,
+    )
+    ratio = found.smallest_nonzero_eigenvalue / found.largest_eigenvalue
+    return found[["loss", "largest_eigenvalue", "smallest_nonzero_eigenvalue"]].assign(condition=ratio)
+
+
+def eigenvectors(k: int, loss: str = "mse") -> Any:
+    """The sharpest directions as a function of the weights."""
+    data = problem(loss)
+    return trainer.hessian_eigenvectors(start(0), data.x, data.targets, loss, k=k, tol=TOLERANCE)
+
+
+@cache
+def nudged(
+    gamma: float, seed: int, *, rate: float = STEERED_RATE, k: int = STEERED_DIRECTIONS, loss: str = "mse"
+) -> xr.Dataset:
+    """Nudged-SGD from the start, its directions looked up once an epoch; gamma 1 is SGD on the same batches."""
+    update = trainer.nudged_sgd(eigenvectors(k, loss), gamma=gamma, refresh=EXAMPLES // STEERED_BATCH)
+    found = train(
+        start(seed),
+        rate,
+        STEERED_BATCH,
+        steps_of(rate, NUDGED_TIME),
+        (seed, 3),
+        loss=loss,
+        update=None if gamma == 1 else update,
+        measure={"sharpest": instruments(loss, STEERED_BATCH)["sharpest"]},
+        measurements=30,
+    )
+    return found.assign(test_accuracy=test_accuracy(found.final_weights.values))
+
+
+@cache
+def checkpoint(seed: int) -> xr.Dataset:
+    """The run from which steering starts."""
+    return train(start(seed), STEERED_RATE, STEERED_BATCH, CHECKPOINT_STEPS, (seed, 4), measurements=1)
+
+
+@cache
+def steered(rule: str, seed: int, *, refresh: int | None = REFRESH, steps: int = STEERED_STEPS) -> xr.Dataset:
+    """From the checkpoint on: "normal", "dominant", "constant top" or "bulk", all on the same batches."""
+    top = eigenvectors(STEERED_DIRECTIONS)
+    updates = {
+        "normal": None,
+        "dominant": trainer.dominant_sgd(top, refresh=refresh),
+        "constant top": trainer.dominant_sgd(top, refresh=None),
+        "bulk": trainer.bulk_sgd(top, refresh=refresh),
+    }
+    return train(
+        start(seed).with_flat(checkpoint(seed).final_weights.values),
+        STEERED_RATE,
+        STEERED_BATCH,
+        steps,
+        (seed, 5),
+        update=updates[rule],
+        measure={"sharpest": instruments("mse", STEERED_BATCH)["sharpest"]},
+        measurements=steps // 10,
+    )
+
+
+def standard_error(values: xr.DataArray, dim: str = "seed") -> xr.DataArray:
+    """Standard error of the mean over seeds; with one seed it is not known and counts as 0."""
+    count = values.sizes[dim]
+    found: xr.DataArray = values.std(dim, ddof=1 if count > 1 else 0) / np.sqrt(count)
+    return found
+
+
+Cell = tuple[float, int]
+
+
+def over_cells(cells: Sequence[Cell], seeds: int, found: Callable[[float, int, int], xr.Dataset]) -> xr.Dataset:
+    """What is found for every learning rate and batch size, and for every seed."""
+    rows = [xr.concat([found(*cell, seed) for seed in range(seeds)], "seed") for cell in cells]
+    rates, sizes = zip(*cells, strict=True)
+    return xr.concat(rows, "cell").assign_coords(
+        cell=("cell", [f"{rate:g}, {name_of(size)}" for rate, size in cells], {"long_name": "rate and batch size"}),
+        learning_rate=("cell", list(rates), {"long_name": "learning rate", "units": "1 / curvature"}),
+        batch_size=("cell", list(sizes), {"long_name": "batch size", "units": "examples"}),
+        seed=("seed", np.arange(seeds), {"long_name": "seed of start and batches", "units": "1"}),
+    )
+
+
+def name_of(batch_size: int) -> str:
+    """A batch size in words."""
+    return "all" if batch_size == EXAMPLES else str(batch_size)
+
+
+def described(data: xr.Dataset, descriptions: Mapping[str, tuple[str, str]], source: str) -> xr.Dataset:
+    """The data of a figure, with long names, units and the recipe."""
+    for name, (long_name, units) in descriptions.items():
+        data[name].attrs = {"long_name": long_name, "units": units}
+    return data.assign_attrs(RECIPE, source=source)

@@ -1,0 +1,97 @@
+r"""The break-even point: where a run that sharpens reaches the edge of stability of SGD, and what the edge is.
+
+=====================  ================================================================================================
+one direction          factor of the second moment, the edge, and the curvature at it for several closures
+a path                 where a sharpening run meets its edge, in closed form and for any path, and the conditions
+several directions     the exact edge of any finite set of per-example Hessians, and the rules that stand in for it
+self-stabilising mode  the plateau after the break-even point, how long it takes, and which modes are clipped
+a run                  :func:`predict`: the break-even point of a measured run, and which assumptions hold in it
+=====================  ================================================================================================
+
+Batches are fresh in every step, without replacement unless it says otherwise. The edges of almost every path, of
+reshuffled batches and of momentum are in :mod:`sgdynamics.theory.quadratic`, for the same ensembles as a
+:class:`~sgdynamics.models.quadratic.FiniteSumQuadratic`.
+"""
+
+from sgdynamics.theory.break_even.crossing import (
+    break_even_crossing,
+    break_even_curvature,
+    break_even_distance,
+    proof_conditions,
+)
+from sgdynamics.theory.break_even.one_direction import (
+    batch_variance_factor,
+    edge_curvature,
+    edge_curvature_at_distance,
+    edge_curvature_poisson,
+    edge_learning_rate,
+    gradient_noise_interaction,
+    non_uniformity_bound,
+    second_moment_factor,
+    sharpness_bound,
+)
+from sgdynamics.theory.break_even.plateau import (
+    break_even_steps,
+    clipped_modes,
+    collapse_curvature,
+    frozen_second_moment,
+    plateau_curvature,
+    plateau_projection_variance,
+    plateau_second_moment,
+    stochastic_sharpness_gap,
+)
+from sgdynamics.theory.break_even.prediction import predict
+from sgdynamics.theory.break_even.rules import (
+    critical_interaction_aware_sharpness,
+    frobenius_bound,
+    kernel_norm_edge,
+    kernel_norm_share,
+    noise_alignment,
+    trace_rule_edge,
+    trace_rule_share,
+)
+from sgdynamics.theory.break_even.several_directions import (
+    direction_edges,
+    mean_square_edge,
+    sharpest_direction_edge,
+    strict_edge,
+)
+
+__all__ = [
+    "SOURCES",
+    "batch_variance_factor",
+    "break_even_crossing",
+    "break_even_curvature",
+    "break_even_distance",
+    "break_even_steps",
+    "clipped_modes",
+    "collapse_curvature",
+    "critical_interaction_aware_sharpness",
+    "direction_edges",
+    "edge_curvature",
+    "edge_curvature_at_distance",
+    "edge_curvature_poisson",
+    "edge_learning_rate",
+    "frobenius_bound",
+    "frozen_second_moment",
+    "gradient_noise_interaction",
+    "kernel_norm_edge",
+    "kernel_norm_share",
+    "mean_square_edge",
+    "noise_alignment",
+    "non_uniformity_bound",
+    "plateau_curvature",
+    "plateau_projection_variance",
+    "plateau_second_moment",
+    "predict",
+    "proof_conditions",
+    "second_moment_factor",
+    "sharpest_direction_edge",
+    "sharpness_bound",
+    "stochastic_sharpness_gap",
+    "strict_edge",
+    "trace_rule_edge",
+    "trace_rule_share",
+]
+
+SOURCES = ("jastrzebski2020", "wu2018", "mulayoff2024", "agarwala2024", "lee2023", "damian2022")

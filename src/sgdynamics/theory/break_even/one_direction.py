@@ -1,0 +1,387 @@
+r"""When SGD breaks even along one direction: stability in mean square of the sharpest direction, frozen as it is.
+
+Along the top eigenvector of the Hessian examples have curvatures :math:`h_i` of mean :math:`\lambda` and variance
+:math:`s^2` (divisor n) and one minimiser. With a fresh batch in every step
+
+.. math:: \psi' = (1 - \eta h_B)\,\psi, \qquad E\psi'^2 = \rho\, E\psi^2, \qquad
+    \rho = (1 - \eta\lambda)^2 + \eta^2 c_S s^2,
+
+and :math:`\rho = 1` is the edge. How :math:`s` follows :math:`\lambda` while the run sharpens decides at which
+curvature the edge is met: a closure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sgdynamics.domains import Numeric, complain, count, flag, is_symbolic, nonnegative, positive
+from sgdynamics.formula import formula, sqrt, where
+
+__all__ = [
+    "batch_variance_factor",
+    "edge_curvature",
+    "edge_curvature_at_distance",
+    "edge_curvature_poisson",
+    "edge_learning_rate",
+    "gradient_noise_interaction",
+    "non_uniformity_bound",
+    "second_moment_factor",
+    "sharpness_bound",
+]
+
+_FROZEN = ("one direction", "frozen quadratic", "one minimiser for all examples", "independent batches")
+
+
+def batch_factor(owner: str, examples: Any, batch_size: Any, replacement: bool) -> Any:
+    """Variance of a batch mean per variance of one example, divisor n."""
+    if replacement:
+        return 1 / batch_size + 0 * examples
+    if not is_symbolic(examples) and not is_symbolic(batch_size) and np.any(batch_size > examples):
+        raise complain(owner, "batch_size", f"at most examples = {examples}", batch_size)
+    return (examples - batch_size) / (batch_size * where(examples == 1, 1, examples - 1))
+
+
+@formula(
+    examples=count,
+    batch_size=count,
+    replacement=flag,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("simple random sample", "variance of the examples with divisor n"),
+)
+def batch_variance_factor(examples: Numeric, batch_size: Numeric, *, replacement: bool = False) -> Numeric:
+    r"""Variance of a batch mean per variance of one example.
+
+    .. math:: c_S = \frac{n-S}{S(n-1)}, \qquad \text{with replacement: } c_S = \frac1S
+
+    with the variance over the :math:`n` examples taken with divisor n. The gradient of a batch hence has the covariance
+    :math:`c_S K`, and its curvature along a direction the variance :math:`c_S s^2`. The full batch, drawn without
+    replacement, has none; reshuffled batches of one epoch depend on each other and have another edge
+    (:func:`sgdynamics.theory.quadratic.reshuffled_edge`). Without replacement it is
+    :func:`sgdynamics.theory.quadratic.without_replacement_factor`.
+
+    Parameters
+    ----------
+    examples : Numeric
+        :math:`n \ge 1`, the size of the training set.
+    batch_size : Numeric
+        :math:`S \ge 1`, without replacement at most n.
+    replacement : bool
+        Whether the examples of a batch are independent draws.
+
+    Returns
+    -------
+    Numeric
+
+    Raises
+    ------
+    ValueError
+        If the batch is larger than the set.
+
+    Examples
+    --------
+    >>> batch_variance_factor(6, 2), batch_variance_factor(6, 2, replacement=True)
+    (0.4, 0.5)
+    """
+    return batch_factor("batch_variance_factor", examples, batch_size, replacement)
+
+
+@formula(
+    learning_rate=positive,
+    curvature=positive,
+    curvature_variance=nonnegative,
+    batch_factor=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_FROZEN,
+)
+def second_moment_factor(
+    learning_rate: Numeric, curvature: Numeric, curvature_variance: Numeric, batch_factor: Numeric
+) -> Numeric:
+    r"""Factor per step of the second moment along the direction; at 1 SGD breaks even.
+
+    .. math:: \rho = (1 - \eta\lambda)^2 + \eta^2 c_S s^2
+
+    In several directions it is a lower bound of the factor of the whole second moment, so that :math:`\rho \le 1` is
+    necessary for stability and not sufficient (:func:`mean_square_edge`).
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    curvature : Numeric
+        :math:`\lambda > 0`, mean over the examples.
+    curvature_variance : Numeric
+        :math:`s^2 \ge 0`, variance over the examples, divisor n.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`, see :func:`batch_variance_factor`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> second_moment_factor(0.5, 1.0, 0.25, 1.0)
+    0.3125
+    """
+    return (1 - learning_rate * curvature) ** 2 + learning_rate**2 * batch_factor * curvature_variance
+
+
+@formula(
+    curvature=positive,
+    curvature_variance=nonnegative,
+    batch_factor=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_FROZEN,
+)
+def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, batch_factor: Numeric) -> Numeric:
+    r"""Gradient-noise interaction in one direction, :math:`E[g_B \lambda g_B]/\bar g^2 = E h_B^2/E h_B`.
+
+    .. math:: \mathrm{GNI} = \lambda + \frac{c_S s^2}{\lambda}
+
+    :math:`\eta\,\mathrm{GNI} = 2` if and only if the second moment neither grows nor shrinks. Batch sharpness is
+    another number at the same edge: as a mean of ratios :math:`\eta E h_B \le 2`, as a ratio of means
+    :math:`\eta E h_B^3/E h_B^2 \ge 2`.
+
+    Parameters
+    ----------
+    curvature : Numeric
+        :math:`\lambda > 0`, mean over the examples.
+    curvature_variance : Numeric
+        :math:`s^2 \ge 0`, variance over the examples, divisor n.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+
+    Returns
+    -------
+    Numeric
+        In units of curvature.
+
+    Examples
+    --------
+    >>> gradient_noise_interaction(1.0, 0.25, 1.0)
+    1.25
+    """
+    return curvature + batch_factor * curvature_variance / curvature
+
+
+@formula(
+    curvature=positive,
+    curvature_variance=nonnegative,
+    batch_factor=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_FROZEN,
+)
+def edge_learning_rate(curvature: Numeric, curvature_variance: Numeric, batch_factor: Numeric) -> Numeric:
+    r"""Largest learning rate that is stable in mean square along one direction.
+
+    .. math:: \eta = \frac{2\lambda}{\lambda^2 + c_S s^2}
+
+    Parameters
+    ----------
+    curvature : Numeric
+        :math:`\lambda > 0`, mean over the examples.
+    curvature_variance : Numeric
+        :math:`s^2 \ge 0`, variance over the examples, divisor n.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> edge_learning_rate(1.0, 0.25, 1.0)
+    1.6
+    """
+    return 2 / (curvature + batch_factor * curvature_variance / curvature)
+
+
+@formula(
+    learning_rate=positive,
+    batch_factor=nonnegative,
+    relative_variance=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_FROZEN, "spread of the curvatures proportional to their mean"),
+)
+def edge_curvature(learning_rate: Numeric, batch_factor: Numeric, relative_variance: Numeric) -> Numeric:
+    r"""Curvature at the edge where the spread of curvatures is proportional to their mean, :math:`s = \kappa\lambda`.
+
+    .. math:: \lambda = \frac{2}{\eta (1 + \kappa^2 c_S)}
+
+    Rank-one Hessians of Gaussian features have :math:`\kappa^2 = 2`; the full batch has :math:`2/\eta`.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+    relative_variance : Numeric
+        :math:`\kappa^2 \ge 0`, variance of the curvatures over their squared mean.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> edge_curvature(0.1, 0.0625, 0.25)
+    19.692307...
+    """
+    return 2 / (learning_rate * (1 + relative_variance * batch_factor))
+
+
+@formula(
+    learning_rate=positive,
+    batch_factor=nonnegative,
+    curvature_scale=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_FROZEN, "variance of the curvatures proportional to their mean"),
+)
+def edge_curvature_poisson(learning_rate: Numeric, batch_factor: Numeric, curvature_scale: Numeric) -> Numeric:
+    r"""Curvature at the edge where the variance of curvatures is proportional to their mean, :math:`s^2 = k\lambda`.
+
+    .. math:: \lambda = \frac2\eta - k c_S
+
+    as for curvatures that are counts of events of size k. Not positive where no curvature is stable.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+    curvature_scale : Numeric
+        :math:`k \ge 0`, variance of the curvatures over their mean, in units of curvature.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> edge_curvature_poisson(0.1, 0.5, 4.0)
+    18.0
+    """
+    return 2 / learning_rate - curvature_scale * batch_factor
+
+
+@formula(
+    learning_rate=positive,
+    batch_factor=nonnegative,
+    alignment=nonnegative,
+    distance=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_FROZEN, "gradient variance along the direction proportional to the curvature"),
+)
+def edge_curvature_at_distance(
+    learning_rate: Numeric, batch_factor: Numeric, alignment: Numeric, distance: Numeric
+) -> Numeric:
+    r"""Curvature at the edge where the gradient variance is proportional to the curvature, at a given distance.
+
+    With a common minimiser at the distance :math:`\psi` the gradient variance along the direction is
+    :math:`\psi^2 s^2`. If it is :math:`\alpha\lambda`, then :math:`s^2 = \alpha\lambda/\psi^2` and
+
+    .. math:: \lambda = \frac2\eta - \frac{\alpha c_S}{\psi^2}.
+
+    Not positive where no curvature is stable so near to the minimiser.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+    alignment : Numeric
+        :math:`\alpha \ge 0`, gradient variance along the direction over the curvature.
+    distance : Numeric
+        :math:`\psi > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> edge_curvature_at_distance(0.1, 1.0, 0.05, 0.1)
+    15.0
+    """
+    return 2 / learning_rate - alignment * batch_factor / distance**2
+
+
+@formula(
+    learning_rate=positive,
+    status="bound",
+    symbolic=True,
+    source="derived",
+    assumptions=_FROZEN,
+)
+def sharpness_bound(learning_rate: Numeric) -> Numeric:
+    r"""Curvature that no stable direction exceeds, whatever the spread: :math:`\lambda \le 2/\eta`.
+
+    One of a pair of necessary conditions with :func:`non_uniformity_bound`; both together are not sufficient.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> sharpness_bound(0.1)
+    20.0
+    """
+    return 2 / learning_rate
+
+
+@formula(
+    learning_rate=positive,
+    batch_factor=nonnegative,
+    status="bound",
+    symbolic=True,
+    source="derived",
+    assumptions=_FROZEN,
+)
+def non_uniformity_bound(learning_rate: Numeric, batch_factor: Numeric) -> Numeric:
+    r"""Standard deviation of the curvatures that no stable direction exceeds: :math:`s \le 1/(\eta\sqrt{c_S})`.
+
+    Reached at :math:`\lambda = 1/\eta`. +inf for the full batch.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> non_uniformity_bound(0.1, 0.25)
+    20.0
+    """
+    return 1 / (learning_rate * sqrt(batch_factor))

@@ -1,0 +1,305 @@
+r"""Rules that stand in for the exact edge in several directions: sums over the spectrum, and bounds on it.
+
+For Gaussian features :math:`\operatorname{mean} H_i X H_i = 2HXH + \operatorname{tr}(HX) H`: directions talk to each
+other through one number, and the edge is where shares of all directions add to 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sgdynamics.domains import Interval, Numeric, checked, complain, count, nonnegative, positive
+from sgdynamics.formula import formula, sqrt, stable_below
+
+__all__ = [
+    "critical_interaction_aware_sharpness",
+    "frobenius_bound",
+    "kernel_norm_edge",
+    "kernel_norm_share",
+    "noise_alignment",
+    "trace_rule_edge",
+    "trace_rule_share",
+]
+
+_SPECTRUM = Interval("eigenvalues >= 0 of shape (d,), not all 0", low=0, low_open=False)
+
+
+@formula(
+    gain=positive,
+    batch_factor=nonnegative,
+    edge=stable_below(gain=lambda batch_factor: 2 / (1 + batch_factor)),
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("fourth moments of Gaussian features", "independent batches", "plain SGD"),
+)
+def trace_rule_share(gain: Numeric, batch_factor: Numeric) -> Numeric:
+    r"""What one direction adds to the trace rule; the second moment is stable where the shares add to less than 1.
+
+    .. math:: \frac{c_S x_j}{2 - (1 + c_S) x_j}, \qquad x_j = \eta\lambda_j
+
+    For fresh examples, :math:`c_S = 1/S`, it is :func:`sgdynamics.theory.quadratic.trace_rule_term`, where momentum is
+    too. One direction alone reaches 1 at :math:`x = 2/(1 + 2c_S)`, the edge of relative variance 2; many equal ones at
+    about :math:`2/(c_S d)`: the trace rules.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x_j > 0`, learning rate times eigenvalue. From :math:`2/(1 + c_S)` on the result is +inf.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> trace_rule_share(0.5, 0.25)
+    0.090909...
+    """
+    return batch_factor * gain / (2 - (1 + batch_factor) * gain)
+
+
+@formula(
+    gain=positive,
+    batch_factor=nonnegative,
+    edge=stable_below(gain=2),
+    status="heuristic",
+    symbolic=True,
+    source="derived",
+    assumptions=("many directions of comparable share", "independent batches", "plain SGD"),
+)
+def kernel_norm_share(gain: Numeric, batch_factor: Numeric) -> Numeric:
+    r"""What one direction adds to the norm of the noise kernel of Agarwala and Pennington, whose edge is at 1.
+
+    .. math:: \frac{c_S x_j}{2 - x_j}, \qquad x_j = \eta\lambda_j
+
+    The trace rule without the noise that a direction makes itself: never above it, so that its edge is never below that
+    of the trace rule. With k outputs and modes that are spread over all of them the norm is the sum divided by k.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x_j > 0`, learning rate times eigenvalue. From 2 on the result is +inf.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> kernel_norm_share(0.5, 0.25)
+    0.083333...
+    """
+    return batch_factor * gain / (2 - gain)
+
+
+def _spectrum(owner: str, eigenvalues: Numeric, batch_factor: Numeric) -> tuple[np.ndarray, float]:
+    values = np.asarray(eigenvalues)
+    if values.ndim != 1 or not values.any():
+        raise complain(owner, "eigenvalues", _SPECTRUM.text, eigenvalues)
+    if np.ndim(batch_factor):
+        raise complain(owner, "batch_factor", "one finite number >= 0", batch_factor)
+    return values[values > 0], float(batch_factor)
+
+
+def _crossing(values: np.ndarray, self_noise: float, noise: float) -> float:
+    """Root of noise * sum x/(2 - (1 + self_noise) x) = 1, in 1/(1 + sum), which falls from 1 to 0 at the pole."""
+    from scipy.optimize import brentq
+
+    pole = 2 / ((1 + self_noise) * values.max())
+
+    def balance(share: float) -> float:
+        gains = share * pole * values
+        with np.errstate(divide="ignore"):
+            total = noise * np.sum(gains / (2 - (1 + self_noise) * gains))
+        return float(1 / (1 + total) - 0.5)
+
+    return float(pole * brentq(balance, 0.0, 1.0, xtol=1e-300, rtol=1e-15))
+
+
+@checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative)
+def trace_rule_edge(eigenvalues: ArrayLike, batch_factor: float) -> float:
+    r"""Learning rate at which the shares of :func:`trace_rule_share` add to 1.
+
+    .. math:: \eta c_S \sum_j \frac{\lambda_j}{2 - \eta\lambda_j (1 + c_S)} = 1
+
+    Status: exact for the fourth moments of Gaussian features; heuristic for the sample spectrum of finitely many
+    examples.
+
+    Parameters
+    ----------
+    eigenvalues : array, shape (d,)
+        :math:`\lambda_j \ge 0`, not all 0.
+    batch_factor : float
+        :math:`c_S \ge 0`; 0 gives :math:`2/\lambda_1`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> round(trace_rule_edge([1.0], 1.0), 12), round(trace_rule_edge([1.0] * 10, 1.0), 12)
+    (0.666666666667, 0.166666666667)
+    """
+    values, noise = _spectrum("trace_rule_edge", eigenvalues, batch_factor)
+    return float(2 / values.max()) if noise == 0 else _crossing(values, noise, noise)
+
+
+@checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative, outputs=count)
+def kernel_norm_edge(eigenvalues: ArrayLike, batch_factor: float, *, outputs: float = 1) -> float:
+    r"""Learning rate at which the norm of the noise kernel is 1, by :func:`kernel_norm_share`.
+
+    .. math:: \frac{c_S}{k} \sum_j \frac{\eta\lambda_j}{2 - \eta\lambda_j} = 1
+
+    Status: heuristic; never below :func:`trace_rule_edge`.
+
+    Parameters
+    ----------
+    eigenvalues : array, shape (d,)
+        :math:`\lambda_j \ge 0`, not all 0.
+    batch_factor : float
+        :math:`c_S \ge 0`; 0 gives :math:`2/\lambda_1`.
+    outputs : int
+        :math:`k \ge 1`, over which modes are spread.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> round(kernel_norm_edge([1.0], 1.0), 12), round(kernel_norm_edge([1.0] * 10, 1.0), 12)
+    (1.0, 0.181818181818)
+    """
+    values, noise = _spectrum("kernel_norm_edge", eigenvalues, batch_factor)
+    if np.ndim(outputs):
+        raise complain("kernel_norm_edge", "outputs", "one whole number >= 1", outputs)
+    return float(2 / values.max()) if noise == 0 else _crossing(values, 0.0, noise / float(outputs))
+
+
+@formula(
+    learning_rate=positive,
+    squared_gradient=nonnegative,
+    batch_second_moment=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic loss", "independent batches"),
+)
+def critical_interaction_aware_sharpness(
+    learning_rate: Numeric, squared_gradient: Numeric, batch_second_moment: Numeric
+) -> Numeric:
+    r"""Interaction-aware sharpness at which one step of SGD leaves the expected loss as it is.
+
+    .. math:: \mathrm{IAS} = \frac{\operatorname{tr}(H S_b)}{\operatorname{tr} S_b}, \qquad
+        \mathrm{IAS}_{\text{crit}} = \frac2\eta \frac{|\bar g|^2}{\operatorname{tr} S_b},
+        \qquad S_b = E g_B g_B^\top
+
+    since :math:`E\,\Delta L = -\eta|\bar g|^2 + \tfrac12\eta^2 \operatorname{tr}(H S_b)`. Above it the loss rises.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    squared_gradient : Numeric
+        :math:`|\bar g|^2 \ge 0`.
+    batch_second_moment : Numeric
+        :math:`\operatorname{tr} S_b > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> critical_interaction_aware_sharpness(0.1, 1.0, 4.0)
+    5.0
+    """
+    return 2 * squared_gradient / (learning_rate * batch_second_moment)
+
+
+@formula(
+    noise_curvature=nonnegative,
+    loss=positive,
+    squared_frobenius=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("loss measured from its minimum",),
+)
+def noise_alignment(noise_curvature: Numeric, loss: Numeric, squared_frobenius: Numeric) -> Numeric:
+    r"""How strongly gradient noise points where the loss is curved, :math:`\mu = \operatorname{tr}(KH)/(2L|H|_F^2)`.
+
+    The noise of one step adds :math:`\tfrac12\eta^2 c_S \operatorname{tr}(KH) = \eta^2 c_S\,\mu |H|_F^2 L` to the loss.
+
+    Parameters
+    ----------
+    noise_curvature : Numeric
+        :math:`\operatorname{tr}(KH) \ge 0`, with the covariance K of per-example gradients, divisor n.
+    loss : Numeric
+        :math:`L > 0`, above its minimum.
+    squared_frobenius : Numeric
+        :math:`|H|_F^2 > 0`.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> noise_alignment(4.0, 0.5, 8.0)
+    0.5
+    """
+    return noise_curvature / (2 * loss * squared_frobenius)
+
+
+@formula(
+    learning_rate=positive,
+    batch_factor=nonnegative,
+    alignment=nonnegative,
+    status="bound",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic loss", "independent batches", "noise alignment at least this at every point"),
+)
+def frobenius_bound(learning_rate: Numeric, batch_factor: Numeric, alignment: Numeric) -> Numeric:
+    r"""Norm of the Hessian that no minimum stable in mean square exceeds, :math:`|H|_F \le 1/(\eta\sqrt{c_S\mu})`.
+
+    The mean step leaves a loss >= 0 and the noise adds :math:`\eta^2 c_S\,\mu|H|_F^2 L`: above the bound the expected
+    loss grows in every step. For fresh examples :math:`\sqrt{S/\mu}/\eta`. +inf without noise.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    batch_factor : Numeric
+        :math:`c_S \ge 0`.
+    alignment : Numeric
+        :math:`\mu \ge 0` of :func:`noise_alignment`, its smallest value.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> frobenius_bound(0.1, 0.25, 4.0)
+    10.0
+    """
+    return 1 / (learning_rate * sqrt(batch_factor * alignment))

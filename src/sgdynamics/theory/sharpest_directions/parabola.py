@@ -1,0 +1,240 @@
+r"""The loss along a direction, seen by a step of SGD: where it is least, and when the step goes past it.
+
+Along a unit direction with slope :math:`\bar g` and curvature :math:`\lambda` of the full loss, :math:`\alpha` times
+the step :math:`-\eta q` of a batch with slope :math:`q` changes the loss by
+
+.. math:: \varphi_B(\alpha) = -\alpha\eta\,q\bar g + \tfrac12\alpha^2\eta^2\lambda q^2, \qquad
+          E\,\varphi(\alpha) = -\alpha\eta\,\bar g^2 + \tfrac12\alpha^2\eta^2\lambda(\bar g^2 + v),
+
+where :math:`v` is the variance of :math:`q`: the factor :math:`c_S = (n-S)/(S(n-1))` times the variance of per-example
+slopes, for batches without replacement.
+"""
+
+from __future__ import annotations
+
+from sgdynamics.domains import Interval, Numeric, checked, nonnegative, positive, real, unit_interval
+from sgdynamics.formula import formula
+
+_slope_size = Interval("a finite number > 0, the size of the slope", low=0)
+
+
+@formula(
+    learning_rate=positive,
+    curvature=positive,
+    slope=_slope_size,
+    batch_variance=nonnegative,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic along the direction", "unbiased batches"),
+)
+def mean_minimiser(
+    learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_variance: Numeric = 0.0
+) -> Numeric:
+    r"""How far along its step SGD finds the least loss along a direction, on average over batches.
+
+    The multiple of the step at which :math:`E\,\varphi` is least,
+
+    .. math:: \hat\alpha = \frac{1}{\eta\lambda\,(1 + v/\bar g^2)}.
+
+    Below 1 the step overshoots in the mean; below 1/2 it raises the mean loss along the direction. For the full batch
+    it is :math:`1/(\eta\lambda)`. Of a run use :func:`step_to_curvature`: the mean of these ratios over steps is badly
+    biased, because the slope crosses zero.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    curvature : Numeric
+        :math:`\lambda > 0` along the direction.
+    slope : Numeric
+        :math:`|\bar g| > 0`, size of the slope of the full loss along the direction.
+    batch_variance : Numeric
+        :math:`v \ge 0`, variance of the slope over batches. 0 is the full batch.
+
+    Returns
+    -------
+    Numeric
+        :math:`\hat\alpha`, dimensionless.
+
+    Examples
+    --------
+    >>> mean_minimiser(0.5, 4.0, slope=1.0)
+    0.5
+    >>> mean_minimiser(0.5, 4.0, slope=1.0, batch_variance=1.0)
+    0.25
+    """
+    return 1 / (learning_rate * curvature * (1 + batch_variance / slope**2))
+
+
+@formula(
+    learning_rate=positive,
+    interaction=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic along every step", "unbiased batches"),
+)
+def mean_minimiser_of_interaction(learning_rate: Numeric, interaction: Numeric) -> Numeric:
+    r"""The mean minimiser from the gradient-noise interaction: :math:`\hat\alpha = 1/(\eta\,\mathrm{GNI})`.
+
+    Along one direction :math:`\mathrm{GNI} = E[q^2]\lambda/\bar g^2`. In all of space the least mean loss along the
+    steps of SGD is at the same multiple, with :math:`\mathrm{GNI} = E[g_B^THg_B]/|\bar g|^2`; it is then also half of
+    the ratio of the critical to the actual interaction-aware sharpness.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    interaction : Numeric
+        The gradient-noise interaction > 0; a negative one has no minimiser.
+
+    Returns
+    -------
+    Numeric
+        :math:`\hat\alpha`; 1/2 where the interaction is :math:`2/\eta`.
+
+    Examples
+    --------
+    >>> mean_minimiser_of_interaction(0.1, 20.0)
+    0.5
+    """
+    return 1 / (learning_rate * interaction)
+
+
+@formula(
+    learning_rate=positive,
+    minimiser=positive,
+    factor=positive,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic along the step",),
+)
+def curvature_matched_rate(learning_rate: Numeric, minimiser: Numeric, factor: Numeric = 1.0) -> Numeric:
+    r"""The learning rate at which the minimiser is at :math:`1/\sigma` of the step: :math:`\sigma\hat\alpha\,\eta`.
+
+    For the direction :math:`u` of a step it is :math:`\sigma\,(-\bar g\cdot u)/(u^THu)`. With :math:`\sigma=1` the step
+    ends at the least loss; with :math:`\sigma=2` it leaves the loss where it was.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`, at which the minimiser was measured.
+    minimiser : Numeric
+        :math:`\hat\alpha > 0`.
+    factor : Numeric
+        :math:`\sigma > 0`.
+
+    Returns
+    -------
+    Numeric
+        Learning rate.
+
+    Examples
+    --------
+    >>> curvature_matched_rate(0.1, minimiser=0.5, factor=2.0)
+    0.1
+    """
+    return factor * minimiser * learning_rate
+
+
+@formula(
+    learning_rate=positive,
+    momentum=unit_interval,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic", "full batch or additive noise", "heavy ball"),
+)
+def momentum_edge(learning_rate: Numeric, momentum: Numeric = 0.0) -> Numeric:
+    r"""The sharpness at which the heavy ball becomes unstable: :math:`(2+2\beta)/\eta`.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    momentum : Numeric
+        :math:`\beta` in [0, 1). 0 is gradient descent.
+
+    Returns
+    -------
+    Numeric
+        Curvature.
+
+    Examples
+    --------
+    >>> momentum_edge(0.1), momentum_edge(0.1, 0.5)
+    (20.0, 30.0)
+    """
+    return (2 + 2 * momentum) / learning_rate
+
+
+_EVENT = {"learning_rate": positive, "curvature": real, "slope": real, "batch_slope": real}
+
+
+@checked(**_EVENT)
+def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
+    r"""Whether a step of SGD goes past the least loss along a direction: :math:`\varphi_B'(1) > 0`.
+
+    .. math:: \eta\lambda\,q^2 > q\,\bar g
+
+    For a positive curvature: the batch slope has the wrong sign, or :math:`|\bar g| < \eta\lambda|q|`. It does not
+    depend on the sign of the direction.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    curvature, slope : Numeric
+        :math:`\lambda` and :math:`\bar g`, of the full loss along the direction.
+    batch_slope : Numeric
+        :math:`q`, of the batch's loss.
+
+    Returns
+    -------
+    bool, array of bool or DataArray of bool
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> bool(overshoots(0.1, 8.0, slope=1.0, batch_slope=1.0)), bool(overshoots(0.1, 8.0, slope=1.0, batch_slope=2.0))
+    (False, True)
+    """
+    return learning_rate * curvature * batch_slope**2 > batch_slope * slope
+
+
+@checked(**_EVENT)
+def increases(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
+    r"""Whether a step of SGD raises the full loss along a direction: :math:`\varphi_B(1) > 0`.
+
+    .. math:: \tfrac12\eta\lambda\,q^2 > q\,\bar g
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    curvature, slope : Numeric
+        :math:`\lambda` and :math:`\bar g`, of the full loss along the direction.
+    batch_slope : Numeric
+        :math:`q`, of the batch's loss.
+
+    Returns
+    -------
+    bool, array of bool or DataArray of bool
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> bool(increases(0.1, 8.0, slope=1.0, batch_slope=2.0)), bool(increases(0.1, 8.0, slope=1.0, batch_slope=3.0))
+    (False, True)
+    """
+    return learning_rate * curvature * batch_slope**2 / 2 > batch_slope * slope
