@@ -1,6 +1,7 @@
 """Arguments for the functions and formulas of ``trainer``; see the package's page."""
 
 import numpy as np
+import xarray as xr
 
 from sgdynamics.simulate import trainer
 
@@ -18,6 +19,9 @@ def eigenvectors(weights):
     return np.eye(weights.size)[:, :3]
 
 
+SWEPT = {"x": X, "y": Y, "depth": 2, "width": 2, "c": [1.0, 3.0], "seeds": 1, "activation": "tanh", "loss": "mse"}
+SWEPT |= {"start": "standard", "processes": 1, "directory": None, "progress": False}
+CURVE = xr.DataArray(np.linspace(1, 0, 9) ** 2, {"c": np.arange(9.0)}, ["c"])
 STEERED = {"eigenvectors": eigenvectors, "refresh": 1, "beta": 0.0}
 DRAWING = {"examples": 4, "batch_size": 2, "draws": 3, "replacement": False, "seed": 0}
 
@@ -104,6 +108,15 @@ SOUND = {
         "subset": [0, 1],
     },
     "simulate.trainer.hessian_eigenvectors": {**DATA, **PLAIN, "k": 2, "tol": 1e-3, "subset": [0, 1]},
+    "simulate.trainer.network_thresholds": {
+        **SWEPT,
+        "steps": 2,
+        "landscape_c": [1.0],
+        "margin": 0.0,
+        "sharpness_margin": 1e-3,
+    },
+    "simulate.trainer.network_saturation": {**SWEPT, "time": 3.0},
+    "simulate.trainer.critical_c": {"ratio": CURVE, "window": 5},
     "simulate.trainer.sgd": {},
     "simulate.trainer.steered_sgd": {**STEERED, "top": 0.5, "bottom": 1.0},
     "simulate.trainer.nudged_sgd": {**STEERED, "gamma": 0.1},
@@ -124,6 +137,8 @@ ALSO_SOUND = {
     ("averages", "None"),
     ("batch_size", "None"),  # the full batch
     ("classes", "None"),
+    ("directory", "None"),
+    ("landscape_c", "None"),
     ("measure", "None"),
     ("measure_at", "None"),
     ("record", "None"),
@@ -138,11 +153,14 @@ ALSO_SOUND = {
 NOT_SOUND = {
     *((f"simulate.trainer.{name}", "batch_size", "None") for name in ("draw_batches", "fresh_batches")),
     *((f"simulate.trainer.{name}", "batch_size", "None") for name in ("projected_steps", "gradient_interaction")),
+    *((f"simulate.trainer.network_{name}", "start", "None") for name in ("thresholds", "saturation")),
     ("simulate.trainer.one_hot", "classes", "None"),
     ("simulate.trainer.smoothed_labels", "classes", "None"),
 }
 
 WRONG_LENGTH = {
+    "simulate.trainer.network_thresholds": ("y", Y[:3]),
+    "simulate.trainer.network_saturation": ("y", Y[:3]),
     "simulate.trainer.loss_value": ("y", Y[:3]),
     "simulate.trainer.gradient": ("x", X[:, :2]),
     "simulate.trainer.hessian_vector_product": ("v", [1.0, 2.0]),

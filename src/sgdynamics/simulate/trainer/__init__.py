@@ -35,6 +35,7 @@ from sgdynamics.simulate.trainer.labels import one_hot, smoothed_labels
 from sgdynamics.simulate.trainer.lines import loss_along
 from sgdynamics.simulate.trainer.network import Network, network
 from sgdynamics.simulate.trainer.overshoot import projected_steps
+from sgdynamics.simulate.trainer.phases import critical_c, network_saturation, network_thresholds
 from sgdynamics.simulate.trainer.sampling import draw_batches, fresh_batches
 from sgdynamics.simulate.trainer.steering import (
     bulk_sgd,
@@ -65,6 +66,7 @@ __all__ = [
     "batch_sharpness",
     "batches",
     "bulk_sgd",
+    "critical_c",
     "digits",
     "dominant_sgd",
     "draw_batches",
@@ -80,6 +82,8 @@ __all__ = [
     "matched_directions",
     "momentum",
     "network",
+    "network_saturation",
+    "network_thresholds",
     "nudged_sgd",
     "one_hot",
     "per_example_curvatures",
