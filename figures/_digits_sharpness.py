@@ -92,7 +92,7 @@ def steps_of(rate: float, time: float) -> int:
 
 
 def accuracy(net: trainer.Network, x: Array, labels: Array) -> float:
-    """Share of examples whose label has the largest output: the gradient of the loss is outputs minus targets."""
+    """Share of examples whose label has the largest output."""
     (first, second), (shift, last) = net.weights, net.biases or [np.zeros(1), np.zeros(1)]
     outputs = np.tanh(x @ first + shift) @ second + last
     return float((outputs.argmax(axis=1) == labels).mean())

@@ -74,11 +74,11 @@ def _random_units(count: int, blocks: int) -> xr.Dataset:
                 form[block, i, j] = (_bend(before, r) * _bend(after, r)).sum(axis=1).mean()
     return xr.Dataset(
         {
-            name: (("correlation", axis), function(values))
-            for label, axis, values in (("unit_kernel", "unit_angle", kernel), ("unit_form", "unit_separation", form))
-            for name, function in (
-                (label, lambda v: v.mean(axis=0)),
-                (f"{label}_standard_error", lambda v: v.std(axis=0, ddof=1) / np.sqrt(len(v))),
+            name: (("correlation", axis), values)
+            for label, axis, blocks in (("unit_kernel", "unit_angle", kernel), ("unit_form", "unit_separation", form))
+            for name, values in (
+                (label, blocks.mean(axis=0)),
+                (f"{label}_standard_error", blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))),
             )
         }
     )

@@ -10,6 +10,7 @@ the large rate already fits Q in part while the small one has it at once: a gap 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -135,16 +136,16 @@ def draw(data: xr.Dataset) -> Figure:
     image = _draw_map(axes[2], data, "weight_decay")
     axes[2].set(title="against weight decay", xlabel=r"weight decay $\lambda$")
     figure.colorbar(image, ax=axes[2], label="error of small - large (points)")
-    handles = {}
+    handles: dict[str, Any] = {}
     for panel in axes[1:]:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=7)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=7)
     return figure
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     learnt = data.learnt_at
-    for algorithm, sign, words in ((LARGE, 1.0, "P before Q"), (SMALL, -1.0, "Q before P")):
+    for algorithm, sign, words in ((LARGE, 1, "P before Q"), (SMALL, -1, "Q before P")):
         there = learnt.sel(algorithm=algorithm)
         yield Check.sign(
             claim=f"{words}: time of Q minus time of P, {algorithm.replace('_', ' ')}, at the desk",
