@@ -36,3 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
             return original(*args, **kwargs) * float(factor)
 
         formula.function = perturbed
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    perturb = config.getoption("--perturb")
+    if perturb:  # the tests that name the formula are the likeliest to notice, and the first to notice ends the run
+        short = perturb.rsplit(":", 1)[0].rpartition(".")[2]
+        items.sort(key=lambda item: short not in item.nodeid)
