@@ -1,84 +1,102 @@
-"""Time the quadratic against what one would otherwise write, interleaved, and print medians of paired ratios.
+"""Time our kernels against what one would otherwise pick: ``python -m benchmarks``.
 
-CPU time of one thread; accuracy is checked before anything is timed.
+Every workload runs in a process of its own for each number of threads. Results are checked against each other before
+anything is timed. Into the output folder: ``results.md``, ``results.json`` and a picture of time against size for every
+workload.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import json
 import os
-import statistics
-import time
-import tracemalloc
-from collections.abc import Callable
+import pkgutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("SGDYNAMICS_THREADS", "1")
-
-import numpy as np
-
-from sgdynamics.models import schedules
-from sgdynamics.models.quadratic import MiniBatchQuadratic
-from sgdynamics.simulate.quadratic import ensemble
-from sgdynamics.theory.quadratic import moments
-
-ROUNDS = 5
-MODEL = MiniBatchQuadratic(np.geomspace(0.01, 1.0, 100), 1.0, displacement=1.0)
-RATES = schedules.cosine(0.5, 1000)
-REPLICAS = 500
+import benchmarks
+from benchmarks._measure import Workload, measure
 
 
-def numpy_in_place() -> float:
-    """The loop that one would write, in place and with NumPy's fastest generator."""
-    random = np.random.Generator(np.random.SFC64(0))
-    error = np.ones((REPLICAS, MODEL.modes))
-    noise = np.empty_like(error)
-    for rate in RATES:
-        gain = rate * MODEL.curvature
-        random.standard_normal(out=noise)
-        noise *= gain
-        error *= 1 - gain
-        error += noise
-    return float((0.5 * error**2 @ MODEL.curvature).mean())
+def workloads() -> dict[str, Workload]:
+    """Every workload by name, from the modules beside this one that have any."""
+    found = {}
+    for info in pkgutil.iter_modules(benchmarks.__path__):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"benchmarks.{info.name}")
+            found |= {workload.name: workload for workload in getattr(module, "WORKLOADS", ())}
+    return found
 
 
-def drawn_steps() -> float:
-    return float(ensemble(MODEL, RATES, replicas=REPLICAS, seed=0).excess_risk.mean())
+def environment(threads: int) -> dict[str, str]:
+    """The same number of threads for everyone."""
+    count = str(threads)
+    pools = ("SGDYNAMICS", "OMP", "OPENBLAS", "MKL", "NUMBA")
+    return {
+        **os.environ,
+        **{f"{name}{'_THREADS' if name == 'SGDYNAMICS' else '_NUM_THREADS'}": count for name in pools},
+        "JAX_ENABLE_X64": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false" if threads == 1 else "",
+    }
 
 
-def exact_jumps() -> float:
-    return float(ensemble(MODEL, RATES, replicas=REPLICAS, seed=0, method="jumps").excess_risk.mean())
+def child(name: str, threads: int, quick: bool, path: Path) -> None:
+    """Measure one workload and write what was found."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[:threads])
+    workload = workloads()[name]
+    sizes = workload.sizes[:1] if quick else workload.sizes
+    found = measure(workload, threads, sizes, lambda text: print(f"  {text}", flush=True))
+    path.write_text(json.dumps(found))
 
 
-def closed_form() -> float:
-    return float(moments(MODEL, RATES).excess_risk[0])
-
-
-def cpu_seconds(work: Callable[[], float]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+def run(name: str, threads: int, quick: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.json"
+        command = [sys.executable, "-m", "benchmarks", "--child", name, str(threads), str(path)]
+        subprocess.run(command + ["--quick"] * quick, env=environment(threads), check=True)
+        found: dict[str, Any] = json.loads(path.read_text())
+    found["times"] = {int(size): rounds for size, rounds in found["times"].items()}
+    return found
 
 
 def main() -> None:
-    contenders = (drawn_steps, numpy_in_place, exact_jumps, closed_form)
-    exact = closed_form()
-    for work in contenders:  # also compiles the kernels
-        assert abs(work() - exact) < 0.05 * exact, work.__name__
-    rounds = [{work: cpu_seconds(work) for work in contenders} for _ in range(ROUNDS)]
-    normals = REPLICAS * MODEL.modes * RATES.size
-    print(f"{normals:.0e} normals through {MODEL.modes} modes, CPU time, one thread, median of {ROUNDS} rounds\n")
-    print("| contender | ms | drawn steps take, times as long |\n|---|---|---|")
-    for work in contenders:
-        median = statistics.median(times[work] for times in rounds)
-        ratio = statistics.median(times[drawn_steps] / times[work] for times in rounds)
-        print(f"| {work.__name__} | {1e3 * median:.2f} | {ratio:.3g} |")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the names")
+    parser.add_argument("--quick", action="store_true", help="the smallest size only")
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder (default: %(default)s)")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        name, threads, path = arguments.child
+        child(name, int(threads), arguments.quick, Path(path))
+        return
+    known = workloads()
+    if arguments.list:
+        print("\n".join(known))
+        return
+    unknown = set(arguments.names) - set(known)
+    if unknown:
+        parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
 
-    large = MiniBatchQuadratic(np.geomspace(1e-5, 1.0, 10_000), 1.0, displacement=1.0)
-    rates = schedules.cosine(0.5, 100_000)
-    seconds = cpu_seconds(lambda: float(moments(large, rates).excess_risk[0]))
-    tracemalloc.start()
-    moments(large, rates[:1000])
-    peak = tracemalloc.get_traced_memory()[1]
-    print(f"\nexact moments of 1e4 modes over 1e5 distinct rates: {seconds:.2f} s, {peak / 1e6:.0f} MB at the peak")
+    from benchmarks._report import markdown, write
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for name in arguments.names or known:
+        for threads in known[name].threads:
+            print(f"{name}, {threads} thread(s)", flush=True)
+            measured = run(name, threads, arguments.quick)
+            results.append((known[name], measured))
+            print(markdown(known[name], measured), flush=True)
+            write(results, arguments.out)
 
 
 if __name__ == "__main__":

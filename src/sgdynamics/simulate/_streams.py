@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.simulate._kernel import inlined, kernel
+from sgdynamics.simulate._vector_math import cos_sin, log
 
 __all__ = ["Purpose", "Seed", "State", "next_word", "normal_pair", "open_stream", "stream_key", "whole_number"]
 
@@ -100,9 +101,9 @@ def next_word(state: State) -> tuple[np.uint64, State]:
 def box_muller(first: np.uint64, second: np.uint64) -> tuple[float, float]:
     """Two independent standard normals from two random words."""
     uniform = ((first >> _11) + _1) * _UNIT  # in (0, 1]: the logarithm is finite, no normal exceeds 8.58
-    angle = 2.0 * math.pi * ((second >> _11) * _UNIT)
-    radius = math.sqrt(-2.0 * math.log(uniform))
-    return radius * math.cos(angle), radius * math.sin(angle)
+    radius = math.sqrt(-2.0 * log(uniform))
+    cosine, sine = cos_sin((second >> _11) * _UNIT)
+    return radius * cosine, radius * sine
 
 
 @inlined

@@ -7,8 +7,8 @@ import xarray as xr
 
 from sgdynamics.models.patterns import TwoPatternTraining
 from sgdynamics.simulate._kernel import kernel
+from sgdynamics.simulate._normals import Floats, Words, open_streams
 from sgdynamics.simulate._streams import Purpose, Seed, next_word, stream_key
-from sgdynamics.simulate.patterns._normals import Floats, Words, open_streams
 
 _11 = np.uint64(11)
 _UNIT = 2.0**-53

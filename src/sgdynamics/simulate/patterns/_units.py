@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate.patterns._normals import Floats, Words, fill_normals, open_streams
+from sgdynamics.simulate._normals import Floats, Words, fill_normals, open_streams
 
 _REPLICA = np.uint64(0)
 # Replicas of the streams of activation noise: one for each kind of unit.

@@ -25,9 +25,9 @@ from sgdynamics.domains import (
 from sgdynamics.models.patterns import ALGORITHMS, TwoBlockNetwork, TwoPatternSample, TwoPatternSetting
 from sgdynamics.models.patterns.data import BOTH, Q_ONLY
 from sgdynamics.simulate._blocks import slices
+from sgdynamics.simulate._normals import Floats
 from sgdynamics.simulate._streams import Purpose, Seed, stream_key
 from sgdynamics.simulate.patterns._batches import Batches
-from sgdynamics.simulate.patterns._normals import Floats
 from sgdynamics.simulate.patterns._units import Step, UnitsOfP, UnitsOfQ
 
 __all__ = ["finite_network"]

@@ -1,0 +1,181 @@
+"""What is compared, and how it is timed: contenders in turn, round after round, so that they share the machine's drift.
+
+At one thread the clock is the CPU time of the process, its threads and its children, on one processor; at more it is
+the time on the wall. A ratio is the median over rounds of the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ROUNDS = 5
+ROUNDS_OF_OTHER_SIZES = 3
+# A measurement repeats what is shorter than this.
+SHORTEST = 0.05
+# A contender that needs longer for one run sits out the larger sizes.
+LONGEST = 20.0
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the work.
+
+    ``prepare`` takes the size, does what is not to be timed (inputs, compilation) and returns the run. ``share`` is the
+    part of the work that a run does, for what would take minutes: its time counts divided by that. ``requires`` names
+    the modules without which it is left out.
+    """
+
+    name: str
+    prepare: Callable[[int], Run]
+    share: float = 1.0
+    requires: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+
+
+class Missing(Exception):
+    """Raised by ``prepare`` where something that no import can tell is absent, such as a compiler."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on a number made of the times in seconds of a round.
+
+    ``of`` takes the times of one round by contender; the median over rounds is held to ``low`` and ``high``. ``why``
+    says where a miss comes from.
+    """
+
+    text: str
+    of: Callable[[Mapping[str, float]], float]
+    low: float = -math.inf
+    high: float = math.inf
+    threads: int = 1
+    why: str = ""
+
+
+def faster(ours: str, than: str | Sequence[str], ratio: float, *, threads: int = 1, why: str = "") -> Goal:
+    """Ours is at least ``ratio`` times as fast as the fastest of the others that took part."""
+    others = [than] if isinstance(than, str) else list(than)
+
+    def of(times: Mapping[str, float]) -> float:
+        return min(times[name] for name in others if name in times) / times[ours]
+
+    best = others[0] if len(others) == 1 else f"the best of {', '.join(others)}"
+    return Goal(f"{ours}: times as fast as {best}", of, low=ratio, threads=threads, why=why)
+
+
+def slower(ours: str, than: str, ratio: float, *, threads: int = 1, why: str = "") -> Goal:
+    """Ours takes at most ``ratio`` times as long."""
+    text = f"{ours}: times as long as {than}"
+    return Goal(text, lambda times: times[ours] / times[than], high=ratio, threads=threads, why=why)
+
+
+def within(ours: str, seconds: float, *, threads: int = 1, why: str = "") -> Goal:
+    """Ours takes at most so many seconds."""
+    return Goal(f"{ours}: seconds", lambda times: times[ours], high=seconds, threads=threads, why=why)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The same work for every contender, at growing sizes of which the last is quoted.
+
+    ``check`` takes the results of the first runs at a size, by contender, and fails where they disagree.
+    ``exponents`` are the expected powers of the size in the time of a contender.
+    """
+
+    name: str
+    title: str
+    size_name: str
+    sizes: Sequence[int]
+    contenders: Callable[[int], Sequence[Contender]]  # takes the number of threads
+    check: Callable[[Mapping[str, Any], int], None]  # results and the size
+    goals: Sequence[Goal] = ()
+    threads: Sequence[int] = (1,)
+    exponents: Mapping[str, float] | None = None
+    note: str = ""
+
+
+def clock(threads: int) -> float:
+    if threads > 1:
+        return time.perf_counter()
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
+
+
+def _repeated(run: Run, repeats: int, threads: int) -> float:
+    """Seconds of one of so many runs."""
+    started = clock(threads)
+    for _ in range(repeats):
+        run()
+    return (clock(threads) - started) / repeats
+
+
+def _enough(run: Run, threads: int) -> tuple[int, float]:
+    """How many runs make a measurement that is long enough, and the seconds of one."""
+    repeats = 1
+    while (seconds := _repeated(run, repeats, threads)) * repeats < SHORTEST:
+        repeats = max(2 * repeats, math.ceil(1.2 * SHORTEST / max(seconds, 1e-7)))
+    return repeats, seconds
+
+
+def measure(workload: Workload, threads: int, sizes: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
+    """Times of every round by size and contender, and why contenders are absent."""
+    absent: dict[str, str] = {}
+    times: dict[int, list[dict[str, float]]] = {}
+    waiting = list(workload.contenders(threads))
+    for size in sizes:
+        runs: dict[str, tuple[Run, int, float]] = {}
+        results: dict[str, Any] = {}
+        for contender in list(waiting):
+            missing = contender.missing()
+            if missing:
+                absent[contender.name] = f"not installed: {', '.join(missing)}"
+                waiting.remove(contender)
+                continue
+            try:
+                run = contender.prepare(size)
+            except Missing as reason:
+                absent[contender.name] = str(reason)
+                waiting.remove(contender)
+                continue
+            results[contender.name] = run()
+            run()  # the first runs after compilation still touch new memory
+            repeats, seconds = _enough(run, threads)
+            say(f"{workload.name}, {threads} thread(s), {size}: {contender.name} {seconds:.3g} s")
+            runs[contender.name] = run, repeats, contender.share
+            if seconds > LONGEST:
+                waiting.remove(contender)
+        workload.check(results, size)
+        del results
+        rounds = ROUNDS if size == sizes[-1] else ROUNDS_OF_OTHER_SIZES
+        times[size] = [
+            {name: _repeated(run, repeats, threads) / share for name, (run, repeats, share) in runs.items()}
+            for _ in range(rounds)
+        ]
+    return {"workload": workload.name, "threads": threads, "times": times, "absent": absent}
+
+
+def median(values: Sequence[float]) -> float:
+    return float(statistics.median(values))
+
+
+def exponent(times: Mapping[int, Sequence[Mapping[str, float]]], name: str) -> float:
+    """Slope of the logarithm of the median time over that of the size, by least squares."""
+    points = [
+        (math.log(size), math.log(median([one[name] for one in rounds])))
+        for size, rounds in times.items()
+        if all(name in one for one in rounds)
+    ]
+    mean_x = math.fsum(x for x, _ in points) / len(points)
+    mean_y = math.fsum(y for _, y in points) / len(points)
+    return math.fsum((x - mean_x) * (y - mean_y) for x, y in points) / math.fsum((x - mean_x) ** 2 for x, _ in points)

@@ -1,0 +1,37 @@
+"""Standard normals for many streams at once: one loop over streams, which the compiler runs on whole vectors."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgdynamics.simulate._kernel import inlined, kernel
+from sgdynamics.simulate._streams import normal_pair, open_stream
+
+Floats: TypeAlias = NDArray[np.float64]
+Words: TypeAlias = NDArray[np.uint64]
+
+
+@inlined
+def normal_pair_of(states: Words, stream: int) -> tuple[float, float]:
+    """The next two normals of one stream, whose state moves on."""
+    state = (states[0, stream], states[1, stream], states[2, stream], states[3, stream])
+    left, right, state = normal_pair(state)
+    states[0, stream], states[1, stream], states[2, stream], states[3, stream] = state
+    return left, right
+
+
+@kernel
+def open_streams(key: Words, replica: np.uint64, first: int, states: Words) -> None:
+    """Consecutive streams at their beginning, numbered from ``first``; states have shape (4, streams)."""
+    for i in range(states.shape[1]):
+        states[0, i], states[1, i], states[2, i], states[3, i] = open_stream(key, replica, np.uint64(first + i))
+
+
+@kernel
+def fill_normals(states: Words, left: Floats, right: Floats) -> None:
+    """The next pair of normals of every stream."""
+    for i in range(states.shape[1]):
+        left[i], right[i] = normal_pair_of(states, i)

@@ -1,0 +1,97 @@
+r"""Logarithm, sine and cosine that a compiler can run on whole vectors.
+
+A call into the mathematics library keeps a loop scalar. These are branch-free polynomials instead, written with
+explicit fused multiply-adds: the same bits in a vector, in the scalar remainder of a loop, and alone, on every machine
+that follows IEEE 754.
+
+============  ==============================================================  =========================
+function      reduction                                                       largest error, in units
+                                                                              in the last place
+============  ==============================================================  =========================
+``log``       mantissa to [1/sqrt 2, sqrt 2), then a series in                1
+              :math:`s = f/(2+f)`
+``cos_sin``   to an eighth of a turn on either side of a multiple of a        2
+              quarter turn
+============  ==============================================================  =========================
+
+Notes
+-----
+Reductions and coefficients: Sun's fdlibm (``e_log.c``, ``k_sin.c``, ``k_cos.c``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from sgdynamics.simulate._kernel import inlined
+
+__all__: list[str] = []
+
+
+@intrinsic
+def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` with one rounding."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        double = ir.DoubleType()
+        function = builder.module.declare_intrinsic("llvm.fma", [double], ir.FunctionType(double, [double] * 3))
+        return builder.call(function, arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+_52 = np.uint64(52)
+_MANTISSA = np.uint64(2**52 - 1)
+_ONE = np.uint64(1023 << 52)
+# the first with 32 trailing zeros, so that its product with an exponent is exact
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+
+
+@inlined
+def log(x: float) -> float:
+    """Natural logarithm of a positive number that is neither subnormal nor infinite."""
+    bits = np.float64(x).view(np.uint64)
+    mantissa = np.uint64((bits & _MANTISSA) | _ONE).view(np.float64)
+    exponent = np.int64(bits >> _52) - 1023
+    large = mantissa > 1.4142135623730951
+    power = exponent + 1.0 if large else exponent + 0.0
+    f = (0.5 * mantissa if large else mantissa) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    even = w * fma(w, fma(w, 1.531383769920937332e-01, 2.222219843214978396e-01), 3.999999999940941908e-01)
+    odd = z * fma(
+        w,
+        fma(w, fma(w, 1.479819860511658591e-01, 1.818357216161805012e-01), 2.857142874366239149e-01),
+        6.666666666666735130e-01,
+    )
+    half = 0.5 * f * f
+    return power * _LN2_HIGH - ((half - fma(s, half + (odd + even), power * _LN2_LOW)) - f)
+
+
+@inlined
+def cos_sin(turns: float) -> tuple[float, float]:
+    """Cosine and sine of an angle given in turns, in [0, 1)."""
+    quarter = math.floor(4.0 * turns + 0.5)
+    x = 2.0 * math.pi * (turns - 0.25 * quarter)
+    z = x * x
+    s = fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08)
+    s = fma(z, fma(z, s, 2.75573137070700676789e-06), -1.98412698298579493134e-04)
+    s = fma(z, fma(z, s, 8.33333333332248946124e-03), -1.66666666666666324348e-01)
+    sine = fma(x * z, s, x)
+    c = fma(z, -1.13596475577881948265e-11, 2.08757232129817482790e-09)
+    c = fma(z, fma(z, c, -2.75573143513906633035e-07), 2.48015872894767294178e-05)
+    c = fma(z, fma(z, c, -1.38888888888741095749e-03), 4.16666666666666019037e-02)
+    cosine = fma(z * z, c, fma(z, -0.5, 1.0))
+    odd = quarter == 1.0 or quarter == 3.0
+    along, across = (sine, cosine) if odd else (cosine, sine)
+    return (
+        -along if quarter == 1.0 or quarter == 2.0 else along,
+        -across if quarter == 2.0 or quarter == 3.0 else across,
+    )

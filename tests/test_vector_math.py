@@ -1,0 +1,120 @@
+"""The mathematics of vectorised loops: how many units in the last place it is off, and the same bits in any loop."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sgdynamics.simulate import _vector_math
+from sgdynamics.simulate._kernel import kernel
+
+wide = np.longdouble
+PI = wide("3.14159265358979323846264338327950288")
+
+needs_wide = pytest.mark.skipif(
+    np.finfo(wide).nmant < 63, reason="the reference needs a long double wider than a double"
+)
+
+
+@kernel
+def logarithms(x, out):
+    for i in range(x.size):
+        out[i] = _vector_math.log(x[i])
+
+
+@kernel
+def cosines_and_sines(turns, cosine, sine):
+    for i in range(turns.size):
+        cosine[i], sine[i] = _vector_math.cos_sin(turns[i])
+
+
+@kernel
+def fused(a, b, c, out):
+    for i in range(a.size):
+        out[i] = _vector_math.fma(a[i], b[i], c[i])
+
+
+def units_off(found, exact):
+    """The largest error in units in the last place of what was found."""
+    return float(np.max(np.abs(found - exact) / np.spacing(np.abs(found)).astype(wide)))
+
+
+def log_arguments():
+    rng = np.random.default_rng(0)
+    return np.concatenate(
+        [
+            2.0 ** -rng.uniform(0, 53, 300_000),
+            1 - 2.0 ** -rng.uniform(1, 53, 300_000),
+            np.exp(rng.uniform(-700, 700, 100_000)),
+            # on both sides of where the exponent changes
+            math.sqrt(0.5) * 2.0 ** rng.integers(-20, 20, 10_000) * (1 + 1e-12 * rng.standard_normal(10_000)),
+            [2.0**-53, 0.5, 0.75, 2.0, np.finfo(float).tiny, np.finfo(float).max],
+        ]
+    )
+
+
+def turn_arguments():
+    rng = np.random.default_rng(1)
+    near = [
+        np.clip(quarter / 4 + sign * 2.0 ** -rng.uniform(2, 50, 30_000), 0, 1 - 2.0**-53)
+        for quarter in range(5)
+        for sign in (-1, 1)
+    ]
+    return np.concatenate([rng.random(300_000), *near, np.arange(8) / 8, [2.0**-53, 1 - 2.0**-53]])
+
+
+@needs_wide
+def test_the_logarithm_is_within_one_unit():
+    x = log_arguments()
+    x = x[x != 1]
+    found = np.empty_like(x)
+    logarithms(x, found)
+    assert units_off(found, np.log(x.astype(wide))) < 1
+
+
+def test_the_logarithm_of_one_is_zero():
+    found = np.full(3, np.nan)
+    logarithms(np.ones(3), found)
+    assert np.array_equal(found, np.zeros(3))
+
+
+@needs_wide
+def test_cosine_and_sine_are_within_two_units_even_at_their_zeros():
+    turns = turn_arguments()
+    cosine, sine = np.empty((2, turns.size))
+    cosines_and_sines(turns, cosine, sine)
+    # in long double the angle itself may be reduced without loss
+    quarter = np.round(4 * turns)
+    rest = 2 * PI * (turns - quarter.astype(wide) / 4)
+    c, s = np.cos(rest), np.sin(rest)
+    which = quarter.astype(int) % 4
+    for found, exact in ((cosine, np.choose(which, [c, -s, -c, s])), (sine, np.choose(which, [s, c, -s, -c]))):
+        off = exact != 0
+        assert units_off(found[off], exact[off]) < 2
+        assert (found[~off] == 0).all()
+
+
+def test_a_fused_multiply_add_rounds_once():
+    a = np.array([1 + 2.0**-30, 1e308, np.inf, 3.0])
+    b = np.array([1 - 2.0**-30, 10.0, 0.0, 4.0])
+    c = np.array([-1.0, -np.inf, 1.0, 5.0])
+    out = np.empty(4)
+    fused(a, b, c, out)
+    assert out[0] == -(2.0**-60)  # the rounded product is 1
+    assert out[1] == -np.inf
+    assert np.isnan(out[2])
+    assert out[3] == 17.0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 31, 33, 100])
+def test_a_number_has_the_same_bits_wherever_it_stands(size):
+    x, turns = log_arguments()[:1000], turn_arguments()[:1000]
+    whole, cosine, sine = np.empty((3, 1000))
+    logarithms(x, whole)
+    cosines_and_sines(turns, cosine, sine)
+    for first in range(0, 1000 - size, size):
+        part = slice(first, first + size)
+        found = np.empty((3, size))
+        logarithms(x[part], found[0])
+        cosines_and_sines(turns[part], found[1], found[2])
+        assert np.array_equal(found, [whole[part], cosine[part], sine[part]])
