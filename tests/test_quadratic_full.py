@@ -206,7 +206,7 @@ def test_labelled_points_keep_their_labels():
         ((np.ones((2, 3)), 1.0), {}, r"hessian must be .* got shape \(2, 3\)"),
         (([[1.0, math.nan], [0.0, 1.0]], 1.0), {}, "hessian must be .* got nan"),
         ((np.eye(2), [[1.0, 2.0], [2.0, 1.0]]), {}, "center_covariance must be .* got the eigenvalue -1"),
-        ((np.eye(2), np.eye(3)), {}, r"center_covariance must have the shape .* got \(3, 3\)"),
+        ((np.eye(2), np.eye(3)), {}, r"center_covariance must be a number or have the shape \(2, 2\) .* \(3, 3\)"),
         ((np.eye(2), -1.0), {}, "center_covariance must be .* got -1"),
         ((np.eye(2), 1.0), {"displacement": [1.0, 2.0, 3.0]}, "displacement must have one value per mode, 2"),
         ((np.eye(2), 1.0), {"displacement": np.eye(2)}, "displacement must be a scalar or have one value per mode"),

@@ -165,9 +165,7 @@ class Stabilizing:
         Numeric
             One per mode.
         """
-        slope = curvature * x
-        spread = slope * slope * self.relative_variance + self.force_variance
-        return plain(spread - 2 * slope * self.curvature_force_covariance)
+        return plain(self._own_projection_variance(x, curvature))
 
     @checked(x=real, curvature=real)
     def curvature_variance(self, x: Numeric, curvature: Numeric) -> Any:
@@ -190,10 +188,13 @@ class Stabilizing:
     def _own_sharpness(self, x: Numeric, curvature: Numeric) -> Any:
         return 0.5 * (curvature + np.hypot(curvature, 2 * self.restoring**0.5 * x))
 
-    def _own_gradient_variance(self, x: Numeric, curvature: Numeric) -> Any:
+    def _own_projection_variance(self, x: Numeric, curvature: Numeric) -> Any:
         slope = curvature * x
-        along = slope * slope * self.relative_variance + self.force_variance
-        along = along - 2 * slope * self.curvature_force_covariance
+        spread = slope * slope * self.relative_variance + self.force_variance
+        return spread - 2 * slope * self.curvature_force_covariance
+
+    def _own_gradient_variance(self, x: Numeric, curvature: Numeric) -> Any:
+        along = self._own_projection_variance(x, curvature)
         return along + 0.25 * self.restoring * (x * x) ** 2 * self.relative_variance
 
     def _drawn(self, owner: str, drawn: Any) -> tuple[Any, Any]:

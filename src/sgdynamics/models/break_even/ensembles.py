@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, optional, seeds
+from sgdynamics.models._generators import generator_of
 
 __all__ = ["ExampleEnsemble", "draw_ensemble", "gaussian_features"]
 
@@ -31,11 +32,6 @@ class ExampleEnsemble(NamedTuple):
 
     relative_curvatures: Array
     forces: Array
-
-
-def _generator(seed: int | np.random.SeedSequence, purpose: int) -> np.random.Generator:
-    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    return np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, purpose)))
 
 
 def _one(owner: str, name: str, text: str, value: object) -> float:
@@ -112,8 +108,8 @@ def draw_ensemble(
     if exact_moments and deviation and examples < 4:
         raise complain(owner, "examples", "an integer >= 4 for exact moments of a force", examples)
     shape = (examples, modes or 1)
-    curvatures = _curvatures(_generator(seed, _CURVATURE), shape, variance, law, exact_moments)
-    forces = deviation * _forces(_generator(seed, _FORCE), curvatures, exact_moments)
+    curvatures = _curvatures(generator_of(seed, _CURVATURE), shape, variance, law, exact_moments)
+    forces = deviation * _forces(generator_of(seed, _FORCE), curvatures, exact_moments)
     if modes is None:
         return ExampleEnsemble(curvatures[:, 0], forces[:, 0])
     return ExampleEnsemble(curvatures, forces)

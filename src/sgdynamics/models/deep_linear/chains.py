@@ -18,6 +18,7 @@ import xarray as xr
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, integer, nonnegative, real
 from sgdynamics.models.deep_linear._domains import Floats, chain_weights
+from sgdynamics.models.deep_linear._eigenvalues import top_eigenvalue
 
 __all__ = ["ScalarChain", "balanced_chain"]
 
@@ -101,11 +102,8 @@ def hessian(weights: Floats, target: Floats) -> Floats:
 
 def sharpness(weights: Floats, target: Floats) -> Floats:
     """The largest eigenvalue; +inf where the Hessian overflows."""
-    matrix = hessian(weights, target)
-    finite = np.asarray(np.isfinite(matrix).all(axis=(-2, -1)))
     with one_blas_thread():
-        top = np.linalg.eigvalsh(np.where(finite[..., None, None], matrix, 0.0))[..., -1]
-    return np.where(finite, top, np.inf)
+        return top_eigenvalue(hessian(weights, target))
 
 
 def flow_solution(weights: Floats, target: Floats) -> Floats:

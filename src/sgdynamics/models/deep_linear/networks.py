@@ -28,6 +28,7 @@ from sgdynamics.models.deep_linear._domains import (
     input_covariance_matrix,
     weight_matrices,
 )
+from sgdynamics.models.deep_linear._eigenvalues import top_eigenvalue
 
 __all__ = ["DeepLinearNetwork", "balanced_network"]
 
@@ -97,10 +98,7 @@ def hessian(layers: Layers, target: Floats, covariance: Floats) -> Floats:
 
 def sharpness(layers: Layers, target: Floats, covariance: Floats) -> Floats:
     """The largest eigenvalue; +inf where the Hessian overflows."""
-    matrix = hessian(layers, target, covariance)
-    finite = np.asarray(np.isfinite(matrix).all(axis=(-2, -1)))
-    top = np.linalg.eigvalsh(np.where(finite[..., None, None], matrix, 0.0))[..., -1]
-    return np.where(finite, top, np.inf)
+    return top_eigenvalue(hessian(layers, target, covariance))
 
 
 def imbalances(layers: Layers) -> Layers:

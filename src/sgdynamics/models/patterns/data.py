@@ -24,6 +24,7 @@ from sgdynamics.domains import (
     positive,
     seeds,
 )
+from sgdynamics.models._generators import generator_of
 
 __all__ = ["BOTH", "P_ONLY", "Q_ONLY", "TwoPatternData", "TwoPatternSample", "single_numbers"]
 
@@ -322,8 +323,8 @@ class TwoPatternData:
         -------
         TwoPatternSample
         """
-        sign = np.where(_generator(seed, _LABEL).random(examples) < 0.5, 1, -1)
-        noise = _generator(seed, _INPUT).standard_normal((examples, self.dimension))
+        sign = np.where(generator_of(seed, _LABEL).random(examples) < 0.5, 1, -1)
+        noise = generator_of(seed, _INPUT).standard_normal((examples, self.dimension))
         noise[:, 0] = sign * (self.margin + np.abs(noise[:, 0]))
         return self._around(noise / math.sqrt(self.dimension), sign, seed)
 
@@ -356,10 +357,10 @@ class TwoPatternData:
         self, inputs: Array, sign: NDArray[np.integer[Any]], seed: int | np.random.SeedSequence
     ) -> TwoPatternSample:
         examples = len(inputs)
-        which = _generator(seed, _KIND).random(examples)
+        which = generator_of(seed, _KIND).random(examples)
         kind = np.select([which < self.p_only, which < self.p_only + self.q_only], [P_ONLY, Q_ONLY], BOTH)
-        branch = np.where(_generator(seed, _BRANCH).random(examples) < 0.5, 1, 2)
-        alpha = self.alpha_low + (1 - self.alpha_low) * _generator(seed, _AMPLITUDE).random(examples)
+        branch = np.where(generator_of(seed, _BRANCH).random(examples) < 0.5, 1, 2)
+        alpha = self.alpha_low + (1 - self.alpha_low) * generator_of(seed, _AMPLITUDE).random(examples)
         return TwoPatternSample(
             inputs=np.where((kind == Q_ONLY)[:, None], 0.0, inputs),
             label=sign,
@@ -367,9 +368,3 @@ class TwoPatternData:
             ray=np.where(kind == P_ONLY, -1, np.where(sign > 0, 0, branch)),
             alpha=np.where(kind == P_ONLY, 0.0, alpha),
         )
-
-
-def _generator(seed: int | np.random.SeedSequence, purpose: int) -> np.random.Generator:
-    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    key = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, purpose))
-    return np.random.default_rng(key)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import as_floats, complain
 
-__all__ = ["Semidefinite", "matrix_vector", "one_per_mode"]
+__all__ = ["Semidefinite", "matrix_vector", "square_matrix"]
 
 Array = NDArray[np.float64]
 
@@ -68,9 +68,14 @@ def matrix_vector(matrix: Array, vector: Array) -> Array:
     return product
 
 
-def one_per_mode(owner: str, name: str, value: Any, modes: int) -> Array:
-    """A point: one value per mode, or one for all of them."""
-    array = np.asarray(value, dtype=np.float64)
-    if array.ndim and array.shape[-1] not in (1, modes):
-        raise ValueError(f"{owner}: {name} must have one value per mode, {modes}, got shape {array.shape}")
-    return np.broadcast_to(array, (*array.shape[:-1], modes))
+def square_matrix(owner: str, name: str, value: Array, modes: int) -> Array:
+    """A matrix of the size of one Hessian; a number is that multiple of the identity."""
+    if value.ndim == 0:
+        multiple: Array = value * np.eye(modes)
+        return multiple
+    if value.shape != (modes, modes):
+        raise ValueError(
+            f"{owner}: {name} must be a number or have the shape {(modes, modes)} of one Hessian, "
+            f"got shape {value.shape}"
+        )
+    return value

@@ -24,8 +24,8 @@ from sgdynamics.domains import (
     sequence,
     whole,
 )
-from sgdynamics.models.quadratic._matrices import Semidefinite, matrix_vector, one_per_mode
-from sgdynamics.models.quadratic.full import half_square
+from sgdynamics.models.quadratic._matrices import Semidefinite, matrix_vector, square_matrix
+from sgdynamics.models.quadratic._points import half_square, one_per_mode, one_start
 
 __all__ = ["FiniteSumQuadratic"]
 
@@ -119,20 +119,8 @@ class FiniteSumQuadratic:
             raise ValueError(f"{owner}: hessians must be {self.domains['hessians'].text}, got zeros")
         fields["hessians"], fields["centers"] = self._per_example(fields["hessians"], np.asarray(fields["centers"]))
         examples, size = fields["centers"].shape
-        covariance = fields["center_covariance"]
-        if covariance.ndim == 0:
-            fields["center_covariance"] = covariance * np.eye(size)
-        elif covariance.shape != (size, size):
-            raise ValueError(
-                f"{owner}: center_covariance must be a number or have the shape {(size, size)} of one Hessian, "
-                f"got shape {covariance.shape}"
-            )
-        if np.ndim(fields["displacement"]) > 1:
-            raise ValueError(
-                f"{owner}: displacement must be a scalar or have one value per mode, {size}, "
-                f"got shape {np.shape(fields['displacement'])}"
-            )
-        fields["displacement"] = one_per_mode(owner, "displacement", fields["displacement"], size)
+        fields["center_covariance"] = square_matrix(owner, "center_covariance", fields["center_covariance"], size)
+        fields["displacement"] = one_start(owner, fields["displacement"], size)
         fields["probabilities"] = self._weights(fields["probabilities"], examples, fields["sampling"])
         batch_size, sampling = fields["batch_size"], fields["sampling"]
         if sampling != "replacement" and batch_size > examples:
@@ -261,7 +249,7 @@ class FiniteSumQuadratic:
         -------
         Numeric, shape (...)
         """
-        return half_square(self.mean_hessian, error, type(self).__name__)
+        return half_square(type(self).__name__, self.mean_hessian, error)
 
     def _apart(self, error: Numeric, drawn: Numeric, center_noise: Numeric) -> tuple[Array, Array]:
         """Hessian of every draw, and the way from its center to the point."""

@@ -7,12 +7,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, integer, nonnegative, real
-from sgdynamics.models.quadratic._matrices import Semidefinite, matrix_vector, one_per_mode
+from sgdynamics.models.quadratic._matrices import Semidefinite, matrix_vector, square_matrix
+from sgdynamics.models.quadratic._points import half_square, one_per_mode, one_start
 
 __all__ = ["FullQuadratic"]
 
@@ -78,19 +78,8 @@ class FullQuadratic:
         size = len(fields["hessian"])
         if not fields["hessian"].any():
             raise ValueError(f"{owner}: hessian must be {self.domains['hessian'].text}, got zeros")
-        covariance = fields["center_covariance"]
-        if covariance.ndim == 0:
-            fields["center_covariance"] = covariance * np.eye(size)
-        elif covariance.shape != (size, size):
-            raise ValueError(
-                f"{owner}: center_covariance must have the shape of the Hessian, {(size, size)}, got {covariance.shape}"
-            )
-        if np.ndim(fields["displacement"]) > 1:
-            raise ValueError(
-                f"{owner}: displacement must be a scalar or have one value per mode, {size}, "
-                f"got shape {np.shape(fields['displacement'])}"
-            )
-        fields["displacement"] = one_per_mode(owner, "displacement", fields["displacement"], size)
+        fields["center_covariance"] = square_matrix(owner, "center_covariance", fields["center_covariance"], size)
+        fields["displacement"] = one_start(owner, fields["displacement"], size)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -154,7 +143,7 @@ class FullQuadratic:
         -------
         Numeric, shape (...)
         """
-        return half_square(self.hessian, error, type(self).__name__)
+        return half_square(type(self).__name__, self.hessian, error)
 
     @checked(error=real, center=real)
     def batch_loss(self, error: Numeric, center: Numeric) -> Numeric:
@@ -203,18 +192,3 @@ class FullQuadratic:
         """
         stepped: Array = self._point("error", error) - learning_rate * self.batch_gradient(error, center)
         return stepped
-
-
-def half_square(hessian: Array, error: Numeric, owner: str) -> Numeric:
-    r""":math:`\tfrac12 e^\top H e` for points along the last axis, or along the dim ``mode`` of a DataArray."""
-
-    def core(values: Array) -> Any:
-        point = one_per_mode(owner, "error", values, len(hessian))
-        risk = 0.5 * np.einsum("...i,...i->...", point, matrix_vector(hessian, point))
-        return float(risk) if np.ndim(risk) == 0 else risk
-
-    if isinstance(error, xr.DataArray):
-        if error.sizes.get("mode") != len(hessian):
-            raise ValueError(f"{owner}: error must have a dim 'mode' of size {len(hessian)}, got {dict(error.sizes)}")
-        return xr.apply_ufunc(core, error, input_core_dims=[["mode"]], dask="parallelized", output_dtypes=[np.float64])
-    return core(error)

@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import (
@@ -21,7 +20,7 @@ from sgdynamics.domains import (
     positive,
     real,
 )
-from sgdynamics.models.quadratic._matrices import one_per_mode
+from sgdynamics.models.quadratic._points import of_points, one_per_mode
 
 __all__ = ["GaussianLeastSquares"]
 
@@ -127,21 +126,12 @@ class GaussianLeastSquares:
         -------
         Numeric, shape (...)
         """
-
-        def core(values: Array) -> Any:
-            point = one_per_mode(type(self).__name__, "error", values, self.modes)
-            risk = 0.5 * (self.feature_variance * point**2).sum(axis=-1)
-            return float(risk) if np.ndim(risk) == 0 else risk
-
-        if isinstance(error, xr.DataArray):
-            if error.sizes.get("mode") != self.modes:
-                raise ValueError(
-                    f"{type(self).__name__}: error must have a dim 'mode' of size {self.modes}, got {dict(error.sizes)}"
-                )
-            return xr.apply_ufunc(
-                core, error, input_core_dims=[["mode"]], dask="parallelized", output_dtypes=[np.float64]
-            )
-        return core(error)
+        return of_points(
+            type(self).__name__,
+            lambda point: 0.5 * (self.feature_variance * point**2).sum(axis=-1),
+            error,
+            self.modes,
+        )
 
     def _residuals(self, error: Numeric, features: Numeric, noise: Numeric) -> tuple[Array, Array]:
         """Features (..., S, d), and prediction minus label of every example, (..., S)."""

@@ -74,6 +74,12 @@ def imbalance(output: Numeric, ntk: Numeric, kappa: Numeric) -> Numeric:
     return (ntk - reach) * (ntk + reach)
 
 
+def plain_step(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any) -> tuple[Any, Any]:
+    """The step of :func:`function_step`, as it stands."""
+    change = learning_rate * (output - target)
+    return output - change * (ntk - kappa * output * change), ntk + kappa * change * (ntk * change - 4 * output)
+
+
 @checked(output=real, ntk=nonnegative, learning_rate=nonnegative, kappa=positive, target=real)
 def function_step(
     output: Numeric, ntk: Numeric, learning_rate: Numeric, *, kappa: Numeric, target: Numeric = 0.0
@@ -117,9 +123,7 @@ def function_step(
 
     def core(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any) -> tuple[Any, Any]:
         inside_cone("function_step", output, ntk, kappa)
-        change = learning_rate * (output - target)
-        new_output = output - change * (ntk - kappa * output * change)
-        new_ntk = ntk + kappa * change * (ntk * change - 4 * output)
+        new_output, new_ntk = plain_step(output, ntk, learning_rate, kappa, target)
         if any(map(is_symbolic, (output, ntk, learning_rate, kappa, target))):
             return new_output, new_ntk
         # infinity less infinity: the terms of highest degree have won, f (eta Delta)^2 and lambda (eta Delta)^2
