@@ -57,8 +57,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> str:
     """Make the plan, write it, and say what is in it."""
-    from sgdynamics.theory.schedules import merge_plan
-
     target = _target(given)
     steps = len(target)
     saved = given.checkpoints
@@ -73,17 +71,12 @@ def run(given: argparse.Namespace) -> str:
         raise ValueError(
             f"--checkpoints must run from 0, the start of the window, to its end {steps}, got {saved[0]} to {saved[-1]}"
         )
-    how: dict[str, Any] = {
-        "model": model_of(given),
-        "curvature": given.curvature,
-        "momentum": given.momentum,
-        "at_rest": given.at_rest,
-        "optimiser": given.optimiser,
-    }
-    plan = merge_plan(target, given.base_learning_rate, list(saved), rule=given.rule, **how)
+    plan, *others = _plans(target, given, list(saved))
+    if isinstance(plan, ValueError):
+        raise plan
     found = contents(plan)
     if given.compare:
-        found["rules"] = sorted(_compared(target, given, list(saved), how), key=_place)
+        found["rules"] = sorted(map(_row, _RULES[1:], others), key=_place)
     if given.output is not None:
         write_text(given.output, as_json(found) + "\n")
     if given.json:
@@ -141,20 +134,29 @@ def _read_rates(path: str) -> Any:
     return rates
 
 
-def _compared(
-    target: Any, given: argparse.Namespace, saved: list[int], how: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Every rule with what it makes, or the reason that it makes nothing."""
-    from sgdynamics.theory.schedules import merge_plan
+def _plans(target: Any, given: argparse.Namespace, saved: list[int]) -> Iterator[xr.Dataset | ValueError]:
+    """The plan, and those of all rules where they are compared."""
+    from sgdynamics.theory.schedules.merging.plan import merge_plans
 
-    for rule in _RULES[1:]:
-        try:
-            plan = merge_plan(target, given.base_learning_rate, saved, rule=rule, **how)
-        except ValueError as error:
-            yield {"rule": rule, "left_out": str(error).removeprefix("merge_plan: ")}
-            continue
-        names = ("merged_risk", "residual", "smallest_weight", "noise_amplification")
-        yield {"rule": rule} | {name: float(plan[name]) for name in names if name in plan}
+    return merge_plans(
+        target,
+        given.base_learning_rate,
+        saved,
+        rules=(given.rule, *(_RULES[1:] if given.compare else ())),
+        model=model_of(given),
+        curvature=given.curvature,
+        momentum=given.momentum,
+        at_rest=given.at_rest,
+        optimiser=given.optimiser,
+    )
+
+
+def _row(rule: str, plan: xr.Dataset | ValueError) -> dict[str, Any]:
+    """What a rule makes, or the reason that it makes nothing."""
+    if isinstance(plan, ValueError):
+        return {"rule": rule, "left_out": str(plan).removeprefix("merge_plan: ")}
+    names = ("merged_risk", "residual", "smallest_weight", "noise_amplification")
+    return {"rule": rule} | {name: float(plan[name]) for name in names if name in plan}
 
 
 def _place(row: dict[str, Any]) -> tuple[bool, float]:

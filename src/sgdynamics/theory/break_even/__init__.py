@@ -13,6 +13,7 @@ reshuffled batches and of momentum are in :mod:`sgdynamics.theory.quadratic`, fo
 :class:`~sgdynamics.models.quadratic.FiniteSumQuadratic`.
 """
 
+from sgdynamics.theory.break_even.clipping import clipped_modes
 from sgdynamics.theory.break_even.crossing import (
     break_even_crossing,
     break_even_curvature,
@@ -32,7 +33,6 @@ from sgdynamics.theory.break_even.one_direction import (
 )
 from sgdynamics.theory.break_even.plateau import (
     break_even_steps,
-    clipped_modes,
     collapse_curvature,
     frozen_second_moment,
     plateau_curvature,

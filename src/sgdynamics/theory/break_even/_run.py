@@ -10,13 +10,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import complain
-from sgdynamics.theory.break_even.one_direction import batch_factor
+from sgdynamics.theory._sampling import batch_factor
+from sgdynamics.theory.break_even.one_direction import edge_curvature, second_moment_factor
 
-__all__ = ["Measured", "growth", "measured"]
+__all__ = ["SAMPLINGS", "Measured", "growth", "measured"]
 
 Array = NDArray[np.float64]
 
-_SAMPLINGS = ("full batch", "with replacement", "without replacement", "reshuffled")
+SAMPLINGS = ("full batch", "with replacement", "without replacement", "reshuffled")
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,16 @@ class Measured:
     def edge(self) -> Array:
         """Curvature at the edge, were the relative spread of the curvatures what it is at each step."""
         relative = self.curvature_variance / self.sharpness**2
-        edge: Array = 2 / (self.learning_rate * (1 + relative * self.batch_factor))
+        edge: Array = edge_curvature.function(self.learning_rate, self.batch_factor, relative)
         return edge
 
     @property
     def factor(self) -> Array:
         """Factor per step of the second moment along the sharpest direction."""
-        gain = self.learning_rate * self.sharpness
-        made: Array = (1 - gain) ** 2 + self.learning_rate**2 * self.batch_factor * self.curvature_variance
-        return made
+        factor: Array = second_moment_factor.function(
+            self.learning_rate, self.sharpness, self.curvature_variance, self.batch_factor
+        )
+        return factor
 
 
 def _along(owner: str, run: xr.Dataset) -> str:
@@ -87,8 +89,8 @@ def _rate(owner: str, run: xr.Dataset, along: str, learning_rate: Any) -> float:
 
 def _factor(owner: str, run: xr.Dataset, batch_size: Any, examples: Any, sampling: Any) -> tuple[float, bool]:
     how = sampling or run.attrs.get("sampling", "without replacement")
-    if how not in _SAMPLINGS:
-        raise complain(owner, "sampling", f"one of {_SAMPLINGS}", how)
+    if how not in SAMPLINGS:
+        raise complain(owner, "sampling", f"one of {SAMPLINGS}", how)
     if how == "full batch":
         return 0.0, True
     size = batch_size if batch_size is not None else run.attrs.get("batch_size")

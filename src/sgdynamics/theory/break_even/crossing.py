@@ -16,17 +16,18 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import Numeric, checked, complain, count, flag, function, integer, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, stable_below
 from sgdynamics.outcome import Outcome, outcome_attributes
-from sgdynamics.theory.break_even.one_direction import batch_factor
+from sgdynamics.theory._sampling import batch_factor
 
 __all__ = ["break_even_crossing", "break_even_curvature", "break_even_distance", "proof_conditions"]
 
 # Distances at which a path is looked at, on a logarithmic grid.
-_GRID = 256
+_POINTS = 256
 
 
 @formula(
@@ -170,15 +171,17 @@ _SETTING = {
 }
 
 
+def _grid(owner: str, start: float, nearest: float) -> NDArray[np.float64]:
+    """Distances from the start inwards."""
+    if nearest >= start:
+        raise complain(owner, "nearest", f"below start = {start}", nearest)
+    return np.geomspace(start, nearest, _POINTS)
+
+
 def _one_number(owner: str, **values: Numeric) -> None:
     for name, value in values.items():
         if np.ndim(value):
             raise complain(owner, name, "one number", value)
-
-
-def _window(owner: str, start: float, nearest: float) -> None:
-    if nearest >= start:
-        raise complain(owner, "nearest", f"below start = {start}", nearest)
 
 
 @checked(**_SETTING)
@@ -240,16 +243,15 @@ def break_even_crossing(
 
     owner = "break_even_crossing"
     _one_number(owner, start=start, nearest=nearest, learning_rate=learning_rate, alignment=alignment)
-    _window(owner, start, nearest)
+    distances = _grid(owner, start, nearest)
     noise = float(alignment * batch_factor(owner, examples, batch_size, replacement))
 
     def room(distance: float) -> float:
         return 2 / learning_rate - noise / distance**2 - _path(owner, path, distance)
 
-    distances = np.geomspace(start, nearest, _GRID)
     rooms = np.array([room(float(distance)) for distance in distances])
     reached = bool((rooms <= 0).any())
-    place = int(np.argmax(rooms <= 0)) if reached else _GRID - 1
+    place = int(np.argmax(rooms <= 0)) if reached else _POINTS - 1
     distance = float(distances[place])
     if reached and place and rooms[place] < 0:
         distance = float(brentq(room, distances[place], distances[place - 1], xtol=1e-300, rtol=1e-15))
@@ -343,9 +345,8 @@ def proof_conditions(
     """
     owner = "proof_conditions"
     _one_number(owner, start=start, nearest=nearest, learning_rate=learning_rate, alignment=alignment)
-    _window(owner, start, nearest)
+    distances = _grid(owner, start, nearest)
     noise = float(alignment * batch_factor(owner, examples, batch_size, replacement))
-    distances = np.geomspace(start, nearest, _GRID)
     curvatures = np.array([_path(owner, path, float(distance)) for distance in distances])
     full = 2 / learning_rate
     lost = noise / distances**2

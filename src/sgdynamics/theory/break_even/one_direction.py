@@ -12,12 +12,9 @@ curvature the edge is met: a closure.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from sgdynamics.domains import Numeric, complain, count, flag, is_symbolic, nonnegative, positive
-from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.domains import Numeric, count, flag, nonnegative, positive
+from sgdynamics.formula import formula, sqrt
+from sgdynamics.theory._sampling import batch_factor
 
 __all__ = [
     "batch_variance_factor",
@@ -32,15 +29,6 @@ __all__ = [
 ]
 
 _FROZEN = ("one direction", "frozen quadratic", "one minimiser for all examples", "independent batches")
-
-
-def batch_factor(owner: str, examples: Any, batch_size: Any, replacement: bool) -> Any:
-    """Variance of a batch mean per variance of one example, divisor n."""
-    if replacement:
-        return 1 / batch_size + 0 * examples
-    if not is_symbolic(examples) and not is_symbolic(batch_size) and np.any(batch_size > examples):
-        raise complain(owner, "batch_size", f"at most examples = {examples}", batch_size)
-    return (examples - batch_size) / (batch_size * where(examples == 1, 1, examples - 1))
 
 
 @formula(

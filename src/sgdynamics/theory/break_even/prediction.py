@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import sgdynamics
 from sgdynamics.domains import Interval, checked, choice, complain, count, instance_of, optional, positive
 from sgdynamics.outcome import Outcome, outcome_attributes
-from sgdynamics.theory.break_even._run import Measured, growth, measured
+from sgdynamics.theory.break_even._run import SAMPLINGS, Measured, growth, measured
+from sgdynamics.theory.break_even.one_direction import edge_curvature
 
 __all__ = ["predict"]
 
@@ -60,7 +61,7 @@ def _beforehand(run: Measured, window: slice, reference: tuple[Array, Array] | N
     """From the window alone: relative spread and noise as they are there, growth as there or as in the reference."""
     sharpness, spread = run.sharpness[window], run.curvature_variance[window]
     relative = spread.mean() / (sharpness**2).mean()
-    edge = float(2 / (run.learning_rate * (1 + relative * run.batch_factor)))
+    edge = float(edge_curvature.function(run.learning_rate, run.batch_factor, relative))
     noises = {name: float(values[window].mean() / sharpness.mean() * edge) for name, values in run.noises.items()}
     time = run.learning_rate * run.step[window]
     if reference is not None:
@@ -152,7 +153,7 @@ def _verdict(run: Measured, share: Array, early: _Route, tolerance: float, refer
     learning_rate=optional(positive),
     batch_size=optional(count),
     examples=optional(count),
-    sampling=optional(choice("full batch", "with replacement", "without replacement", "reshuffled")),
+    sampling=optional(choice(*SAMPLINGS)),
     reference=optional(instance_of(xr.Dataset)),
     early=_FRACTION,
     tolerance=_FRACTION,

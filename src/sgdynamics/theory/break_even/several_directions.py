@@ -29,8 +29,9 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, choice, complain, integer, nonnegative, optional, real
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory import quadratic
-from sgdynamics.theory.break_even.one_direction import batch_factor
-from sgdynamics.theory.quadratic._positive_map import largest_eigenvalue
+from sgdynamics.theory._sampling import batch_factor
+from sgdynamics.theory._symmetric_maps import largest_eigenvalue
+from sgdynamics.theory.break_even.one_direction import edge_learning_rate
 
 __all__ = ["direction_edges", "mean_square_edge", "sharpest_direction_edge", "strict_edge"]
 
@@ -236,7 +237,7 @@ def sharpest_direction_edge(
     these = _ensemble(owner, hessians, features)
     factor = _factor(owner, these.examples, batch_size, sampling)
     top = float(these.curvature[-1])
-    return 2 / (top + factor * float(these.along_sharpest.var()) / top)
+    return float(edge_learning_rate.function(top, float(these.along_sharpest.var()), factor))
 
 
 def _largest(stacks: Array) -> float:

@@ -1,4 +1,4 @@
-"""Inverse trigonometric functions of numbers, arrays and SymPy expressions."""
+"""Angles of numbers, arrays and SymPy expressions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import sqrt
 
-__all__ = ["arctan", "joint_activity"]
+__all__ = ["arctan", "joint_activity", "pi"]
 
 
 def arctan(value: Numeric) -> Numeric:
@@ -17,6 +17,15 @@ def arctan(value: Numeric) -> Numeric:
 
         return sympy.atan(value)
     return np.arctan(value)
+
+
+def pi(value: Numeric) -> Numeric:
+    r""":math:`\pi`, exact next to symbols."""
+    if is_symbolic(value):
+        import sympy
+
+        return sympy.pi
+    return np.pi
 
 
 def joint_activity(cosine: Numeric, below_one: Numeric) -> Numeric:

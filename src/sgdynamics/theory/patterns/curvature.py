@@ -16,7 +16,7 @@ import numpy as np
 
 from sgdynamics.domains import Numeric, closed_unit_interval, is_symbolic, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, where
-from sgdynamics.theory.patterns._angles import arctan
+from sgdynamics.theory.patterns._angles import arctan, pi
 
 __all__ = ["curvature_form", "refreshed_curvature_form", "small_angle_curvature_form"]
 
@@ -54,8 +54,7 @@ def curvature_form(r: Numeric) -> Numeric:
     >>> curvature_form(0.1)
     0.016021386...
     """
-    pi = _pi(r)
-    return (1 + r**2) * arctan(r) / (2 * pi)
+    return (1 + r**2) * arctan(r) / (2 * pi(r))
 
 
 @formula(
@@ -140,14 +139,6 @@ def _symbolic_form(r: Numeric, rho: Numeric) -> Numeric:
     return (2 * near - (1 - r**2) / 2 * far) / (2 * sympy.pi)
 
 
-def _pi(value: Numeric) -> Numeric:
-    if is_symbolic(value):
-        import sympy
-
-        return sympy.pi
-    return np.pi
-
-
 @formula(
     separation=positive,
     refreshing_angle=nonnegative,
@@ -185,4 +176,4 @@ def small_angle_curvature_form(separation: Numeric, refreshing_angle: Numeric) -
     """
     r, delta = separation, refreshing_angle
     near, far = sqrt(r**2 + delta**2), sqrt(4 * r**2 + delta**2)
-    return 3 * r**4 / (_pi(r + delta) * (near + far) * (near + delta) * (far + delta))
+    return 3 * r**4 / (pi(r + delta) * (near + far) * (near + delta) * (far + delta))

@@ -7,7 +7,7 @@ from scipy.special import hyp2f1
 
 from sgdynamics.domains import Interval, Numeric, closed_unit_interval, is_symbolic, positive
 from sgdynamics.formula import formula, sqrt
-from sgdynamics.theory.patterns._angles import arctan
+from sgdynamics.theory.patterns._angles import arctan, pi
 
 __all__ = ["curvature_ceiling", "memory_integral", "small_separation_memory"]
 
@@ -87,11 +87,7 @@ def small_separation_memory(separation: Numeric) -> Numeric:
     >>> small_separation_memory(0.1)
     0.00010610...
     """
-    if is_symbolic(separation):
-        import sympy
-
-        return separation**3 / (3 * sympy.pi)
-    return separation**3 / (3 * np.pi)
+    return separation**3 / (3 * pi(separation))
 
 
 @formula(

@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import math
 
-from sgdynamics.domains import Interval, Numeric, is_symbolic, nonnegative, positive
-from sgdynamics.formula import formula
+from sgdynamics.domains import Interval, Numeric, nonnegative, positive
+from sgdynamics.formula import formula, sqrt
+from sgdynamics.theory.patterns._angles import pi
 from sgdynamics.theory.patterns.curvature import curvature_form
 
 __all__ = ["lazy_width", "p_time", "q_time", "time_separation"]
 
 _share = Interval("a number in (0, 1]", low=0, high=1, high_open=False)
-
-
-def _half_normal_mean(value: Numeric) -> Numeric:
-    if is_symbolic(value):
-        import sympy
-
-        return sympy.sqrt(2 / sympy.pi)
-    return math.sqrt(2 / math.pi)
 
 
 @formula(
@@ -99,7 +92,7 @@ def p_time(dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) 
     >>> p_time(100, 0.0, 0.8)
     1570.79...
     """
-    return 8 * dimension / (p_bearing * (margin + _half_normal_mean(margin + dimension)) ** 2)
+    return 8 * dimension / (p_bearing * (margin + sqrt(2 / pi(margin + dimension))) ** 2)
 
 
 @formula(

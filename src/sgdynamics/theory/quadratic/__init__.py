@@ -4,15 +4,18 @@ Formulas are per direction, in gains :math:`x = \eta h` and in units of the cent
 they say otherwise.
 """
 
-from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ratio
-from sgdynamics.theory.quadratic.edges import (
-    almost_sure_edge,
-    mean_edge,
-    mean_square_edge,
-    mean_square_growth,
-    one_step_edge,
-    tail_index,
+from sgdynamics.theory.quadratic.averages import (
+    ema_start_weight,
+    ema_variance,
+    equivalent_gain,
+    far_points_variance,
+    swa_start_weight,
+    swa_variance,
+    tail_variance,
+    two_point_variance,
 )
+from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ratio
+from sgdynamics.theory.quadratic.edges import mean_edge, mean_square_edge, mean_square_growth, one_step_edge
 from sgdynamics.theory.quadratic.finite_data import (
     reshuffled_edge,
     reshuffled_growth,
@@ -34,7 +37,9 @@ from sgdynamics.theory.quadratic.geometry import (
     used_batch_loss,
 )
 from sgdynamics.theory.quadratic.least_squares import trace_rule_term
+from sgdynamics.theory.quadratic.model_laws import stability, stationary
 from sgdynamics.theory.quadratic.moments import moments
+from sgdynamics.theory.quadratic.path_edges import almost_sure_edge, tail_index
 from sgdynamics.theory.quadratic.planning import greedy_schedule, optimal_schedule
 from sgdynamics.theory.quadratic.power_law import power_law_bias, power_law_crossover_steps, power_law_optimal_rate
 from sgdynamics.theory.quadratic.random_curvature import (
@@ -45,19 +50,9 @@ from sgdynamics.theory.quadratic.random_curvature import (
 )
 from sgdynamics.theory.quadratic.stationary import (
     contraction_factor,
-    ema_start_weight,
-    ema_variance,
-    equivalent_gain,
-    far_points_variance,
-    stability,
     stability_edge,
-    stationary,
     stationary_risk,
     stationary_variance,
-    swa_start_weight,
-    swa_variance,
-    tail_variance,
-    two_point_variance,
 )
 from sgdynamics.theory.quadratic.targets import steps_to_target
 

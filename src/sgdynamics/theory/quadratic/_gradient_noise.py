@@ -16,18 +16,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares
+from sgdynamics.domains import instance_of
+from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.theory._sampling import batch_factor
 
-__all__ = ["GradientNoise", "MatrixModel", "gradient_noise", "in_eigenbasis", "transfer"]
+__all__ = [
+    "ANY_MODEL",
+    "MATRIX_MODEL",
+    "GradientNoise",
+    "MatrixModel",
+    "gradient_noise",
+    "in_eigenbasis",
+    "require_independent_batches",
+    "transfer",
+]
 
 Array = NDArray[np.float64]
 MatrixModel: TypeAlias = FullQuadratic | FiniteSumQuadratic | GaussianLeastSquares
+MATRIX_MODEL = instance_of(FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
+ANY_MODEL = instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
 
 # Curvatures below this fraction of the largest one are the rounding of 0.
 _FLAT = 1e-12
@@ -62,9 +75,8 @@ class GradientNoise:
 
 
 def _finite_sum(model: FiniteSumQuadratic) -> GradientNoise:
-    n, draws = model.examples, model.batch_size
-    # variance of a batch mean per variance of one example
-    factor = 1 / draws if model.sampling == "replacement" else (n - draws) / (draws * max(n - 1, 1))
+    draws = model.batch_size
+    factor = batch_factor("gradient_noise", model.examples, draws, model.sampling == "replacement")
     weights, hessians, mean = model.probabilities, model.hessians, model.mean_hessian
     with one_blas_thread():
         forces = model.forces
@@ -159,3 +171,12 @@ def transfer(
         np.vstack([inlet, average * inlet[:size]]),
         np.hstack([outlet, np.zeros((size, size))]),
     )
+
+
+def require_independent_batches(model: Any, noise: GradientNoise | None, owner: str) -> None:
+    """Refuse a model whose batches depend on each other, where that matters."""
+    if isinstance(model, FiniteSumQuadratic) and model.sampling == "reshuffled" and (noise is None or noise.random):
+        raise ValueError(
+            f"{owner}: model must draw independent batches where Hessians differ (theory.quadratic.reshuffled_edge is "
+            "the edge of reshuffled ones), got sampling 'reshuffled'"
+        )

@@ -14,21 +14,18 @@ is a symmetric map with the same spectrum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics.theory._symmetric_maps import SymmetricMatrices, largest_eigenvalue
 from sgdynamics.theory.quadratic._gradient_noise import GradientNoise
 from sgdynamics.theory.quadratic._kernel import gradient_point_parts, kernel_parts
 
-__all__ = ["kernel_matrices", "largest_eigenvalue", "radius", "self_consistent_noise"]
+__all__ = ["kernel_matrices", "radius", "self_consistent_noise"]
 
 Array = NDArray[np.float64]
-
-# Above this many directions symmetric maps are applied, not tabulated.
-_DENSE = 20
 
 
 def kernel_matrices(curvature: Array, rate: float, momentum: float, nesterov: bool) -> tuple[Array, Array]:
@@ -39,51 +36,6 @@ def kernel_matrices(curvature: Array, rate: float, momentum: float, nesterov: bo
         numerator, denominator = parts(gain[:, None], gain[None, :], momentum, nesterov)
         made.append(numerator / denominator / pairs)
     return made[0], made[1]
-
-
-class _Symmetric:
-    """Symmetric matrices as vectors that keep the inner product."""
-
-    def __init__(self, size: int) -> None:
-        self.rows, self.columns = np.triu_indices(size)
-        self.scale = np.where(self.rows == self.columns, 1.0, np.sqrt(2.0))
-        self.size = size
-
-    def vector(self, matrix: Array) -> Array:
-        entries: Array = self.scale * matrix[self.rows, self.columns]
-        return entries
-
-    def matrix(self, vector: Array) -> Array:
-        matrix = np.zeros((self.size, self.size))
-        matrix[self.rows, self.columns] = matrix[self.columns, self.rows] = vector / self.scale
-        return matrix
-
-    def operator(self, apply: Callable[[Array], Array]) -> Any:
-        """A symmetric map of symmetric matrices: dense for few directions, else only applied."""
-        from scipy.sparse.linalg import LinearOperator
-
-        entries = self.rows.size
-
-        def act(vector: Array) -> Array:
-            return self.vector(apply(self.matrix(np.ravel(vector))))
-
-        if self.size <= _DENSE:
-            return np.array([act(unit) for unit in np.eye(entries)])
-        return LinearOperator((entries, entries), matvec=act, dtype=np.float64)
-
-
-def largest_eigenvalue(apply: Callable[[Array], Array], size: int) -> float:
-    """Of a symmetric map that keeps positive semidefinite matrices so, where it is also the spectral radius."""
-    from scipy.sparse.linalg import eigsh
-
-    space = _Symmetric(size)
-    with one_blas_thread():
-        operator = space.operator(apply)
-        if isinstance(operator, np.ndarray):
-            return float(np.linalg.eigvalsh((operator + operator.T) / 2)[-1])
-        # the eigenmatrix is positive semidefinite: the identity cannot be orthogonal to it
-        start = space.vector(np.eye(size))
-        return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-12, return_eigenvectors=False)[0])
 
 
 def _symmetrised(noise: GradientNoise, kernel: Array) -> Callable[[Array], Array]:
@@ -106,7 +58,7 @@ def self_consistent_noise(noise: GradientNoise, kernel: Array) -> Array:
     if not noise.random:
         return noise.force
     root = np.sqrt(kernel)
-    space = _Symmetric(len(kernel))
+    space = SymmetricMatrices(len(kernel))
     symmetrised = _symmetrised(noise, kernel)
     right = space.vector(root * noise.force)
     with one_blas_thread():

@@ -51,3 +51,8 @@ def over_points(
         dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
     )
     return result if isinstance(result, tuple) else (result,)
+
+
+def unswept(value: Any) -> Any:
+    """A float where nothing was swept."""
+    return float(value) if value.ndim == 0 and not hasattr(value.data, "dask") else value

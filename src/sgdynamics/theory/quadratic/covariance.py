@@ -13,10 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, flag, increasing_steps, instance_of, positive, unit_interval
+from sgdynamics.domains import Numeric, checked, flag, increasing_steps, positive, unit_interval
 from sgdynamics.formula import formula, stable_below, where
-from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares
-from sgdynamics.theory.quadratic._gradient_noise import MatrixModel
+from sgdynamics.theory.quadratic._gradient_noise import MATRIX_MODEL, MatrixModel
 from sgdynamics.theory.quadratic._kernel import edge_gain, kernel_parts
 from sgdynamics.theory.quadratic._matrix_stationary import lagged_covariance
 from sgdynamics.theory.quadratic._sweep import over_points
@@ -83,7 +82,7 @@ def covariance_ratio(gain: Numeric, other_gain: Numeric, *, momentum: Numeric = 
 
 
 @checked(
-    model=instance_of(FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares),
+    model=MATRIX_MODEL,
     learning_rate=positive,
     lags=increasing_steps,
     momentum=unit_interval,
@@ -126,6 +125,7 @@ def autocovariance(
 
     Examples
     --------
+    >>> from sgdynamics.models.quadratic import FullQuadratic
     >>> model = FullQuadratic([[1.0, 0.0], [0.0, 0.1]], [[1.0, 0.5], [0.5, 1.0]])
     >>> autocovariance(model, 0.5, [0, 1]).values[:, 0, 1].round(6)
     array([0.02381 , 0.011905])

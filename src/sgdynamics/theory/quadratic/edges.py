@@ -1,9 +1,8 @@
-r"""How large a learning rate may be: for the mean, for the second moment, and for almost every path.
+r"""How large a learning rate may be for the mean and for the second moment.
 
-Where all batches share one Hessian the three agree. Random Hessians pull them apart: the mean feels the mean Hessian
-alone, the second moment also its fluctuation, and a path only the mean logarithm of its multipliers. Between the edge
-in mean square and the almost-sure edge the iterates have a stationary law of infinite variance, with the tail index of
-:func:`tail_index`.
+Where all batches share one Hessian the two agree, with each other and with the edge of almost every path
+(:mod:`~sgdynamics.theory.quadratic.path_edges`). Random Hessians pull them apart: the mean feels the mean Hessian
+alone, the second moment also its fluctuation.
 
 Everything here but :func:`mean_edge` takes batches that are independent from step to step; see
 :mod:`~sgdynamics.theory.quadratic.finite_data` for reshuffled ones.
@@ -11,34 +10,33 @@ Everything here but :func:`mean_edge` takes batches that are independent from st
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, unit_interval
-from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.domains import Numeric, checked, flag, positive, unit_interval
+from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.theory._symmetric_maps import largest_eigenvalue
 from sgdynamics.theory.quadratic._gradient_noise import (
+    ANY_MODEL,
+    MATRIX_MODEL,
     GradientNoise,
     MatrixModel,
     gradient_noise,
     in_eigenbasis,
+    require_independent_batches,
     transfer,
 )
 from sgdynamics.theory.quadratic._kernel import edge_gain, variance_edge_gain
-from sgdynamics.theory.quadratic._positive_map import largest_eigenvalue, radius
-from sgdynamics.theory.quadratic._scalar_law import CurvatureLaw, curvature_law
-from sgdynamics.theory.quadratic._sweep import over_points
+from sgdynamics.theory.quadratic._positive_map import radius
+from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.least_squares import trace_rule_term
 
 __all__ = [
-    "almost_sure_edge",
     "mean_edge",
     "mean_square_edge",
     "mean_square_growth",
     "one_step_edge",
-    "tail_index",
 ]
 
 Array = NDArray[np.float64]
@@ -46,24 +44,8 @@ Array = NDArray[np.float64]
 # Rates at which the first crossing is bracketed where monotony is not proved.
 _GRID = 64
 
-_ANY = instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
-_MATRIX = instance_of(FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
 
-
-def _plain(value: Any) -> Numeric:
-    """A float where nothing was swept."""
-    return float(value) if value.ndim == 0 and not hasattr(value.data, "dask") else value
-
-
-def _independent(model: Any, noise: GradientNoise | None, owner: str) -> None:
-    if isinstance(model, FiniteSumQuadratic) and model.sampling == "reshuffled" and (noise is None or noise.random):
-        raise ValueError(
-            f"{owner}: model must draw independent batches where Hessians differ (theory.quadratic.reshuffled_edge is "
-            "the edge of reshuffled ones), got sampling 'reshuffled'"
-        )
-
-
-@checked(model=_ANY, momentum=unit_interval, nesterov=flag)
+@checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Learning rate at which the mean ceases to be stable, :func:`stability_edge` of the largest mean curvature.
 
@@ -89,12 +71,13 @@ def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.
 
     Examples
     --------
+    >>> from sgdynamics.models.quadratic import FiniteSumQuadratic
     >>> mean_edge(FiniteSumQuadratic([0.5, 1.5]))
     2.0
     """
     if isinstance(model, MiniBatchQuadratic):
         largest: Numeric = model.labelled()[0].max("mode")
-        largest = _plain(largest)
+        largest = unswept(largest)
     else:
         with one_blas_thread():
             largest = float(np.linalg.eigvalsh(gradient_noise(model).hessian)[-1])
@@ -126,7 +109,7 @@ def _generalised_edge(curvature: Array, noise: GradientNoise) -> float:
     return 1 / largest_eigenvalue(ratio, curvature.size)
 
 
-@checked(model=_ANY, momentum=unit_interval, nesterov=flag)
+@checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_square_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> Numeric:
@@ -166,13 +149,14 @@ def mean_square_edge(
 
     Examples
     --------
+    >>> from sgdynamics.models.quadratic import FiniteSumQuadratic
     >>> mean_square_edge(FiniteSumQuadratic([0.5, 1.5]))
     1.6
     """
     if isinstance(model, MiniBatchQuadratic):
         return mean_edge(model, momentum=momentum, nesterov=nesterov)
     noise = gradient_noise(model)
-    _independent(model, noise, "mean_square_edge")
+    require_independent_batches(model, noise, "mean_square_edge")
     curvature, _, noise = in_eigenbasis(noise)
 
     def core(momentum: Array) -> float:
@@ -203,10 +187,10 @@ def mean_square_edge(
         return float(brentq(excess, below, top, rtol=1e-14)) if excess(top) > 0 else limit
 
     (made,) = over_points(core, [(momentum, [])], [[]], {})
-    return _plain(made)
+    return unswept(made)
 
 
-@checked(model=_MATRIX, learning_rate=positive, momentum=unit_interval, nesterov=flag)
+@checked(model=MATRIX_MODEL, learning_rate=positive, momentum=unit_interval, nesterov=flag)
 def mean_square_growth(
     model: MatrixModel, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> Numeric:
@@ -240,11 +224,12 @@ def mean_square_growth(
 
     Examples
     --------
+    >>> from sgdynamics.models.quadratic import FiniteSumQuadratic
     >>> round(mean_square_growth(FiniteSumQuadratic([0.5, 1.5]), 1.6), 12)
     1.0
     """
     noise = gradient_noise(model)
-    _independent(model, noise, "mean_square_growth")
+    require_independent_batches(model, noise, "mean_square_growth")
     _, _, noise = in_eigenbasis(noise)
 
     def core(rate: Array, momentum: Array) -> float:
@@ -260,10 +245,10 @@ def mean_square_growth(
             return float(np.abs(np.linalg.eigvals(table)).max())
 
     (made,) = over_points(core, [(learning_rate, []), (momentum, [])], [[]], {})
-    return _plain(made)
+    return unswept(made)
 
 
-@checked(model=_MATRIX)
+@checked(model=MATRIX_MODEL)
 def one_step_edge(model: MatrixModel) -> float:
     r"""Largest learning rate at which no point's expected squared distance grows in any one step.
 
@@ -291,118 +276,15 @@ def one_step_edge(model: MatrixModel) -> float:
 
     Examples
     --------
+    >>> from sgdynamics.models.quadratic import FiniteSumQuadratic
     >>> model = FiniteSumQuadratic([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])
     >>> round(one_step_edge(model), 12), round(mean_square_edge(model), 12)
     (2.0, 2.0)
     """
     noise = gradient_noise(model)
-    _independent(model, noise, "one_step_edge")
+    require_independent_batches(model, noise, "one_step_edge")
     curvature, _, noise = in_eigenbasis(noise)
     second = np.diag(curvature**2) + noise.spread(np.eye(curvature.size))
     with one_blas_thread():
         scaled = second / np.sqrt(np.outer(curvature, curvature))
         return float(2 / np.linalg.eigvalsh((scaled + scaled.T) / 2)[-1])
-
-
-def _one_curvature(model: Any, owner: str) -> CurvatureLaw | None:
-    """Law of the curvature of a batch; None where all batches share one Hessian."""
-    if isinstance(model, MiniBatchQuadratic | FullQuadratic):
-        return None
-    if isinstance(model, FiniteSumQuadratic) and not gradient_noise(model).random:
-        return None
-    if model.modes > 1:
-        raise ValueError(
-            f"{owner}: model must have one mode (the Lyapunov exponent of a product of random matrices has no closed "
-            f"form) or one Hessian for all batches, got {model.modes} modes"
-        )
-    return curvature_law(model, owner)
-
-
-@checked(model=_ANY)
-def almost_sure_edge(model: MiniBatchQuadratic | MatrixModel) -> Numeric:
-    r"""Learning rate at which almost every path ceases to be stable.
-
-    In one direction a path is a product of independent factors: it contracts almost surely if and only if
-    :math:`E \log |1 - \eta h_B| < 0`. By Jensen's inequality the edge is never below that in mean square. It is the
-    first crossing: a rate close to the reciprocal of one of the curvatures, which then kills the error in one step, can
-    be stable again beyond it.
-
-    Plain SGD. With momentum, or in several directions, a path is a product of random matrices and no closed
-    form exists. A reshuffled epoch has the same edge as batches drawn without replacement, since the logarithm of a
-    product is a sum.
-
-    Status: exact.
-
-    Parameters
-    ----------
-    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
-        Of one mode, or with the same Hessian for all batches, for which all edges agree.
-
-    Returns
-    -------
-    Numeric
-        A float; for a swept MiniBatchQuadratic labelled as the sweep.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the model has several modes and random Hessians, or more than 4096 different batches.
-
-    Examples
-    --------
-    >>> round(almost_sure_edge(FiniteSumQuadratic([0.5, 1.5])), 10)
-    2.6666666667
-    """
-    law = _one_curvature(model, "almost_sure_edge")
-    return mean_edge(model) if law is None else law.almost_sure_edge()
-
-
-@checked(model=_ANY, learning_rate=positive)
-def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) -> Numeric:
-    r"""Tail index of the stationary law in one direction of random curvature.
-
-    The positive solution :math:`\kappa` of :math:`E |1 - \eta h_B|^\kappa = 1`, for plain SGD: then :math:`P(|e| > t)`
-    decays like :math:`t^{-\kappa}` (Kesten's theorem on random affine recursions, for noise that does not vanish and
-    multipliers whose logarithms are not all multiples of one number). The variance is infinite from :math:`\kappa = 2`
-    on, which is the edge in mean square.
-
-    Status: exact.
-
-    Parameters
-    ----------
-    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
-        Of one mode, or with the same Hessian for all batches, which has no power-law tail.
-    learning_rate : Numeric
-        > 0; a DataArray sweeps.
-
-    Returns
-    -------
-    Numeric
-        A float, or labelled as the sweep. +inf if no batch expands the error, 0 at and beyond the almost-sure
-        edge, where no stationary law exists.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is outside its range, the model is reshuffled, has several modes and random Hessians, or more
-        than 4096 different batches.
-
-    Examples
-    --------
-    >>> round(tail_index(FiniteSumQuadratic([0.5, 1.5]), 1.45), 4)
-    4.2858
-    """
-    _independent(model, None, "tail_index")
-    law = _one_curvature(model, "tail_index")
-    if law is None:
-        edge = mean_edge(model)
-
-        def core(rate: Array) -> float:
-            return np.inf if rate < edge else 0.0
-    else:
-
-        def core(rate: Array) -> float:
-            return law.tail_index(float(rate))
-
-    (made,) = over_points(core, [(learning_rate, [])], [[]], {})
-    return _plain(made)

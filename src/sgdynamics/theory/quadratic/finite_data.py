@@ -15,11 +15,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, complain, count, instance_of, is_symbolic, positive
+from sgdynamics.domains import Numeric, checked, count, instance_of, is_symbolic, positive
 from sgdynamics.formula import decayed, formula, geometric_sum, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
-from sgdynamics.theory.quadratic._sweep import over_points
-from sgdynamics.theory.quadratic.edges import almost_sure_edge
+from sgdynamics.theory._sampling import batch_factor
+from sgdynamics.theory.quadratic._sweep import over_points, unswept
+from sgdynamics.theory.quadratic.path_edges import almost_sure_edge
 
 __all__ = ["reshuffled_edge", "reshuffled_growth", "reshuffled_variance", "without_replacement_factor"]
 
@@ -66,9 +67,7 @@ def without_replacement_factor(examples: Numeric, batch_size: Numeric) -> Numeri
     >>> without_replacement_factor(6, 2)
     0.4
     """
-    if not is_symbolic(examples) and not is_symbolic(batch_size) and np.any(batch_size > examples):
-        raise complain("without_replacement_factor", "batch_size", f"at most examples = {examples}", batch_size)
-    return (examples - batch_size) / (batch_size * where(examples == 1, 1, examples - 1))
+    return batch_factor("without_replacement_factor", examples, batch_size, False)
 
 
 @formula(
@@ -194,7 +193,8 @@ def reshuffled_growth(model: FiniteSumQuadratic, learning_rate: Numeric) -> Nume
             return float(np.mean(np.prod((1 - float(rate) * curvatures) ** 2, axis=1)))
 
     (made,) = over_points(core, [(learning_rate, [])], [[]], {})
-    return float(made) if made.ndim == 0 and not hasattr(made.data, "dask") else made
+    swept: Numeric = unswept(made)
+    return swept
 
 
 @checked(model=instance_of(FiniteSumQuadratic))

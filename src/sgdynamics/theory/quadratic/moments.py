@@ -15,14 +15,13 @@ from sgdynamics.domains import (
     checked,
     flag,
     increasing_steps,
-    instance_of,
     optional,
     unit_interval,
 )
-from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory._backward import center_weights_backward
-from sgdynamics.theory.quadratic._gradient_noise import MatrixModel, gradient_noise
+from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel, gradient_noise
 from sgdynamics.theory.quadratic._matrix_moments import matrix_moments
 from sgdynamics.theory.quadratic._sweep import over_modes, over_points
 
@@ -210,7 +209,7 @@ def _of_average(
 
 
 @checked(
-    model=instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares),
+    model=ANY_MODEL,
     schedule=schedule_of_rates,
     average=optional(average),
     momentum=unit_interval,

@@ -12,6 +12,7 @@ import xarray as xr
 from sgdynamics.domains import Numeric, checked, closed_unit_interval, complain, count, optional, positive, real
 from sgdynamics.models.uv import UVNetwork, alignment_quantile, hessian_eigenvalues
 from sgdynamics.models.uv._pointwise import pointwise
+from sgdynamics.models.uv.dynamics import plain_step
 from sgdynamics.models.uv.start import alignment_range
 from sgdynamics.theory.uv._choose import choose
 from sgdynamics.theory.uv.critical import c_loss_at, units_of_c
@@ -59,9 +60,7 @@ _BISECTIONS = 60
 
 def _sharpness_gain(output: Any, ntk: Any, rate: Any, kappa: Any, target: Any) -> Any:
     """Top Hessian eigenvalue after one step less that before it; nan-free for rates that do not diverge."""
-    change = rate * (output - target)
-    after = output - change * (ntk - kappa * output * change)
-    kernel = ntk + kappa * change * (ntk * change - 4 * output)
+    after, kernel = plain_step(output, ntk, rate, kappa, target)
 
     def top(at: Any, trace: Any) -> Any:
         return trace + np.sqrt(np.maximum(trace**2 + 4 * kappa * (at - target) * (3 * at - target), 0.0))

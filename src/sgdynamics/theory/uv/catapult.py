@@ -98,17 +98,28 @@ _SLOWEST = 2.0001
 
 
 def _settle(c: Any, start: Any) -> Any:
-    """Iterate until neither number moves any more."""
+    """Iterate until neither number moves any more anywhere; a pair that cannot move again is not carried along."""
     output, ntk = start + 0.0 * c, c + 0.0 * start
+    shape = np.shape(ntk)
+    if shape:
+        output, ntk = output.ravel(), ntk.ravel()
+    found, carried = np.array(ntk), np.ones(np.shape(ntk), dtype=bool)
     for _ in range(_MOST_STEPS):
         square = output**2
         output, change = output * (1 - ntk + square), square * (ntk - 4)
-        moved = ntk + change
+        before, ntk = ntk, ntk + change
         # both: at the start the kernel has not begun to move
-        if np.all((abs(change) <= 1e-17) & (ntk <= 2)):
-            return moved
-        ntk = moved
-    return ntk
+        still = (abs(change) <= 1e-17) & (before <= 2)
+        if still.all():
+            break
+        if still.any():
+            # unless the kernel rounds to itself, and the output cannot grow again
+            kept = ~still | (ntk != before) | (square > before)
+            found[carried] = ntk
+            carried[carried] = kept
+            output, ntk = output[kept], ntk[kept]
+    found[carried] = ntk
+    return found.reshape(shape)
 
 
 @checked(c=positive, start=small_output)

@@ -2,6 +2,9 @@ r"""Merging the checkpoints of a run into the model that a decay would have ende
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,31 +29,24 @@ from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.quadratic import stability_edge
 from sgdynamics.theory.schedules._along_steps import Array
 from sgdynamics.theory.schedules.merging.quadratic_form import QuadraticForm, Steps
+from sgdynamics.theory.schedules.merging.risks import Variables, risks
 from sgdynamics.theory.schedules.merging.rules import NEEDS_MODEL, RULES, average_of_rule, chosen_rule
 from sgdynamics.theory.schedules.merging.window import Window
 from sgdynamics.theory.schedules.merging.words import summary, warnings
 
-# Variables of a Dataset: dims, values, attributes.
-Variables = dict[str, tuple[Any, ...]]
-
-PARTS = {
-    "base": "the last checkpoint",
-    "target": "the decay",
-    "merged": "the merged point",
+_SHARED = {
+    "target_schedule": schedule_of_rates,
+    "base_learning_rate": nonnegative,
+    "checkpoints": increasing_steps,
+    "model": optional(instance_of(MiniBatchQuadratic)),
+    "curvature": optional(positive),
+    "momentum": unit_interval,
+    "at_rest": flag,
+    "optimiser": choice("sgd", "adam", "other"),
 }
 
 
-@checked(
-    target_schedule=schedule_of_rates,
-    base_learning_rate=nonnegative,
-    checkpoints=increasing_steps,
-    rule=choice("auto", *RULES),
-    model=optional(instance_of(MiniBatchQuadratic)),
-    curvature=optional(positive),
-    momentum=unit_interval,
-    at_rest=flag,
-    optimiser=choice("sgd", "adam", "other"),
-)
+@checked(rule=choice("auto", *RULES), **_SHARED)
 def merge_plan(
     target_schedule: Numeric,
     base_learning_rate: Numeric,
@@ -140,39 +136,96 @@ def merge_plan(
     Rule 'lsq_nonneg' merges 2 of 2 checkpoints: ... Average: under the model it is the better of the two.
     """
     target, base = _schedules(target_schedule, base_learning_rate, checkpoints)
-    rule = chosen_rule(target, base, model is not None) if rule == "auto" else rule
-    _check_rule(rule, model, curvature, momentum, base, checkpoints)
-    gain = check_stability("merge_plan", base, model, curvature, momentum)
-    with one_blas_thread(), np.errstate(under="ignore", over="ignore", invalid="ignore"):
-        window = None if model is None else window_of("merge_plan", model, base, momentum, at_rest)
-        form = None if window is None else QuadraticForm(window, base, target, checkpoints)
-        if form is not None and not 0 < form.target_risk < np.inf:
+    return _Merge(target, base, checkpoints, model, curvature, float(momentum), at_rest, optimiser).plan(rule)
+
+
+@checked(rules=instance_of(tuple, text="a tuple of rules"), **_SHARED)
+def merge_plans(
+    target_schedule: Numeric,
+    base_learning_rate: Numeric,
+    checkpoints: Numeric,
+    *,
+    rules: tuple[str, ...],
+    model: MiniBatchQuadratic | None = None,
+    curvature: float | None = None,
+    momentum: float = 0.0,
+    at_rest: bool = True,
+    optimiser: str = "sgd",
+) -> Iterator[xr.Dataset | ValueError]:
+    """The plans of several rules, or the error that says why a rule has none; what they share is computed once."""
+    target, base = _schedules(target_schedule, base_learning_rate, checkpoints)
+    merge = _Merge(target, base, checkpoints, model, curvature, float(momentum), at_rest, optimiser)
+    for rule in rules:
+        try:
+            yield merge.plan(rule)
+        except ValueError as error:
+            yield error
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """A window of a run and the decay that its checkpoints are to stand for."""
+
+    target: Array
+    base: Array
+    checkpoints: Steps
+    model: MiniBatchQuadratic | None
+    curvature: float | None
+    momentum: float
+    at_rest: bool
+    optimiser: str
+
+    @cached_property
+    def gain(self) -> float:
+        """Largest gain of the base run."""
+        return check_stability("merge_plan", self.base, self.model, self.curvature, self.momentum)
+
+    @cached_property
+    def under_model(self) -> tuple[Window, QuadraticForm] | None:
+        """The window and its quadratic form, if there is a model."""
+        if self.model is None:
+            return None
+        window = window_of("merge_plan", self.model, self.base, self.momentum, self.at_rest)
+        form = QuadraticForm(window, self.base, self.target, self.checkpoints)
+        if not 0 < form.target_risk < np.inf:
             text = "one under which the target has a finite expected risk > 0"
             raise complain("merge_plan", "model", text, f"risk {form.target_risk}")
-        weights = average_of_rule(
-            rule, target, base, checkpoints, form=form, curvature=curvature, momentum=float(momentum)
-        )
-        described: dict[str, tuple[Any, str, str]] = {
-            "smallest_weight": (weights.min(), "smallest weight", "1"),
-            "noise_amplification": (np.sum(weights**2), "sum of squared weights", "1"),
+        return window, form
+
+    def plan(self, rule: str) -> xr.Dataset:
+        """The plan of one rule."""
+        target, base, checkpoints = self.target, self.base, self.checkpoints
+        rule = chosen_rule(target, base, self.model is not None) if rule == "auto" else rule
+        _check_rule(rule, self.model, self.curvature, self.momentum, base, checkpoints)
+        gain = self.gain
+        with one_blas_thread(), np.errstate(under="ignore", over="ignore", invalid="ignore"):
+            window, form = self.under_model or (None, None)
+            weights = average_of_rule(
+                rule, target, base, checkpoints, form=form, curvature=self.curvature, momentum=self.momentum
+            )
+            described: dict[str, tuple[Any, str, str]] = {
+                "smallest_weight": (weights.min(), "smallest weight", "1"),
+                "noise_amplification": (np.sum(weights**2), "sum of squared weights", "1"),
+            }
+            bands: tuple[Variables, Variables] = ({}, {})
+            if window is not None and form is not None:
+                candidates = np.array([weights, form.lowest(), form.closest()])
+                expected, bands = risks(window, base, target, checkpoints, candidates)
+                described |= expected
+        data = {
+            name: ((), value, {"long_name": text, "units": units}) for name, (value, text, units) in described.items()
         }
-        bands: tuple[Variables, Variables] = ({}, {})
-        if window is not None and form is not None:
-            candidates = np.array([weights, form.lowest(), form.closest()])
-            risks, bands = _risks(window, base, target, checkpoints, candidates)
-            described |= risks
-    data = {name: ((), value, {"long_name": text, "units": units}) for name, (value, text, units) in described.items()}
-    weight = ("checkpoint", weights, {"long_name": "weight of the checkpoint", "units": "1"})
-    coordinate = ("checkpoint", checkpoints, {"long_name": "step of the checkpoint", "units": "1"})
-    in_bands, edges = bands
-    plan = xr.Dataset(
-        {"weight": weight, **data, **in_bands}, coords={"checkpoint": coordinate, **edges}, attrs={"rule": rule}
-    )
-    plan.attrs["summary"] = summary(plan)
-    plan.attrs["warnings"] = "\n".join(
-        warnings(plan, target, base, gain=gain, momentum=float(momentum), optimiser=optimiser)
-    )
-    return plan
+        weight = ("checkpoint", weights, {"long_name": "weight of the checkpoint", "units": "1"})
+        coordinate = ("checkpoint", checkpoints, {"long_name": "step of the checkpoint", "units": "1"})
+        in_bands, edges = bands
+        plan = xr.Dataset(
+            {"weight": weight, **data, **in_bands}, coords={"checkpoint": coordinate, **edges}, attrs={"rule": rule}
+        )
+        plan.attrs["summary"] = summary(plan)
+        plan.attrs["warnings"] = "\n".join(
+            warnings(plan, target, base, gain=gain, momentum=self.momentum, optimiser=self.optimiser)
+        )
+        return plan
 
 
 def _schedules(target_schedule: Numeric, base_learning_rate: Numeric, checkpoints: Steps) -> tuple[Array, Array]:
@@ -250,57 +303,3 @@ def window_of(owner: str, model: MiniBatchQuadratic, base: Array, momentum: floa
             0.0,
         )
     return Window.of(model, float(base[0]), float(momentum), at_rest or not momentum)
-
-
-def _risks(
-    window: Window, base: Array, target: Array, checkpoints: Steps, candidates: Array
-) -> tuple[dict[str, tuple[Any, str, str]], tuple[Variables, Variables]]:
-    """Exact risks and distances of the candidates (merged, lowest, closest), of the last checkpoint and the target."""
-    averages = np.zeros((5, base.size + 1))
-    averages[:3, checkpoints] = candidates
-    averages[3:, -1] = 1.0
-    points, gaps = window.moments(np.array([base, base, base, base, target]), averages)
-    merged, lowest, closest, last, decayed = range(5)
-    risk, distance = points.risk.sum(axis=-1), gaps.risk.sum(axis=-1)
-    total = float(risk[decayed])
-    described: dict[str, tuple[Any, str, str]] = {}
-    for name, row in {"base": last, "target": decayed, "merged": merged}.items():
-        described |= {
-            f"{name}_risk": (risk[row], f"expected excess risk of {PARTS[name]}", "loss"),
-            f"{name}_bias": (points.bias[row].sum(), f"part of it that the start leaves, {PARTS[name]}", "loss"),
-            f"{name}_noise": (points.noise[row].sum(), f"part of it that the batches make, {PARTS[name]}", "loss"),
-        }
-    described |= {
-        "residual": (distance[merged] / total, "distance to the target over its risk", "1"),
-        "residual_bias": (gaps.start[merged].sum() / total, "part of the residual from the start", "1"),
-        "residual_velocity": (gaps.velocity[merged].sum() / total, "part of the residual from its velocity", "1"),
-        "residual_noise": (gaps.noise[merged].sum() / total, "part of the residual from the batches", "1"),
-        "noise_floor": (risk[lowest], "lowest expected excess risk of any merge of the checkpoints", "loss"),
-        "residual_floor": (distance[closest] / total, "lowest residual of any merge of the checkpoints", "1"),
-    }
-    by_band = {
-        "residual": gaps.risk[merged] / total,
-        "target_risk": points.risk[decayed],
-        "merged_risk": points.risk[merged],
-        "base_risk": points.risk[last],
-    }
-    return described, _bands(window.curvature * base.max(), by_band)
-
-
-def _bands(gain: Array, by_mode: dict[str, Array]) -> tuple[Variables, Variables]:
-    """Sums over the decades of gain that have modes, and the edges of these decades."""
-    decade = np.floor(np.log10(gain)).astype(int)
-    found, place = np.unique(decade, return_inverse=True)
-    sums = {name: np.bincount(place, values, found.size) for name, values in by_mode.items()}
-    edges = {"lowest_gain": 10.0**found, "highest_gain": 10.0 ** (found + 1)}
-    return (
-        {
-            f"band_{name}": (
-                "band",
-                values,
-                {"long_name": f"{name.replace('_', ' ')} in the band", "units": "1" if name == "residual" else "loss"},
-            )
-            for name, values in sums.items()
-        },
-        {name: ("band", values, {"long_name": name.replace("_", " "), "units": "1"}) for name, values in edges.items()},
-    )
