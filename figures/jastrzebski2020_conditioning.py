@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures._check import Check
-from figures._digits_sharpness import conditioning
+from figures._digits_sharpness import conditioning, standard_error
 from figures._style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingModes, draw_ensemble
 from sgdynamics.simulate.break_even import self_stabilizing_runs
@@ -162,7 +162,7 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def _over_seeds(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    return values.mean("seed"), values.std("seed", ddof=1) / np.sqrt(values.sizes["seed"])
+    return values.mean("seed"), standard_error(values)
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
