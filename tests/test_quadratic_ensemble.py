@@ -11,12 +11,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from test_streams import reference_pairs
 
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, ema, linear, swa, two_point
 from sgdynamics.simulate import _blocks as blocks
-from sgdynamics.simulate._streams import Purpose
+from sgdynamics.simulate._kernel import kernel
+from sgdynamics.simulate._streams import Purpose, normal_pair, open_stream, stream_key
+from sgdynamics.simulate._vector_math import fma
 from sgdynamics.simulate.quadratic import _diagonal as diagonal
 from sgdynamics.simulate.quadratic import ensemble
 
@@ -85,35 +86,111 @@ def linear_form(rates, curvature, deviation, start, update):
 # The same bits as plain Python
 
 
+@kernel
+def fused(a, b, c):
+    return fma(a, b, c)
+
+
+@kernel
+def normals_of(key, replica, pair, out):
+    """The normals of one stream, one pair after the other."""
+    state = open_stream(key, np.uint64(replica), np.uint64(pair))
+    for i in range(out.shape[0]):
+        out[i, 0], out[i, 1], state = normal_pair(state)
+
+
 def twin_path(model, rates, seed, replica, update):
     """One replica in plain Python, operation by operation as in the kernel."""
     beta, nesterov = update.get("momentum", 0.0), update.get("nesterov", False)
     error = np.empty((len(rates) + 1, model.modes))
+    normals = np.empty((len(rates), 2))
     for mode in range(model.modes):
         h, sigma = float(model.curvature[mode]), math.sqrt(model.batch_center_variance[mode])
         e = float(model.start[mode])
         w = e if nesterov else 0.0
         error[0, mode] = e
-        pairs = reference_pairs(seed, Purpose.QUADRATIC_STEPS, replica, mode // 2)
+        normals_of(stream_key(seed, Purpose.QUADRATIC_STEPS), replica, mode // 2, normals)
         for t, rate in enumerate(map(float, rates)):
-            z = next(pairs)[mode % 2]
+            z = normals[t, mode % 2]
             gain = rate * h
-            q = 1.0 - gain
-            if nesterov:
-                e, w = (1.0 + beta) * q * e + -beta * q * w + gain * sigma * z, 1.0 * e + 0.0 * w + 0.0 * z
+            q, b = 1.0 - gain, gain * sigma
+            if beta == 0.0:
+                e = fused(q, e, b * z)
+            elif nesterov:
+                e, w = fused((1.0 + beta) * q, e, fused(-beta * q, w, b * z)), e
             else:
-                e, w = q * e + -rate * beta * w + gain * sigma * z, h * e + beta * w + -h * sigma * z
+                e, w = fused(q, e, fused(-rate * beta, w, b * z)), fused(h, e, fused(beta, w, -h * sigma * z))
             error[t + 1, mode] = e
     return error
 
 
 @every_update
-def test_every_step_has_the_bits_of_its_twin(update):
-    model = MiniBatchQuadratic([1.0, 0.3, 2.7], [0.5, 1.0, 3.0], displacement=[1.0, -2.0, 0.1], batch_size=3)
-    rates = cosine(0.6, 40)
-    runs = ensemble(model, rates, replicas=[0, 5], seed=9, record=np.arange(41), **update)
-    for replica in (0, 5):
+@pytest.mark.parametrize("modes", [1, 2, 7, 300])
+def test_every_step_has_the_bits_of_its_twin(update, modes):
+    """However many lanes: fewer than a vector, an odd number of modes, more pairs than run abreast."""
+    generator = np.random.default_rng(modes)
+    curvature, variance, displacement = generator.uniform(0.1, 3.0, (3, modes)) * [[1.0], [1.0], [-1.0]]
+    model = MiniBatchQuadratic(curvature, variance, displacement=displacement, batch_size=3)
+    rates = cosine(0.6, 12)
+    runs = ensemble(model, rates, replicas=71, seed=9, record=np.arange(13), **update)
+    for replica in (0, 5, 63, 64, 70):
         assert np.array_equal(runs.error.sel(replica=replica), twin_path(model, rates, 9, replica, update))
+
+
+def twin_jumps(model, rates, seed, replica, record, update):
+    """One replica by jumps: the weights of all normals of a jump in the state after it, turned to be triangular."""
+    beta, nesterov = update.get("momentum", 0.0), update.get("nesterov", False)
+    error = np.empty((len(record), model.modes))
+    normals = np.empty((2 * len(record), 2))
+    for mode in range(model.modes):
+        h, sigma = float(model.curvature[mode]), math.sqrt(model.batch_center_variance[mode])
+        state = np.array([model.start[mode], model.start[mode] if nesterov else 0.0])
+        normals_of(stream_key(seed, Purpose.QUADRATIC_JUMPS), replica, mode // 2, normals)
+        t = 0
+        for at, step in enumerate(record):
+            whole, columns = np.eye(2), []
+            while t < step:
+                rate = float(rates[t])
+                q = 1 - rate * h
+                if nesterov:
+                    matrix, inlet = np.array([[(1 + beta) * q, -beta * q], [1, 0]]), np.array([rate * h * sigma, 0])
+                else:
+                    matrix, inlet = np.array([[q, -rate * beta], [h, beta]]), np.array([rate, -1]) * h * sigma
+                whole = matrix @ whole
+                columns = [matrix @ column for column in columns] + [inlet]
+                t += 1
+            upper = np.linalg.qr(np.array([[0.0, 0.0], [0.0, 0.0], *columns]), mode="r")
+            root = (np.where(np.diag(upper) < 0, -1.0, 1.0)[:, None] * upper).T
+            state = whole @ state + root @ normals[2 * at : 2 * at + 2, mode % 2]
+            error[at, mode] = state[0]
+    return error
+
+
+@every_update
+@pytest.mark.parametrize("modes", [1, 2, 7, 300])
+def test_every_jump_is_that_of_its_twin(update, modes):
+    generator = np.random.default_rng(modes)
+    curvature, variance, displacement = generator.uniform(0.1, 2.0, (3, modes)) * [[1.0], [1.0], [-1.0]]
+    model = MiniBatchQuadratic(curvature, variance, displacement=displacement, batch_size=3)
+    rates, record = cosine(0.6, 12), [0, 3, 4, 12]
+    runs = ensemble(model, rates, replicas=71, seed=9, record=record, method="jumps", **update)
+    for replica in (0, 64, 70):
+        twin = twin_jumps(model, rates, 9, replica, record, update)
+        np.testing.assert_allclose(runs.error.sel(replica=replica), twin, rtol=0, atol=1e-12)
+
+
+def test_jumps_keep_what_squares_would_lose():
+    # deviations near the ends of the range of floats, whose squares are none
+    model = MiniBatchQuadratic([1.0, 1.0], 1.0, displacement=0.0)
+    still, *scaled = (
+        ensemble(with_fields(model, center_variance=scale**2), [0.5] * 4, replicas=9, seed=1, method="jumps").error
+        for scale in (1.0, 2.0**-500, 2.0**500)
+    )
+    assert np.array_equal(scaled[0], still * 2.0**-500)
+    assert np.array_equal(scaled[1], still * 2.0**500)
+    growing = ensemble(model, [2.0**120] * 5, replicas=9, seed=1, method="jumps").error  # about 2^600, squared 2^1200
+    assert np.isfinite(growing).all()
+    assert (np.abs(growing) > 2.0**550).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -408,16 +485,16 @@ def test_the_number_of_threads_does_not_show(problem, method):
 
 
 def test_threads_run_side_by_side(monkeypatch):
-    names, meeting, kernel = set(), threading.Barrier(3), diagonal._steps
+    names, meeting, run = set(), threading.Barrier(3), diagonal.run_steps
 
     def watched(*args, **kwargs):
         meeting.wait(timeout=30)  # passes only when three threads are in here at once
         names.add(threading.current_thread().name)
-        kernel(*args, **kwargs)
+        run(*args, **kwargs)
 
     model, replicas = MiniBatchQuadratic([1.0], 1.0), 6 * diagonal.BLOCK
     expected = ensemble(model, constant(0.1, 10), replicas=replicas, seed=0)
-    monkeypatch.setattr(diagonal, "_steps", watched)
+    monkeypatch.setattr(diagonal, "run_steps", watched)
     monkeypatch.setenv("SGDYNAMICS_THREADS", "3")
     assert ensemble(model, constant(0.1, 10), replicas=replicas, seed=0).identical(expected)
     assert names == {"sgdynamics_0", "sgdynamics_1", "sgdynamics_2"}

@@ -16,7 +16,7 @@ from test_streams import reference_words
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares
 from sgdynamics.models.schedules import constant, cosine, swa
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate._streams import Purpose, open_stream, stream_key, whole_number
+from sgdynamics.simulate._streams import Purpose, box_muller, open_stream, stream_key, whole_number
 from sgdynamics.simulate.quadratic import _coupled as coupled
 from sgdynamics.simulate.quadratic import ensemble, top_lyapunov_exponent
 from sgdynamics.simulate.quadratic._problems import problem_of
@@ -55,8 +55,13 @@ FEW = st.sampled_from([FULL, FINITE_SUMS["replacement"], FINITE_SUMS["reshuffled
 # Draws
 
 
+@kernel
+def normals_from(first, second):
+    return box_muller(first, second)
+
+
 class Draws:
-    """A stream of words, and what is made of them, in Python integers."""
+    """A stream of words, and what is made of them, in Python numbers."""
 
     def __init__(self, seed, purpose, replica, pair=0):
         self.words = reference_words(seed, purpose, replica, pair)
@@ -64,10 +69,7 @@ class Draws:
     def normals(self, count):
         made = []
         while len(made) < count:
-            first, second = next(self.words), next(self.words)
-            radius = math.sqrt(-2.0 * math.log(((first >> 11) + 1) * 2.0**-53))
-            angle = 2.0 * math.pi * ((second >> 11) * 2.0**-53)
-            made += [radius * math.cos(angle), radius * math.sin(angle)]
+            made += normals_from(np.uint64(next(self.words)), np.uint64(next(self.words)))
         return made[:count]
 
     def below(self, bound):

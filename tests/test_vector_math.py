@@ -23,9 +23,9 @@ def logarithms(x, out):
 
 
 @kernel
-def cosines_and_sines(turns, cosine, sine):
-    for i in range(turns.size):
-        cosine[i], sine[i] = _vector_math.cos_sin(turns[i])
+def directions(words, cosine, sine):
+    for i in range(words.size):
+        cosine[i], sine[i] = _vector_math.direction(words[i])
 
 
 @kernel
@@ -53,14 +53,12 @@ def log_arguments():
     )
 
 
-def turn_arguments():
+def angle_words():
     rng = np.random.default_rng(1)
-    near = [
-        np.clip(quarter / 4 + sign * 2.0 ** -rng.uniform(2, 50, 30_000), 0, 1 - 2.0**-53)
-        for quarter in range(5)
-        for sign in (-1, 1)
-    ]
-    return np.concatenate([rng.random(300_000), *near, np.arange(8) / 8, [2.0**-53, 1 - 2.0**-53]])
+    near = np.concatenate([[0, 1, 2, 3], 2 ** rng.integers(0, 61, 1000), 2**61 - 1 - rng.integers(0, 100, 100)])
+    near = np.concatenate([near, 2**61 + near, 2**62 - 1 - near]).astype(np.uint64)
+    quarters = np.concatenate([near + np.uint64(quarter << 62) for quarter in range(4)])
+    return np.concatenate([rng.integers(0, 2**64, 500_000, dtype=np.uint64), quarters])
 
 
 @needs_wide
@@ -79,19 +77,24 @@ def test_the_logarithm_of_one_is_zero():
 
 
 @needs_wide
-def test_cosine_and_sine_are_within_two_units_even_at_their_zeros():
-    turns = turn_arguments()
-    cosine, sine = np.empty((2, turns.size))
-    cosines_and_sines(turns, cosine, sine)
-    # in long double the angle itself may be reduced without loss
-    quarter = np.round(4 * turns)
-    rest = 2 * PI * (turns - quarter.astype(wide) / 4)
+def test_cosine_and_sine_are_within_three_units_even_at_their_zeros():
+    words = angle_words()
+    cosine, sine = np.empty((2, words.size))
+    directions(words, cosine, sine)
+    # a long double holds the angle without loss
+    rest = (words << np.uint64(2)).view(np.int64).astype(wide) * (PI / 4) * wide(2.0**-63)
     c, s = np.cos(rest), np.sin(rest)
-    which = quarter.astype(int) % 4
-    for found, exact in ((cosine, np.choose(which, [c, -s, -c, s])), (sine, np.choose(which, [s, c, -s, -c]))):
+    quarters = (words >> np.uint64(63)).astype(int) + 2 * ((words >> np.uint64(62)).astype(int) & 1)
+    for found, exact in ((cosine, np.choose(quarters, [c, -s, -c, s])), (sine, np.choose(quarters, [s, c, -s, -c]))):
         off = exact != 0
-        assert units_off(found[off], exact[off]) < 2
+        assert units_off(found[off], exact[off]) < 3
         assert (found[~off] == 0).all()
+
+
+def test_a_direction_has_length_one():
+    cosine, sine = np.empty((2, 500_000))
+    directions(np.random.default_rng(2).integers(0, 2**64, cosine.size, dtype=np.uint64), cosine, sine)
+    np.testing.assert_allclose(cosine**2 + sine**2, 1, rtol=0, atol=1e-15)
 
 
 def test_a_fused_multiply_add_rounds_once():
@@ -108,13 +111,13 @@ def test_a_fused_multiply_add_rounds_once():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 31, 33, 100])
 def test_a_number_has_the_same_bits_wherever_it_stands(size):
-    x, turns = log_arguments()[:1000], turn_arguments()[:1000]
+    x, words = log_arguments()[:1000], angle_words()[:1000]
     whole, cosine, sine = np.empty((3, 1000))
     logarithms(x, whole)
-    cosines_and_sines(turns, cosine, sine)
+    directions(words, cosine, sine)
     for first in range(0, 1000 - size, size):
         part = slice(first, first + size)
         found = np.empty((3, size))
         logarithms(x[part], found[0])
-        cosines_and_sines(turns[part], found[1], found[2])
+        directions(words[part], found[1], found[2])
         assert np.array_equal(found, [whole[part], cosine[part], sine[part]])

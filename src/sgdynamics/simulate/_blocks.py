@@ -6,11 +6,16 @@ whatever order. How the work is cut into tasks never depends on the number of th
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
-__all__ = ["run_all", "slices", "thread_count"]
+__all__ = ["Task", "run_all", "slices", "thread_count", "workers"]
+
+Task: TypeAlias = Callable[[], None]
 
 VARIABLE = "SGDYNAMICS_THREADS"
 
@@ -57,7 +62,46 @@ def slices(count: int, size: int) -> Iterator[slice]:
     return (slice(first, min(first + size, count)) for first in range(0, count, size))
 
 
-def run_all(tasks: Iterable[Callable[[], None]]) -> None:
+@contextlib.contextmanager
+def workers(most: int) -> Iterator[Callable[[Iterable[Task]], None]]:
+    """Threads that stay while inside, for tasks that come in many short rounds.
+
+    Parameters
+    ----------
+    most : int
+        Largest number of tasks in a round, >= 0: more threads than that are of no use.
+
+    Yields
+    ------
+    callable
+        Takes the tasks of a round, which are independent of each other, and returns when all are done. Raises the first
+        error of a task, in the order of the tasks; tasks that have not begun by then are dropped.
+    """
+    threads = min(thread_count(), most)
+    if threads < 2:
+        yield _in_turn
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="sgdynamics") as pool:
+        yield functools.partial(_side_by_side, pool)
+
+
+def _in_turn(tasks: Iterable[Task]) -> None:
+    for task in tasks:
+        task()
+
+
+def _side_by_side(pool: ThreadPoolExecutor, tasks: Iterable[Task]) -> None:
+    futures = [pool.submit(task) for task in tasks]
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:  # an interrupt too: do not wait for the rest
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def run_all(tasks: Iterable[Task]) -> None:
     """Run every task, on several threads where there are several.
 
     Parameters
@@ -71,16 +115,5 @@ def run_all(tasks: Iterable[Callable[[], None]]) -> None:
         The first error of a task, in the order of the tasks; tasks that have not begun by then are dropped.
     """
     waiting = list(tasks)
-    threads = min(thread_count(), len(waiting))
-    if threads < 2:
-        for task in waiting:
-            task()
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="sgdynamics") as pool:
-        futures = [pool.submit(task) for task in waiting]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:  # an interrupt too: do not wait for the rest
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers(len(waiting)) as run:
+        run(waiting)

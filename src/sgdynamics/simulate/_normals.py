@@ -33,5 +33,8 @@ def open_streams(key: Words, replica: np.uint64, first: int, states: Words) -> N
 @kernel
 def fill_normals(states: Words, left: Floats, right: Floats) -> None:
     """The next pair of normals of every stream."""
-    for i in range(states.shape[1]):
-        left[i], right[i] = normal_pair_of(states, i)
+    # one array for each word of a state: only then does the compiler see that they do not overlap, and use vectors
+    first, second, third, fourth = states[0], states[1], states[2], states[3]
+    for i in range(left.size):
+        left[i], right[i], state = normal_pair((first[i], second[i], third[i], fourth[i]))
+        first[i], second[i], third[i], fourth[i] = state

@@ -20,17 +20,18 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.simulate._kernel import inlined, kernel
-from sgdynamics.simulate._vector_math import cos_sin, log
+from sgdynamics.simulate._kernel import inlined
+from sgdynamics.simulate._vector_math import direction, log
 
 __all__ = ["Purpose", "Seed", "State", "next_word", "normal_pair", "open_stream", "stream_key", "whole_number"]
 
 Seed: TypeAlias = int | np.random.SeedSequence
+W = TypeVar("W", np.uint64, NDArray[np.uint64])
 State: TypeAlias = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
 
@@ -61,13 +62,15 @@ _UNIT = 2.0**-53
 _32, _LOW, _RANGE = np.uint64(32), np.uint64(2**32 - 1), np.uint64(2**32)
 
 
-@inlined
-def absorb(state: np.uint64, word: np.uint64) -> np.uint64:
+def _absorb(state: W, word: np.uint64) -> W:
     """Hash one more word: the output of SplitMix64 at ``state ^ word``, one-to-one in either."""
     z = (state ^ word) + _GOLDEN
     z = (z ^ (z >> _30)) * _MIX_1
     z = (z ^ (z >> _27)) * _MIX_2
     return z ^ (z >> _31)
+
+
+absorb = inlined(_absorb)
 
 
 @inlined
@@ -102,7 +105,7 @@ def box_muller(first: np.uint64, second: np.uint64) -> tuple[float, float]:
     """Two independent standard normals from two random words."""
     uniform = ((first >> _11) + _1) * _UNIT  # in (0, 1]: the logarithm is finite, no normal exceeds 8.58
     radius = math.sqrt(-2.0 * log(uniform))
-    cosine, sine = cos_sin((second >> _11) * _UNIT)
+    cosine, sine = direction(second)
     return radius * cosine, radius * sine
 
 
@@ -132,15 +135,6 @@ def whole_number(bound: np.uint64, state: State) -> tuple[np.int64, State]:
     return np.int64(product >> _32), state
 
 
-@kernel
-def _hash_key(words: NDArray[np.uint64], key: NDArray[np.uint64]) -> None:
-    for lane in range(key.size):
-        state = np.uint64(lane)
-        for word in words:
-            state = absorb(state, word)
-        key[lane] = state
-
-
 def stream_key(seed: Seed, purpose: Purpose) -> NDArray[np.uint64]:
     """The part of a stream's key that all replicas share, hashed.
 
@@ -159,6 +153,7 @@ def stream_key(seed: Seed, purpose: Purpose) -> NDArray[np.uint64]:
     words = np.empty(3, dtype=np.uint64)
     words[:2] = sequence.generate_state(2, np.uint64)
     words[2] = purpose
-    key = np.empty(4, dtype=np.uint64)
-    _hash_key(words, key)
+    key = np.arange(4, dtype=np.uint64)
+    for word in words:
+        key = _absorb(key, word)  # not worth a kernel
     return key

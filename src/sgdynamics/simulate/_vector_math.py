@@ -1,18 +1,18 @@
-r"""Logarithm, sine and cosine that a compiler can run on whole vectors.
+r"""Logarithm, cosine and sine that a compiler can run on whole vectors.
 
 A call into the mathematics library keeps a loop scalar. These are branch-free polynomials instead, written with
 explicit fused multiply-adds: the same bits in a vector, in the scalar remainder of a loop, and alone, on every machine
 that follows IEEE 754.
 
-============  ==============================================================  =========================
-function      reduction                                                       largest error, in units
-                                                                              in the last place
-============  ==============================================================  =========================
-``log``       mantissa to [1/sqrt 2, sqrt 2), then a series in                1
-              :math:`s = f/(2+f)`
-``cos_sin``   to an eighth of a turn on either side of a multiple of a        2
-              quarter turn
-============  ==============================================================  =========================
+=============  ============================================================  =========================
+function       reduction                                                     largest error, in units
+                                                                             in the last place
+=============  ============================================================  =========================
+``log``        mantissa to [1/sqrt 2, sqrt 2), then a series in              1
+               :math:`s = f/(2+f)`
+``direction``  none: two bits of the word turn by quarters, the other 62     3
+               are an angle of at most an eighth of a turn
+=============  ============================================================  =========================
 
 Notes
 -----
@@ -22,7 +22,8 @@ Reductions and coefficients: Sun's fdlibm (``e_log.c``, ``k_sin.c``, ``k_cos.c``
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
@@ -34,8 +35,7 @@ from sgdynamics.simulate._kernel import inlined
 __all__: list[str] = []
 
 
-@intrinsic
-def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+def _fused(context: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` with one rounding."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -46,9 +46,13 @@ def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float64(types.float64, types.float64, types.float64), generate
 
 
-_52 = np.uint64(52)
-_MANTISSA = np.uint64(2**52 - 1)
-_ONE = np.uint64(1023 << 52)
+# Numba gives the first argument itself
+fma: Callable[[float, float, float], float] = cast(Any, intrinsic(_fused))
+
+
+# the bits of 1/sqrt 2, and where sign and exponent are
+_ROOT_HALF, _EXPONENT = np.uint64(0x3FE6A09E667F3BCD), np.uint64(0xFFF << 52)
+_52 = np.int64(52)
 # the first with 32 trailing zeros, so that its product with an exponent is exact
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
@@ -57,11 +61,9 @@ _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 def log(x: float) -> float:
     """Natural logarithm of a positive number that is neither subnormal nor infinite."""
     bits = np.float64(x).view(np.uint64)
-    mantissa = np.uint64((bits & _MANTISSA) | _ONE).view(np.float64)
-    exponent = np.int64(bits >> _52) - 1023
-    large = mantissa > 1.4142135623730951
-    power = exponent + 1.0 if large else exponent + 0.0
-    f = (0.5 * mantissa if large else mantissa) - 1.0
+    above = bits - _ROOT_HALF
+    power = np.float64(np.int64(above) >> _52)
+    f = np.uint64(bits - (above & _EXPONENT)).view(np.float64) - 1.0
     s = f / (2.0 + f)
     z = s * s
     w = z * z
@@ -72,14 +74,26 @@ def log(x: float) -> float:
         6.666666666666735130e-01,
     )
     half = 0.5 * f * f
-    return power * _LN2_HIGH - ((half - fma(s, half + (odd + even), power * _LN2_LOW)) - f)
+    return fma(power, _LN2_HIGH, f - (half - fma(s, half + (odd + even), power * _LN2_LOW)))
+
+
+_1, _2, _SIGN = np.uint64(1), np.uint64(2), np.uint64(1 << 63)
+_EIGHTH_TURN = 0.25 * math.pi * 2.0**-63  # over the largest signed number
 
 
 @inlined
-def cos_sin(turns: float) -> tuple[float, float]:
-    """Cosine and sine of an angle given in turns, in [0, 1)."""
-    quarter = math.floor(4.0 * turns + 0.5)
-    x = 2.0 * math.pi * (turns - 0.25 * quarter)
+def _negated_if(sign: np.uint64, x: float) -> float:
+    return np.uint64(np.float64(x).view(np.uint64) ^ sign).view(np.float64)
+
+
+@inlined
+def direction(word: np.uint64) -> tuple[float, float]:
+    """Cosine and sine of the angle that a word stands for; uniform words make a uniform angle.
+
+    The highest bit is a quarter turn, the next one half a turn, and the others, as a signed number, at most an eighth
+    of a turn to either side.
+    """
+    x = np.int64(word << _2) * _EIGHTH_TURN
     z = x * x
     s = fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08)
     s = fma(z, fma(z, s, 2.75573137070700676789e-06), -1.98412698298579493134e-04)
@@ -89,9 +103,6 @@ def cos_sin(turns: float) -> tuple[float, float]:
     c = fma(z, fma(z, c, -2.75573143513906633035e-07), 2.48015872894767294178e-05)
     c = fma(z, fma(z, c, -1.38888888888741095749e-03), 4.16666666666666019037e-02)
     cosine = fma(z * z, c, fma(z, -0.5, 1.0))
-    odd = quarter == 1.0 or quarter == 3.0
-    along, across = (sine, cosine) if odd else (cosine, sine)
-    return (
-        -along if quarter == 1.0 or quarter == 2.0 else along,
-        -across if quarter == 2.0 or quarter == 3.0 else across,
-    )
+    quarter = np.int64(word) < 0
+    half = (word << _1) & _SIGN
+    return _negated_if(half, -sine if quarter else cosine), _negated_if(half, cosine if quarter else sine)
