@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from sgdynamics.models.patterns import (
     TwoPatternSetting,
     TwoPatternTraining,
 )
-from sgdynamics.simulate import _normals, trainer
+from sgdynamics.simulate import trainer
+from sgdynamics.simulate._blocks import workers
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate._streams import Purpose, normal_pair, open_stream, stream_key
-from sgdynamics.simulate.patterns import finite_network, networks
+from sgdynamics.simulate.patterns import _units, _units_of_p, finite_network, networks
 from sgdynamics.simulate.patterns._batches import Batches
 from sgdynamics.theory.patterns import reduced_dynamics
 
@@ -151,14 +154,59 @@ def test_several_blocks_are_one_network(monkeypatch):
             np.testing.assert_allclose(parts[name], whole[name], rtol=1e-9)
 
 
-def test_the_same_bits_for_any_number_of_threads(monkeypatch):
+@pytest.mark.parametrize("algorithm", ["large_then_small", "small_with_activation_noise"])
+def test_the_same_bits_for_any_number_of_threads(algorithm, monkeypatch):
+    """Also where the steps of a run are handed out to threads, block by block."""
+    monkeypatch.setattr(networks, "BLOCK_OF_P", 31)
+    monkeypatch.setattr(networks, "BLOCK_OF_Q", 600)
     sample = SHORT.draw(0)
     runs = []
-    for threads in ("1", "2", "5"):
+    for threads, long_step in (("1", 0.0), ("2", 0.0), ("5", 0.0), ("2", np.inf)):
         monkeypatch.setenv("SGDYNAMICS_THREADS", threads)
-        runs.append(finite_network(SHORT, sample, "large_then_small", width_p=260, width_q=40_000, seed=1))
-    assert runs[0].identical(runs[1])
-    assert runs[0].identical(runs[2])
+        monkeypatch.setattr(networks, "LONG_STEP", long_step)
+        runs.append(finite_network(SHORT, sample, algorithm, width_p=130, width_q=2000, seed=1))
+    for other in runs[1:]:
+        assert runs[0].identical(other)
+
+
+def test_long_steps_are_cut_into_tasks_and_short_ones_are_not():
+    sample = DESK.draw(0)
+    assert networks._Network(DESK, sample, TwoBlockNetwork(500, 40_000), 0).tasks == 1
+    assert networks._Network(DESK, sample, TwoBlockNetwork(1000, 40_000), 0).tasks == 2 + 3
+
+
+def test_workers_stay_from_round_to_round(monkeypatch):
+    monkeypatch.setenv("SGDYNAMICS_THREADS", "2")
+    seen = []
+    together = threading.Barrier(2, timeout=10)
+
+    def task():
+        together.wait()
+        seen.append(threading.get_ident())
+
+    def fail():
+        raise ArithmeticError
+
+    with workers(5) as run:
+        for _ in range(20):
+            run([task, task])
+        with pytest.raises(ArithmeticError):
+            run([fail, fail])
+        run([task, task])
+    assert len(seen) == 42
+    assert len(set(seen)) == 2
+    assert threading.get_ident() not in seen
+
+
+def test_overflow_in_another_thread_is_no_warning():
+    sample = SHORT.draw(0)
+    network = networks._Network(SHORT, sample, TwoBlockNetwork(4, 40), 0)
+    step = _units.Step(0.8, 1.0, 0.0, 5e307)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(networks._step, network.of_q[0], np.zeros((3, 2)), step).result()
+        pool.submit(networks._step, network.of_p[0], np.full(network.pull.shape, 1e308), step).result()
+    assert not np.isfinite(network.of_q[0].output).all()
+    assert not np.isfinite(network.of_p[0].output).all()
 
 
 def test_what_is_recorded_has_no_influence():
@@ -176,19 +224,64 @@ def test_a_seed_sequence_is_not_used_up():
     assert first.identical(second)
 
 
+# Kernels against plain Python, bit for bit, at sizes with remainders
+
+
+SIZES = [(1, 1), (3, 2), (5, 17), (9, 40), (4, 101)]
+
+
+@pytest.mark.parametrize(("units", "examples"), SIZES)
+def test_what_is_sent_is_the_sum_in_the_order_of_the_units(units, examples):
+    rng = np.random.default_rng(units)
+    before, second_layer = rng.standard_normal((units, examples)), rng.standard_normal(units)
+    before[0, 0] = 0.0
+    expected = []
+    for column in before.T:
+        total = 0.0
+        for weight, value in zip(second_layer.tolist(), column.tolist(), strict=True):
+            total += weight * max(value, 0.0)
+        expected.append(total)
+    active, output = before.copy(), np.full(examples, np.nan)
+    _units_of_p._send(active, second_layer, output)
+    assert output.tolist() == expected
+    assert np.array_equal(active, before >= 0)
+
+
+def test_what_is_sent_is_not_finite_where_a_pre_activation_is_not():
+    before = np.ones((3, 20))
+    before[1, 4] = np.nan
+    output = np.empty(20)
+    _units_of_p._send(before, np.ones(3), output)
+    assert np.array_equal(np.isnan(output), np.arange(20) == 4)
+
+
+@pytest.mark.parametrize(("units", "columns"), SIZES)
+def test_a_step_adds_to_every_weight_its_own_normal(units, columns):
+    rng = np.random.default_rng(columns)
+    half = (columns + 1) // 2
+    weights, gradient = rng.standard_normal((2, units, columns))
+    second_layer, deviation = rng.standard_normal(units), rng.standard_normal(columns)
+    left, right = rng.standard_normal((2, units * half))
+    keep, noise = 0.99, 0.3
+    stepped, added = weights.copy(), weights.copy()
+    _units_of_p._advance(stepped, gradient, second_layer, keep, noise, left, right)
+    _units_of_p._add(added, deviation, left, right)
+    for i, j in np.ndindex(weights.shape):
+        normal = left[i * half + j] if j < half else right[i * half + j - half]
+        assert stepped[i, j] == keep * weights[i, j] - second_layer[i] * gradient[i, j] + noise * normal
+        assert added[i, j] == weights[i, j] + deviation[j] * normal
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Normals
 
 
 def test_the_normals_of_many_streams_are_those_of_each():
     key = stream_key(11, Purpose.PATTERNS_Q)
-    states = np.empty((4, 300), np.uint64)
-    _normals.open_streams(key, np.uint64(0), 5, states)
-    left, right = np.empty((2, 300))
-    single = stream_normals(11, Purpose.PATTERNS_Q, 305, 40)[:, :, 5:]
+    normals = _units.Normals(key, np.uint64(0), 5, 301)
+    single = stream_normals(11, Purpose.PATTERNS_Q, 306, 40)[:, :, 5:]
     for draw in range(40):
-        _normals.fill_normals(states, left, right)
-        assert np.array_equal(np.stack([left, right]), single[draw])
+        assert np.array_equal(np.stack(normals.draw()), single[draw])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

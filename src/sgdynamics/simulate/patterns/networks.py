@@ -2,7 +2,8 @@ r"""Training the finite network on examples of two patterns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,19 +23,31 @@ from sgdynamics.domains import (
     optional,
     seeds,
 )
-from sgdynamics.models.patterns import ALGORITHMS, TwoBlockNetwork, TwoPatternSample, TwoPatternSetting
+from sgdynamics.models.patterns import (
+    ALGORITHMS,
+    TwoBlockNetwork,
+    TwoPatternSample,
+    TwoPatternSetting,
+    TwoPatternTraining,
+)
 from sgdynamics.models.patterns.data import BOTH, Q_ONLY
-from sgdynamics.simulate._blocks import slices
+from sgdynamics.simulate._blocks import Task, slices, workers
 from sgdynamics.simulate._normals import Floats
 from sgdynamics.simulate._streams import Purpose, Seed, stream_key
 from sgdynamics.simulate.patterns._batches import Batches
-from sgdynamics.simulate.patterns._units import Step, UnitsOfP, UnitsOfQ
+from sgdynamics.simulate.patterns._units import Step
+from sgdynamics.simulate.patterns._units_of_p import UnitsOfP
+from sgdynamics.simulate.patterns._units_of_q import UnitsOfQ
 
 __all__ = ["finite_network"]
 
-# Units in one block: what a step of a block touches stays in a core's cache.
-BLOCK_OF_P = 128
+# Units in one block, the same for any number of threads. A product of matrices takes longer in small blocks; what is
+# done to units that see Q is short, and stays in a core's cache.
+BLOCK_OF_P = 500
 BLOCK_OF_Q = 16384
+
+# Multiply-adds of the units that see P from which a step is long enough to be handed out to threads.
+LONG_STEP = 5e7
 
 # Test examples where none are given.
 TEST_EXAMPLES = 4000
@@ -72,51 +85,57 @@ class _Network:
         self, setting: TwoPatternSetting, sample: TwoPatternSample, shape: TwoBlockNetwork, seed: Seed
     ) -> None:
         training = setting.training
-        self.sample = sample
+        self.shape, self.sample = shape, sample
         self.label = sample.label.astype(np.float64)
-        self.carries_p = ~sample.has(Q_ONLY)
-        inputs = np.ascontiguousarray(sample.inputs[self.carries_p])
+        self.carries_p = np.flatnonzero(~sample.has(Q_ONLY))
+        # what an example takes of each ray: alpha of its own, 0 of the others
+        self.shares = sample.alpha * (sample.ray == np.arange(len(RAYS))[:, None])
+        self.inputs, self.rays = np.ascontiguousarray(sample.inputs[self.carries_p]), setting.data.rays
+        self.pull = np.empty_like(self.inputs)
         noise = stream_key(seed, Purpose.PATTERNS_ACTIVATION)
         key_p, key_q = stream_key(seed, Purpose.PATTERNS_P), stream_key(seed, Purpose.PATTERNS_Q)
         self.of_p = [
-            UnitsOfP(units, shape.second_layer_p, inputs, training.noise_scale_p, key_p, noise)
+            UnitsOfP(units, shape.second_layer_p, self.inputs, training.noise_scale_p, key_p, noise)
             for units in slices(shape.width_p, BLOCK_OF_P)
         ]
         self.of_q = [
-            UnitsOfQ(units, shape.second_layer_q, setting.data.rays, training.noise_scale_q, key_q, noise)
+            UnitsOfQ(units, shape.second_layer_q, self.rays, training.noise_scale_q, key_q, noise)
             for units in slices(shape.width_q, BLOCK_OF_Q)
         ]
         self.look(0.0)
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks a step is worth cutting into."""
+        long = 2 * self.inputs.size * self.shape.width_p >= LONG_STEP
+        return len(self.of_p) + len(self.of_q) if long else 1
+
     def look(self, activation_noise: float) -> None:
         """Let every block look at the examples."""
-        for p_block in self.of_p:
-            p_block.look(activation_noise)
-        for q_block in self.of_q:
-            q_block.look(activation_noise)
+        blocks: list[UnitsOfP | UnitsOfQ] = [*self.of_p, *self.of_q]
+        for block in blocks:
+            block.look(activation_noise)
         self._collect()
 
-    def advance(self, slope: Floats, step: Step) -> None:
+    def advance(self, slope: Floats, step: Step, run: Callable[[Iterable[Task]], None]) -> None:
         """Take a step, given the derivative of the loss with respect to every output, and look again."""
-        slope_p = slope[self.carries_p]
-        weighted = slope * self.sample.alpha
-        slope_q = np.array([weighted[self.sample.ray == ray].sum() for ray in range(3)])
-
-        for p_block in self.of_p:
-            p_block.advance(slope_p, step)
-        for q_block in self.of_q:
-            q_block.advance(slope_q, step)
-        self.look(step.activation_noise)
+        slope_p, slope_q = slope[self.carries_p], self.shares @ slope
+        np.multiply((step.size * slope_p)[:, None], self.inputs, out=self.pull)
+        pull_q = (step.size * slope_q)[:, None] * self.rays
+        tasks = [functools.partial(_step, block, self.pull, step) for block in self.of_p]
+        tasks += [functools.partial(_step, block, pull_q, step) for block in self.of_q]
+        run(tasks)
+        self._collect()
 
     def _collect(self) -> None:
         """Sum over blocks, in their order."""
-        self.rays = _sum(block.output for block in self.of_q)
-        self.output = self.sample.alpha * self.rays[self.sample.ray]  # alpha is 0 where there is no ray
+        self.ray_output = _sum(block.output for block in self.of_q)
+        self.output = self.ray_output @ self.shares
         self.output[self.carries_p] += _sum(block.output for block in self.of_p)
 
     def slope(self, weight: Floats) -> Floats:
         """Derivative of the weighted loss with respect to every output."""
-        slope: Floats = -weight * self.label * np.exp(-np.logaddexp(0.0, self.label * self.output))
+        slope: Floats = -weight * self.label / (1.0 + np.exp(self.label * self.output))
         return slope
 
     def report(self, test: _Test) -> dict[str, Any]:
@@ -126,13 +145,20 @@ class _Network:
         for number, kind in enumerate(KINDS):
             if self.sample.has(number).any():
                 found[f"loss_{kind}"] = losses[self.sample.has(number)].mean()
-        found["curvature"] = self.rays[0] - (self.rays[1] + self.rays[2]) / 2
-        found["ray_output"] = self.rays
+        found["curvature"] = self.ray_output[0] - (self.ray_output[1] + self.ray_output[2]) / 2
+        found["ray_output"] = self.ray_output
         p_part = _sum(block.output_at(test.inputs) for block in self.of_p)
         found["p_only_error"] = np.mean(test.label * p_part <= 0)
-        found["q_only_error"] = 0.5 * (self.rays[0] <= 0) + 0.25 * np.sum(self.rays[1:] >= 0)
-        found["both_error"] = np.mean(test.label * (p_part + test.alpha * self.rays[test.ray]) <= 0)
+        found["q_only_error"] = 0.5 * (self.ray_output[0] <= 0) + 0.25 * np.sum(self.ray_output[1:] >= 0)
+        found["both_error"] = np.mean(test.label * (p_part + test.alpha * self.ray_output[test.ray]) <= 0)
         return found
+
+
+def _step(block: UnitsOfP | UnitsOfQ, pull: Floats, step: Step) -> None:
+    """What a block does in a step, in whatever thread."""
+    with np.errstate(all="ignore"):
+        block.advance(pull, step)
+        block.look(step.activation_noise)
 
 
 def _sum(parts: Iterable[Floats]) -> Floats:
@@ -229,8 +255,8 @@ def finite_network(
 
     Notes
     -----
-    A run is not split over threads: a step is too short to be worth handing out. Several runs can be made side by side;
-    each has the same bits however many there are.
+    A wide network's step is split over threads (``SGDYNAMICS_THREADS``), block of units by block; a short step is not
+    worth handing out. Several runs can be made side by side. The bits are the same however many there are of either.
 
     Examples
     --------
@@ -252,7 +278,10 @@ def finite_network(
         raise complain("finite_network", "record", f"steps in 0..{last}", int(kept[-1]))
     batches = None if batch_size is None else Batches(setting.training, course, batch_size, sample.examples, seed)
     with one_blas_thread(), np.errstate(all="ignore"):
-        rows, diverged = _run(setting, sample, shape, course, batches, _test_examples(setting, test, seed), kept, seed)
+        network = _Network(setting, sample, shape, seed)
+        with workers(network.tasks) as run:
+            tests = _test_examples(setting, test, seed)
+            rows, diverged = _train(network, setting.training, course, batches, tests, kept, run)
     data = xr.Dataset(
         {name: (("step", "ray") if name == "ray_output" else "step", values) for name, values in rows.items()},
         coords={"step": kept, "time": ("step", course.time.values[kept]), "ray": list(RAYS)},
@@ -276,23 +305,22 @@ def finite_network(
     )
 
 
-def _run(
-    setting: TwoPatternSetting,
-    sample: TwoPatternSample,
-    shape: TwoBlockNetwork,
+def _train(
+    network: _Network,
+    training: TwoPatternTraining,
     course: xr.Dataset,
     batches: Batches | None,
     test: _Test,
     kept: Any,
-    seed: Seed,
+    run: Callable[[Iterable[Task]], None],
 ) -> tuple[dict[str, Floats], int]:
     """Everything that is recorded, by name, and the step of divergence."""
-    network = _Network(setting, sample, shape, seed)
     size, noise = course.step_size.values, course.step_noise.values
     activation = course.activation_noise.values * course.weight_deviation.values
     if activation[0]:
         network.look(activation[0])
-    full = np.full(sample.examples, 1 / sample.examples)
+    examples = network.sample.examples
+    full = np.full(examples, 1 / examples)
     rows: list[dict[str, Any]] = []
     wanted = set(kept.tolist())
     diverged = -1
@@ -307,11 +335,11 @@ def _run(
         weight = full if batches is None else batches.draw(t)
         step = Step(
             size=float(size[t]),
-            keep=float(1 - size[t] * setting.training.weight_decay),
+            keep=float(1 - size[t] * training.weight_decay),
             noise=float(noise[t]) if batches is None else 0.0,
             activation_noise=float(activation[t + 1]),
         )
-        network.advance(network.slope(weight), step)
+        network.advance(network.slope(weight), step, run)
     names = rows[0] if rows else network.report(test)
     gone = {name: np.full(np.shape(value), np.inf) for name, value in names.items()}
     rows += [gone] * (kept.size - len(rows))
