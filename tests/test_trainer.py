@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ from hypothesis import strategies as st
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.trainer import batches as batches_function
-from sgdynamics.simulate.trainer import curvature
+from sgdynamics.simulate.trainer import curvature, losses, passes
+from sgdynamics.simulate.trainer.network import ACTIVATIONS as NONLINEARITIES
+from sgdynamics.simulate.trainer.network import unflatten
+from sgdynamics.simulate.trainer.workspace import Workspace
 
 ACTIVATIONS = ("linear", "tanh", "relu")
 LOSSES = ("mse", "cross_entropy", "cross_entropy, soft")
@@ -644,8 +648,101 @@ def test_a_run_is_its_steps_one_by_one():
         schedules.linear(0.3, 40), trainer.batches(x, y, classes=3, loss=loss, seed=9, **options), strict=True
     ):
         w = w - rate * trainer.gradient(net.with_flat(w), x_batch, y_batch, loss)
-    assert np.abs(run.final_weights - w).max() < 1e-13
+    assert np.array_equal(run.final_weights, w)
     assert run.time.item() == pytest.approx(schedules.linear(0.3, 40).sum())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arrays that are made once
+
+
+def filled(examples, widths, activation, loss):
+    """A workspace that an earlier pass has left full of numbers without meaning."""
+    space = Workspace(widths, NONLINEARITIES[activation], losses.LOSSES[loss], examples)
+    for array in (*space.values, *space.deltas, space.column):
+        array[:] = np.nan
+    return space
+
+
+@pytest.mark.parametrize("examples", [1, 7, 33])
+@pytest.mark.parametrize(("activation", "loss", "biases", "depth"), CASES)
+def test_a_workspace_has_the_bits_of_the_plain_passes(activation, loss, biases, depth, examples):
+    net, x, y, loss = problem(activation, loss, biases, WIDTHS[depth], seed=depth, examples=2 * examples)
+    targets = losses.as_targets(y, net.widths[-1], loss)
+    space = filled(examples, net.widths, activation, loss)
+    for rows in (slice(examples), slice(examples, None)):  # the second pass writes over the first
+        found, wanted = np.full(net.size, np.nan), np.full(net.size, np.nan)
+        into = [unflatten(vector, net.widths, biases) for vector in (found, wanted)]
+        value = passes.value_and_gradient(
+            net.layers(), NONLINEARITIES[activation], losses.LOSSES[loss], x[rows], targets[rows], into[1]
+        )
+        assert space.write_gradient(net.layers(), x[rows], targets[rows], into[0], want_loss=True) == value
+        assert np.array_equal(found, wanted)
+        assert space.loss_value(net.layers(), x[rows], targets[rows]) == value
+        assert value == trainer.loss_value(net, x[rows], y[rows], loss)
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_pass_makes_no_arrays(activation, loss):
+    net, x, y, loss = problem(activation, loss, True, [20, 300, 200, 10], examples=64)
+    targets = losses.as_targets(y, 10, loss)
+    space = Workspace(net.widths, NONLINEARITIES[activation], losses.LOSSES[loss], 64)
+    into = unflatten(np.empty(net.size), net.widths, True)
+    rule, weights, gradient = trainer.momentum(0.9), np.zeros(net.size), np.zeros(net.size)
+    state = rule.overwrite(weights, gradient, 0.1, None)
+    tracemalloc.start()
+    space.write_gradient(net.layers(), x, targets, into, want_loss=False)
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    space.write_gradient(net.layers(), x, targets, into, want_loss=False)
+    rule.overwrite(weights, gradient, 0.1, state)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - before < 64 * 200 * 8  # NumPy's buffer for broadcasting, but no values of a layer
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_in_place_are_activations(name):
+    special = [0.0, -0.0, 1.0, -1.0, 1e-300, -1e300, np.inf, -np.inf, np.nan]
+    random = np.random.default_rng(0)
+    real = np.concatenate([special, random.standard_normal(60)]).reshape(3, 23)
+    activation = NONLINEARITIES[name]
+    with np.errstate(all="ignore"):
+        for z in (real, real[:, 9:] + 1j * random.standard_normal((3, 14))):
+            value = np.array(activation.apply(z))
+            found = z.copy()
+            activation.apply_in_place(found)
+            assert np.array_equal(found, value, equal_nan=True)
+            assert np.array_equal(np.signbit(found.real), np.signbit(value.real))
+            delta = random.standard_normal(z.shape).astype(z.dtype)
+            wanted = delta * activation.slope(value)
+            activation.multiply_slope(delta, value.copy())
+            assert np.array_equal(delta, wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_losses_leave_their_arguments_alone(loss):
+    random = np.random.default_rng(0)
+    outputs, targets = random.standard_normal((5, 3)), random.dirichlet(np.ones(3), 5)
+    for z in (outputs, outputs + 1e-30j):
+        given = z.copy()
+        value, slope = losses.LOSSES[loss].value_and_slope(z, targets)
+        assert np.array_equal(z, given)
+        wanted = z - targets if loss == "mse" else np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) - targets
+        assert np.abs(slope - wanted).max() < 1e-15
+        total = (np.log(np.exp(z).sum(axis=1)) - (targets * z).sum(axis=1)).sum()
+        assert abs(value - (0.5 * ((z - targets) ** 2).sum() if loss == "mse" else total)) < 1e-14
+
+
+def test_batches_are_arrays_of_their_own():
+    x, y = np.random.default_rng(0).standard_normal((50, 3)), np.arange(50.0)
+    options = {"steps": 30, "batch_size": 4, "label_noise": 0.1, "loss": "mse", "seed": 3}
+    kept = list(trainer.batches(x, y, **options))
+    for (a, b), (x_batch, y_batch) in zip(kept, trainer.batches(x, y, **options), strict=True):
+        assert np.array_equal(a, x_batch)
+        assert np.array_equal(b, y_batch)
+        assert (a[:, None] == x).all(axis=2).any(axis=1).all()
 
 
 def test_divergence_is_a_result():

@@ -187,6 +187,35 @@ def test_eigenvectors_may_spoil_their_argument():
     assert (start == 1).all()
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.99), st.booleans(), st.floats(0, 3))
+def test_the_rules_are_their_definitions_bit_for_bit(seed, beta, nesterov, rate):
+    random = np.random.default_rng(seed)
+    gradients, weights, velocity = random.standard_normal((5, SIZE)), random.standard_normal(SIZE), None
+    found = run(trainer.momentum(beta, nesterov), gradients, rate, weights)
+    plain = run(trainer.sgd(), gradients, rate, weights)
+    for before, after, gradient in zip(plain, plain[1:], gradients, strict=False):
+        assert np.array_equal(after, before - rate * gradient)
+    for after, gradient in zip(found[1:], gradients, strict=True):
+        velocity = gradient if velocity is None else beta * velocity + gradient
+        weights = weights - rate * (gradient + beta * velocity if nesterov else velocity)
+        assert np.array_equal(after, weights)
+
+
+@pytest.mark.parametrize("rule", [trainer.sgd(), trainer.momentum(0.9), trainer.momentum(0.5, nesterov=True)])
+def test_calling_a_rule_edits_nothing(rule):
+    random = np.random.default_rng(5)
+    weights, gradient, velocity = (random.standard_normal(SIZE) for _ in range(3))
+    copies = [weights.copy(), gradient.copy(), velocity.copy()]
+    for state in (None, velocity):
+        moved, after = rule(weights, gradient, 0.1, state)
+        assert not np.shares_memory(moved, weights)
+        assert after is None or not np.shares_memory(after, gradient)
+        for array, copy in zip((weights, gradient, velocity), copies, strict=True):
+            assert np.array_equal(array, copy)
+    whole = rule(np.array([1, 2]), np.array([3, 4]), 0.5, None)[0]
+    assert whole.dtype == np.float64
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # On networks
 
@@ -225,6 +254,33 @@ def test_a_steered_run_has_the_same_bits_again_and_sgd_is_gamma_one(digits):
     assert np.array_equal(final(rule), final(rule))
     assert np.array_equal(final(trainer.nudged_sgd(top, gamma=1.0, refresh=5)), final(None))
     assert not np.array_equal(final(rule), final(None))
+
+
+@pytest.mark.parametrize("rule", [trainer.sgd(), trainer.momentum(0.9), trainer.momentum(0.5, nesterov=True)])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"trainable": np.arange(610) % 3 > 0}])
+def test_a_rule_in_place_has_the_bits_of_the_same_rule_on_copies(digits, rule, options):
+    net, x, y = digits
+    settings = {"loss": "mse", "batch_size": 20, "record": [0, 3, 12], "keep_weights": True, "seed": 0} | options
+    rates = schedules.linear(0.4, 12)
+    found = trainer.train(net, x, y, rates, update=rule, **settings)
+    wanted = trainer.train(net, x, y, rates, update=lambda *given: rule(*given), **settings)
+    assert found.identical(wanted)
+
+
+def test_a_rule_may_keep_what_it_is_given(digits):
+    net, x, y = digits
+    kept = []
+
+    def keeping(weights, gradient, rate, state):
+        kept.append((weights, weights.copy(), gradient, gradient.copy()))
+        return weights - rate * gradient, kept
+
+    trainable = np.arange(net.size) % 2 == 0
+    trainer.train(net, x, y, [0.3] * 6, loss="mse", batch_size=10, update=keeping, trainable=trainable, seed=0)
+    assert len(kept) == 6
+    for weights, weights_then, gradient, gradient_then in kept:
+        assert np.array_equal(weights, weights_then)
+        assert np.array_equal(gradient, gradient_then)
 
 
 def test_nudging_lets_the_run_go_to_sharper_places(digits):

@@ -85,8 +85,9 @@ def stream(
     classes: int,
     loss: str,
     seed: int | np.random.SeedSequence,
+    into: tuple[Array, Array] | None = None,
 ) -> Iterator[tuple[Array, Array]]:
-    """Checked data as an endless stream of batches."""
+    """Checked data as an endless stream of batches; each is gathered into the same arrays if there are any."""
     examples = x.shape[0]
     noise = generator(seed, "label noise")
     # One number per target: Gaussian for targets, uniform for labels.
@@ -96,12 +97,14 @@ def stream(
         y = _noisy(y, draw((examples, *shape)), label_noise, classes, loss)
     fresh = _noise_rows(draw, (batch_size or examples, *shape)) if label_noise and label_noise_kind == "fresh" else None
     rows = None if batch_size is None else _index_rows(examples, batch_size, replacement, generator(seed, "batches"))
+    x_into, y_into = into or (None, None)
     while True:
         if rows is None:
             x_batch, y_batch = x, y
         else:
             chosen = next(rows)
-            x_batch, y_batch = x.take(chosen, axis=0), y.take(chosen, axis=0)
+            # the indices are in range; other modes would gather into a copy first
+            x_batch, y_batch = x.take(chosen, 0, x_into, "clip"), y.take(chosen, 0, y_into, "clip")
         if fresh is not None:
             y_batch = _noisy(y_batch, next(fresh), label_noise, classes, loss)
         yield x_batch, y_batch

@@ -1,7 +1,7 @@
 r"""The largest eigenvalues of the Hessian.
 
-Up to :data:`DENSE_LIMIT` parameters the Hessian is formed by one product per parameter and diagonalised. Above, SciPy's
-Lanczos method (ARPACK) works with Hessian-vector products alone.
+Up to :data:`DENSE_LIMIT` parameters the Hessian is formed by one product per parameter and diagonalised. Above, the
+method of Lanczos works with Hessian-vector products alone, and stops as soon as residuals are small.
 
 A Krylov space of one vector never sees the second copy of a repeated eigenvalue. So the eigenvectors found are deflated
 and the largest eigenvalue of what is left is looked for, until it is no larger than the smallest one kept.
@@ -20,6 +20,7 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Interval, checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import HessianProducts, decay_domain, objective, trainable_domain
+from sgdynamics.simulate.trainer.lanczos import largest_eigenpairs
 from sgdynamics.simulate.trainer.losses import loss_name
 from sgdynamics.simulate.trainer.network import Network, a_network, check_real
 
@@ -30,8 +31,8 @@ Product = Callable[[Array], Array]
 
 # Up to this many trainable parameters the whole Hessian is formed.
 DENSE_LIMIT = 500
-# ARPACK's basis holds 20 vectors or 2k + 1; problems that are not larger than twice that are formed too.
-BASIS = 20
+# So are problems with less than this, or with not many more than the eigenvalues that are wanted.
+SMALL = 40
 
 
 class HessianEigenvalues(NamedTuple):
@@ -80,14 +81,12 @@ def _nothing(size: int, k: int, iterations: int, value: float) -> HessianEigenva
 
 
 class _Stopped(Exception):
-    """Raised from inside ARPACK: the products are used up, or the Hessian overflows."""
+    """The products are used up (NaN), or the Hessian overflows (infinite)."""
 
 
 def _iterative(
     product: Product, size: int, k: int, tol: float, start: Array | None, max_products: int
 ) -> HessianEigenvalues:
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
-
     products = 0
 
     def counted(v: Array) -> Array:
@@ -100,49 +99,24 @@ def _iterative(
             raise _Stopped(math.inf)
         return image
 
-    def top(count: int, first: Array, values: Array, vectors: Array) -> tuple[Array, Array]:
-        """The largest eigenpairs, the given ones moved out of the way to below everything else."""
-        lowered = values + np.abs(values).max(initial=0.0)
-
-        def deflated(v: Array) -> Array:
-            v = np.ravel(v)
-            image: Array = counted(v) - vectors @ (lowered * (vectors.T @ v))
-            return image
-
-        operator = LinearOperator((size, size), matvec=deflated, dtype=np.float64)
-        found, eigenvectors = eigsh(operator, k=count, which="LA", v0=first, tol=tol)
-        return found, eigenvectors
-
     random = np.random.default_rng(0)
-    guess = random.standard_normal(size) / math.sqrt(size)
-    first = guess
-    if start is not None:  # a touch of the random vector shows what has overtaken the old eigenvectors
-        old = start.sum(axis=1)
-        first = old / np.linalg.norm(old) + 0.01 * guess
+    first, random_part = random.standard_normal(size), 1.0
+    old = np.zeros(size) if start is None else start.sum(axis=1)
+    if old.any():  # as much of the random vector shows what has overtaken the old eigenvectors
+        first = first / np.linalg.norm(first) + old / np.linalg.norm(old)
+        random_part = math.sqrt(0.5)
     try:
-        values, vectors = top(k, first, np.empty(0), np.empty((size, 0)))
-        while k > 1:
+        found = largest_eigenpairs(counted, first, k, tol, random_part=random_part)
+        while 1 < k < size:
             # a new vector every time: the old one has no part in what it failed to see
-            value, vector = top(1, random.standard_normal(size), values, vectors)
-            if value[0] <= values.min() + tol * np.abs(values).max():
+            more = largest_eigenpairs(counted, random.standard_normal(size), 1, tol, apart_from=found)
+            if more.values[0] <= found.values[-1] + tol * found.scale():
                 break
-            values, vectors = np.append(values, value), np.append(vectors, vector, axis=1)
-            kept = np.argsort(values)[::-1][:k]
-            values, vectors = values[kept], np.linalg.qr(vectors[:, kept])[0]
-        order = np.argsort(values)[::-1]
-        values, vectors = values[order], vectors[:, order]
-        images = np.stack([counted(column) for column in vectors.T], axis=1)
+            found = found.best_with(more)
     except _Stopped as stopped:
         return _nothing(size, k, products, stopped.args[0])
-    except ArpackError:
-        if counted(guess).any():  # not converged within ARPACK's own limit
-            return _nothing(size, k, products, math.nan)
-        # the Hessian vanishes, and every vector is an eigenvector
-        values, vectors = np.zeros(k), np.linalg.qr(random.standard_normal((size, k)))[0]
-        images = np.zeros((size, k))
-    residuals = np.linalg.norm(images - vectors * values, axis=0)
-    converged = bool((residuals <= tol * np.abs(values).max()).all())
-    return HessianEigenvalues(values, vectors, residuals, products, converged)
+    converged = bool((found.residuals <= tol * found.scale()).all())
+    return HessianEigenvalues(found.values, found.vectors.T, found.residuals, products, converged)
 
 
 @checked(
@@ -173,9 +147,9 @@ def top_hessian_eigenvalues(
     r"""The ``k`` largest (algebraic) eigenvalues of the Hessian of the training loss, repeated ones included.
 
     Up to 500 trainable parameters the Hessian is formed by one product per parameter and diagonalised, and ``tol`` and
-    ``start`` do not matter. Above, the Lanczos method of SciPy (ARPACK) runs with Hessian-vector products, and
-    eigenvalues that a single Krylov space cannot see are looked for by deflation; lack of convergence is reported, not
-    raised.
+    ``start`` do not matter. Above, Lanczos' method runs with Hessian-vector products until the residuals are small
+    enough, and for ``k`` > 1 eigenvalues that a single Krylov space cannot see are looked for by deflation; lack of
+    convergence is reported, not raised.
 
     Parameters
     ----------
@@ -189,7 +163,9 @@ def top_hessian_eigenvalues(
         Largest residual, relative to the spectral scale (the largest eigenvalue found in absolute value), in (0, 1).
         The error of a value is of the order of the residual squared over the gap.
     start : array, shape (parameters,) or (parameters, j), optional
-        Warm start: eigenvectors from nearby weights. A little of a fixed random vector is mixed in.
+        Warm start: eigenvectors from nearby weights. As much of a fixed random vector is mixed in, so that what has
+        overtaken them is seen: for ``k`` = 1 where it is larger by a fifth of the spectral scale (but for one case in
+        ten) or has a part in the old eigenvectors; for ``k`` > 1 it is looked for.
     trainable : array of bool, shape (parameters,), optional
         Restrict the Hessian to these rows and columns.
     max_products : int
@@ -239,7 +215,7 @@ def top_hessian_eigenvalues(
         def product(v: Array) -> Array:
             return products(embedded(np.ascontiguousarray(v)))[where]
 
-        if where.size <= max(DENSE_LIMIT, 2 * BASIS, 4 * k + 2):
+        if where.size <= max(DENSE_LIMIT, SMALL, 4 * k + 2):
             found = _dense(product, where.size, k, tol)
         else:
             found = _iterative(product, where.size, k, tol, guess, max_products)

@@ -10,6 +10,7 @@ weight decay.
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Domain, checked, nonnegative, optional
 from sgdynamics.simulate.trainer import arguments
+from sgdynamics.simulate.trainer.linearization import Linearization
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, Layers, Network, a_network, from_vector, unflatten
-from sgdynamics.simulate.trainer.passes import Linearization, forward, value_and_gradient
+from sgdynamics.simulate.trainer.passes import forward, value_and_gradient
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -107,13 +109,13 @@ def objective(
 
 
 class HessianProducts:
-    """Products of the Hessian at one point with vectors; the passes at that point are computed once."""
+    """Products of the Hessian at one point with vectors, one at a time; the passes are computed once."""
 
     def __init__(self, what: Objective, net: Network) -> None:
         self.what, self.net = what, net
         self.biases = net.biases is not None
         self.passes = what.linearization(net)
-        self.dtype = np.result_type(self.passes.deltas[0], np.float64)
+        self.dtype = self.passes.dtype
 
     def direction(self, v: Array) -> Layers:
         """A flat vector as layers, its frozen entries at zero."""
@@ -321,9 +323,10 @@ def hessian_operator(
     what = objective("hessian_operator", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
         products = HessianProducts(what, from_vector(net.flat(), net))
+    one_at_a_time = threading.Lock()
 
     def matvec(v: Array) -> Array:
-        with one_blas_thread(), np.errstate(all="ignore"):
+        with one_at_a_time, one_blas_thread(), np.errstate(all="ignore"):
             return products(np.ravel(v))
 
     return LinearOperator((net.size, net.size), matvec=matvec, rmatvec=matvec, dtype=products.dtype)

@@ -20,26 +20,47 @@ Array = NDArray[Any]
 
 
 class Loss(NamedTuple):
-    """A loss of outputs (examples, outputs) and targets of the same shape, summed over examples."""
+    """A loss of outputs (examples, outputs) and targets of the same shape, summed over examples.
 
-    value_and_slope: Callable[[Array, Array], tuple[Any, Array]]
+    ``write_slope(outputs, targets, slope, column)`` fills the slope, and may use up the outputs and a column (examples,
+    1); ``value(outputs, targets, column)`` makes the loss of what it left there.
+    """
+
+    write_slope: Callable[[Array, Array, Array, Array], None]
+    value: Callable[[Array, Array, Array], Any]
     # (slope, targets, direction) -> second derivative with respect to the outputs, times the direction
     curvature: Callable[[Array, Array, Array], Array]
 
+    def value_and_slope(self, outputs: Array, targets: Array) -> tuple[Any, Array]:
+        """Loss and slope in new arrays."""
+        outputs = outputs.copy()
+        slope, column = np.empty_like(outputs), np.empty_like(outputs[:, :1])
+        self.write_slope(outputs, targets, slope, column)
+        return self.value(outputs, targets, column), slope
 
-def _half_squared_error(outputs: Array, targets: Array) -> tuple[Any, Array]:
-    residual = outputs - targets
-    flat = residual.ravel()
-    return 0.5 * flat.dot(flat), residual
+
+def _residual(outputs: Array, targets: Array, slope: Array, column: Array) -> None:
+    np.subtract(outputs, targets, slope)
 
 
-def _cross_entropy(outputs: Array, targets: Array) -> tuple[Any, Array]:
+def _half_squared_error(outputs: Array, targets: Array, column: Array) -> Any:
+    residual = (outputs - targets).ravel()
+    return 0.5 * residual.dot(residual)
+
+
+def _softmax_residual(outputs: Array, targets: Array, slope: Array, column: Array) -> None:
     # Shifted by the largest real part, which leaves the loss unchanged and keeps the exponentials finite.
-    shifted = outputs - outputs.real.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    total = exponentials.sum(axis=1, keepdims=True)
-    value = np.log(total).sum() - targets.ravel().dot(shifted.ravel())
-    return value, exponentials / total - targets
+    largest = column.real
+    np.maximum.reduce(outputs.real, axis=1, keepdims=True, out=largest)
+    np.subtract(outputs, largest, outputs)
+    np.exp(outputs, slope)
+    np.add.reduce(slope, axis=1, keepdims=True, out=column)
+    np.divide(slope, column, slope)
+    np.subtract(slope, targets, slope)
+
+
+def _cross_entropy(shifted: Array, targets: Array, total: Array) -> Any:
+    return np.log(total).sum() - targets.ravel().dot(shifted.ravel())
 
 
 def _softmax_curvature(slope: Array, targets: Array, direction: Array) -> Array:
@@ -49,8 +70,8 @@ def _softmax_curvature(slope: Array, targets: Array, direction: Array) -> Array:
 
 
 LOSSES = {
-    "mse": Loss(_half_squared_error, lambda slope, targets, direction: direction),
-    "cross_entropy": Loss(_cross_entropy, _softmax_curvature),
+    "mse": Loss(_residual, _half_squared_error, lambda slope, targets, direction: direction),
+    "cross_entropy": Loss(_softmax_residual, _cross_entropy, _softmax_curvature),
 }
 
 loss_name = choice(*LOSSES)

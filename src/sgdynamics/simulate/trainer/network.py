@@ -27,24 +27,40 @@ Array = NDArray[Any]
 
 
 class Activation(NamedTuple):
-    """A nonlinearity and its derivatives, written as functions of its own value a = phi(z); None is identically
-    zero.
+    """A nonlinearity and its derivatives, written as functions of its own value a = phi(z); a bend of None is
+    identically zero.
+
+    In place: ``apply_in_place(z)``, and ``multiply_slope(delta, a)``, which may use up the value.
     """
 
     apply: Callable[[Array], Array]
     slope: Callable[[Array], Any]
     bend: Callable[[Array], Array] | None
+    apply_in_place: Callable[[Array], Any]
+    multiply_slope: Callable[[Array, Array], Any]
 
 
 def _tanh_bend(value: Array) -> Array:
     return np.asarray(-2 * value * (1 - value * value))
 
 
+def _multiply_tanh_slope(delta: Array, value: Array) -> None:
+    np.multiply(value, value, value)
+    np.subtract(1.0, value, value)
+    np.multiply(delta, value, delta)
+
+
 ACTIVATIONS = {
-    "linear": Activation(lambda z: z, lambda a: 1.0, None),
-    "tanh": Activation(np.tanh, lambda a: 1 - a * a, _tanh_bend),
+    "linear": Activation(lambda z: z, lambda a: 1.0, None, lambda z: None, lambda delta, a: None),
+    "tanh": Activation(np.tanh, lambda a: 1 - a * a, _tanh_bend, lambda z: np.tanh(z, z), _multiply_tanh_slope),
     # The kink is decided by the real part; its second derivative counts as zero.
-    "relu": Activation(lambda z: z * (z.real > 0), lambda a: a.real > 0, None),
+    "relu": Activation(
+        lambda z: z * (z.real > 0),
+        lambda a: a.real > 0,
+        None,
+        lambda z: np.multiply(z, z.real > 0, z),
+        lambda delta, a: np.multiply(delta, a.real > 0, delta),
+    ),
 }
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import complain
 from sgdynamics.simulate.trainer.derivatives import Objective
-from sgdynamics.simulate.trainer.network import Network, from_vector
+from sgdynamics.simulate.trainer.network import Network, from_vector, unflatten
+from sgdynamics.simulate.trainer.workspace import Workspace
 
 Array = NDArray[Any]
 Instrument: TypeAlias = Callable[[Network], Any]
@@ -58,8 +59,10 @@ class StreamedAverages:
 class Record:
     """The losses and weights at the recorded steps; +inf unless filled in."""
 
-    def __init__(self, steps: Array, net: Network, what: Objective, evaluate_loss: bool, keep_weights: bool) -> None:
-        self.net, self.what = net, what
+    def __init__(
+        self, steps: Array, net: Network, what: Objective, passes: Workspace, evaluate_loss: bool, keep_weights: bool
+    ) -> None:
+        self.net, self.what, self.passes = net, what, passes
         self.wanted = {int(step): row for row, step in enumerate(steps)}
         self.loss = np.full(steps.size, math.inf) if evaluate_loss else None
         self.batch_loss = np.full(steps.size, math.inf)
@@ -70,7 +73,11 @@ class Record:
         row = self.wanted[step]
         self.batch_loss[row] = batch_loss
         if self.loss is not None:
-            self.loss[row] = self.what.value(from_vector(weights, self.net))
+            layers = unflatten(weights, self.net.widths, self.net.biases is not None)
+            loss = self.passes.loss_value(layers, self.what.x, self.what.targets)
+            if self.what.weight_decay:
+                loss += float(self.what.decay(weights))
+            self.loss[row] = loss if math.isfinite(loss) else math.inf
         if self.weights is not None:
             self.weights[row] = weights
 

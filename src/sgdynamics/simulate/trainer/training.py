@@ -37,9 +37,9 @@ from sgdynamics.simulate.trainer.network import (
     from_vector,
     unflatten,
 )
-from sgdynamics.simulate.trainer.passes import value_and_gradient
 from sgdynamics.simulate.trainer.recording import RESERVED, Measure, Measurements, Record, StreamedAverages
-from sgdynamics.simulate.trainer.updates import Update, sgd
+from sgdynamics.simulate.trainer.updates import InPlace, Update, sgd
+from sgdynamics.simulate.trainer.workspace import Workspace
 
 __all__ = ["train"]
 
@@ -117,7 +117,7 @@ def train(
         batch is dropped.
     update : callable, optional
         ``update(weights, gradient, rate, state) -> weights, state``, such as :func:`sgd` (the default) or
-        :func:`momentum`.
+        :func:`momentum`. Its arrays are its own: it may edit, return or keep them.
     weight_decay : float
         :math:`\lambda` in :math:`\frac\lambda2|\theta|^2` over the trainable parameters, >= 0: a part of the loss.
     trainable : array of bool, shape (parameters,), optional
@@ -201,20 +201,23 @@ def train(
         raise complain("train", "measure_at", f"steps in 0..{steps}", int(measured_at[-1]))
     for name, weights_of_average in (averages or {}).items():
         arguments.length("train", f"averages[{name!r}]", np.asarray(weights_of_average), steps + 1, "steps + 1")
-    labels: Array = y  # type: ignore[assignment]
-    if loss == "cross_entropy" and labels.ndim == 1:
-        labels = labels.astype(np.int64)
+    examples = what.x.shape[0]
+    whole = Workspace(net.widths, ACTIVATIONS[net.activation], LOSSES[loss], examples)
+    passes, batch = whole, None
+    if batch_size is not None:
+        passes = Workspace(net.widths, whole.activation, whole.loss, batch_size)
+        batch = np.empty((batch_size, net.widths[0])), np.empty((batch_size, net.widths[-1]))
     source = stream(
-        what.x, labels, batch_size, replacement, label_noise, label_noise_kind, net.widths[-1], loss, seed
-    )  # fmt: skip
-    recorded = Record(kept, net, what, evaluate_loss, keep_weights)
+        what.x, what.targets, batch_size, replacement, label_noise, label_noise_kind, net.widths[-1], loss, seed, batch
+    )
+    recorded = Record(kept, net, what, whole, evaluate_loss, keep_weights)
     along = "step" if measure_at is None else "measured_step"
     measured = None if measure is None else Measurements(measure, measured_at, along)
     streamed = StreamedAverages(averages, net.size) if averages else None  # type: ignore[arg-type]
     began = time.perf_counter()
     with one_blas_thread(), np.errstate(all="ignore"):
         rule = sgd() if update is None else update
-        final, divergence_step = _run(net, what, source, rates, rule, recorded, measured, streamed)
+        final, divergence_step = _run(net, what, passes, source, rates, rule, recorded, measured, streamed)
         data = {} if recorded.loss is None else {"loss": ("step", recorded.loss)}
         data["batch_loss"] = ("step", recorded.batch_loss)
         if recorded.weights is not None:
@@ -233,12 +236,13 @@ def train(
         coordinates |= {"measured_step": measured_at, "measured_time": ("measured_step", times[measured_at])}
     if averages:
         coordinates["average"] = list(averages)
+    data["divergence_step"] = ((), np.int32(divergence_step))  # type: ignore[assignment]
     result = xr.Dataset(data, coordinates)
-    result["divergence_step"] = np.int32(divergence_step)
     for name, (long_name, units) in RESERVED.items():
         if name in result:
             result[name].attrs.update(long_name=long_name, units=units)
-    result = result.assign(named)
+    if named:
+        result = result.assign(named)
     for prefix in ("", "measured_") if measure_at is not None else ("",):
         result[f"{prefix}step"].attrs.update(long_name=f"{prefix}step".replace("_", " "), units="1")
         result[f"{prefix}time"].attrs.update(long_name="sum of the learning rates so far", units="learning rate")
@@ -261,13 +265,20 @@ def train(
     return result
 
 
-def _alike(weights: Any, start: Array) -> bool:
-    return isinstance(weights, np.ndarray) and weights.shape == start.shape and weights.dtype == start.dtype
+def _moved(answer: Any, start: Array) -> tuple[Array, Any]:
+    """What an update rule returned, if it is that."""
+    if isinstance(answer, tuple) and len(answer) == 2:
+        weights = answer[0]
+        if isinstance(weights, np.ndarray) and weights.shape == start.shape and weights.dtype == start.dtype:
+            return answer
+    text = f"a callable that returns float64 weights of shape {start.shape} and a state"
+    raise complain("train", "update", text, answer, TypeError)
 
 
 def _run(
     net: Network,
     what: Objective,
+    passes: Workspace,
     source: Any,
     rates: Array,
     update: Update,
@@ -276,12 +287,13 @@ def _run(
     streamed: StreamedAverages | None,
 ) -> tuple[Array, int]:
     """The loop: the last weights and the step of divergence."""
-    activation, loss = ACTIVATIONS[net.activation], LOSSES[what.loss]
     biases = net.biases is not None
-    identity = np.eye(net.widths[-1])
     start = net.flat()
     weights, state = start.copy(), None
     layers = unflatten(weights, net.widths, biases)
+    gradient, decayed = np.empty_like(start), np.empty_like(start)
+    into = unflatten(gradient, net.widths, biases)
+    overwrite = update.overwrite if isinstance(update, InPlace) else None
     frozen = None if what.trainable is None else ~what.trainable
     if 0 in recorded.wanted:
         recorded.keep(0, weights, math.nan)
@@ -289,29 +301,29 @@ def _run(
         measured.keep(0, weights, net)
     if streamed is not None:
         streamed.add(0, weights)
-    for step, (rate, (x, y)) in enumerate(zip(rates.tolist(), source, strict=False), 1):
-        targets = y if y.ndim == 2 else identity.take(y, axis=0) if y.dtype.kind == "i" else y[:, None]
-        slopes = np.empty_like(start)
-        batch_loss = value_and_gradient(layers, activation, loss, x, targets, unflatten(slopes, net.widths, biases))
+    for step, (rate, (x, targets)) in enumerate(zip(rates.tolist(), source, strict=False), 1):
+        if overwrite is None:  # the rule may have kept the last one
+            gradient = np.empty_like(start)
+            into = unflatten(gradient, net.widths, biases)
+        batch_loss = passes.write_gradient(layers, x, targets, into, want_loss=step in recorded.wanted)
         if what.weight_decay:
-            slopes += what.weight_decay * weights
+            if batch_loss is not None:
+                batch_loss += float(what.decay(weights))
+            np.multiply(weights, what.weight_decay, decayed)
+            np.add(gradient, decayed, gradient)
         if frozen is not None:
-            slopes[frozen] = 0.0
-        if step in recorded.wanted:
-            # before the update, which may work in place
-            total = float(batch_loss + what.decay(weights)) if what.weight_decay else float(batch_loss)
-        answer = update(weights, slopes, rate, state)
-        if not isinstance(answer, tuple) or len(answer) != 2 or not _alike(answer[0], start):
-            text = f"a callable that returns float64 weights of shape {start.shape} and a state"
-            raise complain("train", "update", text, answer, TypeError)
-        weights, state = answer
-        if frozen is not None:
-            weights = np.where(frozen, start, weights)
+            gradient[frozen] = 0.0
+        if overwrite is not None:
+            state = overwrite(weights, gradient, rate, state)
+        else:
+            weights, state = _moved(update(weights, gradient, rate, state), start)
+            if frozen is not None:
+                weights = np.where(frozen, start, weights)
+            layers = unflatten(weights, net.widths, biases)
         if not math.isfinite(weights.dot(weights)):
             return np.full_like(start, math.inf), step
-        layers = unflatten(weights, net.widths, biases)
-        if step in recorded.wanted:
-            recorded.keep(step, weights, total if math.isfinite(total) else math.inf)
+        if batch_loss is not None:
+            recorded.keep(step, weights, batch_loss if math.isfinite(batch_loss) else math.inf)
         if measured is not None and step in measured.wanted:
             measured.keep(step, weights, net)
         if streamed is not None:

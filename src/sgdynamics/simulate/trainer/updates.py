@@ -1,14 +1,18 @@
 r"""Update rules: what one step does with a gradient.
 
 A rule is any callable ``update(weights, gradient, rate, state) -> weights, state`` on flat vectors; ``state`` is None
-at the first step and whatever the rule returned afterwards.
+at the first step and whatever the rule returned afterwards. Both vectors belong to the rule: it may edit them, return
+them and keep them, for the trainer makes a new gradient at every step and does not write into the weights.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, flag, unit_interval
@@ -18,6 +22,47 @@ __all__ = ["Update", "momentum", "sgd"]
 
 Array = NDArray[Any]
 Update: TypeAlias = Callable[[Array, Array, float, Any], tuple[Array, Any]]
+
+
+class InPlace(ABC):
+    """A rule that keeps neither vector, so that the trainer can use the same two at every step."""
+
+    @abstractmethod
+    def overwrite(self, weights: Array, gradient: Array, rate: float, state: Any) -> Any:
+        """Update weights and state in place, using up the gradient; the state."""
+
+    def __call__(self, weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
+        """The same on copies."""
+        dtype = np.result_type(weights, gradient, rate)
+        moved, spent = np.array(weights, dtype), np.array(gradient, dtype)
+        return moved, self.overwrite(moved, spent, rate, None if state is None else np.array(state, dtype))
+
+
+class _Sgd(InPlace):
+    def overwrite(self, weights: Array, gradient: Array, rate: float, state: Any) -> Any:
+        np.multiply(gradient, rate, gradient)
+        np.subtract(weights, gradient, weights)
+
+
+@dataclass(frozen=True)
+class _Momentum(InPlace):
+    beta: float
+    nesterov: bool
+
+    def overwrite(self, weights: Array, gradient: Array, rate: float, state: Any) -> Any:
+        if state is None:
+            velocity = gradient.copy()
+        else:
+            velocity = state
+            np.multiply(velocity, self.beta, velocity)
+            np.add(velocity, gradient, velocity)
+        if self.nesterov:
+            gradient += self.beta * velocity
+            np.multiply(gradient, rate, gradient)
+        else:
+            np.multiply(velocity, rate, gradient)
+        np.subtract(weights, gradient, weights)
+        return velocity
 
 
 @checked()
@@ -35,11 +80,7 @@ def sgd() -> Update:
     >>> sgd()(np.array([1.0]), np.array([2.0]), 0.25, None)
     (array([0.5]), None)
     """
-
-    def update(weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
-        return weights - rate * gradient, None
-
-    return update
+    return _Sgd()
 
 
 @checked(beta=arguments.one(unit_interval), nesterov=flag)
@@ -78,10 +119,4 @@ def momentum(beta: float, nesterov: bool = False) -> Update:
     >>> momentum(0.5)(np.array([1.0]), np.array([2.0]), 0.25, np.array([4.0]))
     (array([0.]), array([4.]))
     """
-
-    def update(weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
-        velocity = gradient if state is None else beta * state + gradient
-        step = gradient + beta * velocity if nesterov else velocity
-        return weights - rate * step, velocity
-
-    return update
+    return _Momentum(beta, nesterov)

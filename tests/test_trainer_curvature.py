@@ -1,0 +1,248 @@
+"""The search for the largest eigenvalues, against dense diagonalisation, and the passes kept for Hessian products."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdynamics.simulate import trainer
+from sgdynamics.simulate.trainer import curvature
+from sgdynamics.simulate.trainer.lanczos import CHANCE, DIRECTIONS, MARGIN, Eigenpairs, largest_eigenpairs
+from sgdynamics.simulate.trainer.linearization import BLOCK
+
+ENOUGH = 10**4
+
+
+def matrix_of(spectrum, seed):
+    """A symmetric matrix with this spectrum and its eigenvectors as columns."""
+    basis, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(spectrum), len(spectrum))))
+    matrix = (basis * spectrum) @ basis.T
+    return (matrix + matrix.T) / 2, basis
+
+
+@st.composite
+def spectra(draw):
+    """Bulks, outliers, clusters, copies and zeros, of either sign and any scale, shuffled."""
+    size = draw(st.integers(3, 90))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kind = draw(st.sampled_from(["normal", "outliers", "cluster", "copies", "rank", "negative", "decay"]))
+    values = random.standard_normal(size)
+    if kind == "outliers":
+        values[: size // 3] *= 30
+    elif kind == "cluster":
+        values[: size // 3] = 3 + 1e-7 * values[: size // 3]
+    elif kind == "copies":
+        values = np.round(values)
+    elif kind == "rank":
+        values[2:] = 0.0
+    elif kind == "negative":
+        values = -np.abs(values)
+    elif kind == "decay":
+        values = 10.0 ** np.linspace(0, -12, size)
+    return random.permutation(values) * 10.0 ** draw(st.integers(-6, 6))
+
+
+@settings(max_examples=80)
+@given(spectra(), st.integers(0, 2**32 - 1), st.data())
+def test_largest_eigenvalues_are_those_of_the_dense_matrix(spectrum, seed, data):
+    matrix, basis = matrix_of(spectrum, seed)
+    size = len(spectrum)
+    k = data.draw(st.integers(1, min(size, 8)))
+    tol = data.draw(st.sampled_from([1e-4, 1e-7, 1e-10]))
+    warm = data.draw(st.booleans())
+    start = basis[:, np.argsort(-spectrum)[:k]] + 1e-3 if warm else None
+    found = curvature._iterative(lambda v: matrix @ v, size, k, tol, start, ENOUGH)
+    wanted, scale = np.sort(spectrum)[::-1][:k], np.abs(spectrum).max()
+    assert found.values.shape == (k,)
+    assert found.vectors.shape == (size, k)
+    assert np.abs(found.vectors.T @ found.vectors - np.eye(k)).max() < 1e-12
+    assert (np.diff(found.values) <= 0).all()
+    residuals = np.linalg.norm(matrix @ found.vectors - found.vectors * found.values, axis=0)
+    assert np.abs(residuals - found.residuals).max() <= 1e-12 * scale  # what is said is so
+    if k == 1:
+        assert residuals[0] <= tol * abs(found.values[0]) + 1e-12 * scale  # what is asked for is had
+    assert found.converged == bool((found.residuals <= tol * np.abs(found.values).max()).all())
+    assert (found.values <= wanted + 1e-12 * scale).all()  # a Ritz value is never above
+    # two eigenvalues nearer to each other than the tolerance may stand for each other
+    assert np.abs(found.values - wanted).max() <= 2 * tol * scale + 1e-12 * scale
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-2, 1e-4, 1e-6]), st.integers(1, 5))
+def test_residuals_hold_through_restarts(seed, tol, k):
+    # a dense bulk up to the top needs more directions than are held
+    spectrum = np.linspace(0, 1, 400) ** 0.5
+    matrix, _ = matrix_of(spectrum, 0)
+    start = np.random.default_rng(seed).standard_normal(400)
+    used = []
+    found = largest_eigenpairs(lambda v: used.append(v) or matrix @ v, start, k, tol)
+    residuals = np.linalg.norm(found.vectors @ matrix - found.values[:, None] * found.vectors, axis=1)
+    assert residuals == pytest.approx(found.residuals, abs=1e-13)
+    assert residuals.max() <= tol * found.values[0]
+    assert tol > 1e-3 or len(used) > DIRECTIONS  # it did restart
+    assert np.abs(found.vectors @ found.vectors.T - np.eye(k)).max() < 1e-12
+
+
+def test_a_space_that_ends_early_is_left_with_what_was_asked_for():
+    # one distinct eigenvalue, two, and none at all: a single vector sees no more, and copies are found nevertheless
+    for spectrum in ([2.0] * 60, [3.0] * 30 + [-1.0] * 30, [0.0] * 60):
+        matrix, _ = matrix_of(np.array(spectrum), 0)
+        found = curvature._iterative(lambda v, matrix=matrix: matrix @ v, 60, 4, 1e-8, None, ENOUGH)
+        assert found.converged
+        assert found.values == pytest.approx([spectrum[0]] * 4, abs=1e-12)
+        assert found.residuals.max() < 1e-12
+    used = []
+    largest_eigenpairs(lambda v: used.append(v) or 2 * v, np.ones(50), 1, 1e-6)
+    assert len(used) == 1
+
+
+def test_products_are_counted_and_limited():
+    matrix, _ = matrix_of(np.linspace(-1, 1, 200), 0)
+    used = []
+
+    def product(v):
+        used.append(v)
+        return matrix @ v
+
+    free = curvature._iterative(product, 200, 1, 1e-6, None, ENOUGH)
+    assert free.iterations == len(used)
+    for limit in (1, free.iterations - 1):
+        used.clear()
+        capped = curvature._iterative(product, 200, 1, 1e-6, None, limit)
+        assert len(used) == capped.iterations == limit
+        assert not capped.converged
+        assert np.isnan(capped.values).all()
+    exact = curvature._iterative(product, 200, 1, 1e-6, None, free.iterations)
+    assert exact.converged
+    assert (exact.values == free.values).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("when", [0, 3])
+def test_an_operator_that_overflows_is_infinite(bad, when):
+    used = []
+
+    def product(v):
+        used.append(v)
+        image = np.arange(100.0) * v
+        if len(used) > when:
+            image[7] = bad
+        return image
+
+    found = curvature._iterative(product, 100, 2, 1e-8, None, ENOUGH)
+    assert np.isposinf(found.values).all()
+    assert np.isposinf(found.residuals).all()
+    assert not found.converged
+    assert found.iterations == when + 1
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-5])
+def test_what_has_overtaken_by_the_margin_is_seen(tol):
+    # a start that is an old eigenvector to rounding, and many dimensions to hide in
+    size, missed, runs = 2000, 0, 40
+    for seed in range(runs):
+        random = np.random.default_rng(seed)
+        spectrum = np.concatenate([[1 + 1.05 * MARGIN, 1.0], 0.1 * random.random(size - 2)])
+        first = random.standard_normal(size)
+        start = np.eye(size)[1] + first / np.linalg.norm(first)
+        found = largest_eigenpairs(lambda v, d=spectrum: d * v, start, 1, tol, random_part=math.sqrt(0.5))
+        missed += found.values[0] < 1.01
+    assert missed <= 0.8 * CHANCE * runs + 4 * math.sqrt(0.8 * CHANCE * runs)
+
+
+def test_a_start_without_a_part_in_the_block_is_a_cold_one():
+    matrix, _ = matrix_of(np.linspace(0, 1, 100) ** 4, 0)
+    cold = curvature._iterative(lambda v: matrix @ v, 100, 2, 1e-8, None, ENOUGH)
+    zero = curvature._iterative(lambda v: matrix @ v, 100, 2, 1e-8, np.zeros((100, 2)), ENOUGH)
+    assert (cold.values == zero.values).all()
+    assert cold.iterations == zero.iterations
+
+
+def test_a_search_apart_from_known_eigenvectors_ends_once_there_is_nothing_above():
+    spectrum = np.concatenate([[3.0, 3.0, 2.0], np.linspace(0, 1, 297)])
+    known = Eigenpairs(np.array([3.0, 2.0]), np.eye(300)[[0, 2]], np.zeros(2))
+    used = []
+
+    def product(v):
+        used.append(v)
+        return spectrum * v
+
+    start = np.random.default_rng(0).standard_normal(300)
+    copy = largest_eigenpairs(product, start, 1, 1e-6, apart_from=known)
+    assert copy.values[0] == pytest.approx(3.0, abs=1e-9)
+    assert np.abs(copy.vectors @ known.vectors.T).max() < 1e-14
+    best = known.best_with(copy)
+    assert best.values == pytest.approx([3.0, 3.0], abs=1e-9)
+    used.clear()
+    nothing = largest_eigenpairs(product, start, 1, 1e-6, apart_from=best)  # the next one is 2, far below
+    early = len(used)
+    assert nothing.values[0] <= 2.0 + 1e-12
+    used.clear()
+    found = largest_eigenpairs(lambda v: product(v) * (np.arange(300) > 1), start, 1, 1e-6)
+    assert found.values[0] == pytest.approx(2.0, abs=1e-9)
+    assert early < len(used)
+
+
+# -- the passes kept for products ------------------------------------------------------------------------------------
+
+
+def complex_step(net, x, y, v, loss, **options):
+    """H v from gradients at complex weights."""
+    step = 1e-30
+    return trainer.gradient(net.with_flat(net.flat() + 1j * step * v), x, y, loss, **options).imag / step
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("examples", [1, BLOCK, 2 * BLOCK + 3])
+def test_products_are_those_of_complex_steps_for_any_number_of_examples(activation, loss, biases, examples):
+    random = np.random.default_rng(examples)
+    x, y = random.standard_normal((examples, 6)), random.integers(0, 4, examples)
+    targets = np.eye(4)[y] if loss == "mse" else y
+    for widths in ([6, 4], [6, 5, 4], [6, 5, 7, 4]):
+        net = trainer.network(widths, activation, biases=biases, seed=1)
+        operator = trainer.hessian_operator(net, x, targets, loss)
+        for v in random.standard_normal((3, net.size)):
+            wanted = complex_step(net, x, targets, v, loss)
+            close = {"rtol": 1e-10, "atol": 1e-12 * np.abs(wanted).max()}
+            assert np.allclose(operator @ v, wanted, **close)
+            assert (operator @ v == operator @ v).all()  # memory is used again, and nothing stays in it
+            assert np.allclose(trainer.hessian_vector_product(net, x, targets, v, loss), wanted, **close)
+
+
+def test_complex_directions_and_weights_share_an_operator_with_real_ones():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((30, 6)), random.integers(0, 4, 30)
+    net = trainer.network([6, 5, 7, 4], "tanh", seed=1)
+    first, second = random.standard_normal((2, net.size))
+    operator = trainer.hessian_operator(net, x, y, "cross_entropy")
+    real = operator @ first
+    assert np.allclose(operator @ (first + 2j * second), real + 2j * (operator @ second), rtol=1e-13, atol=1e-15)
+    assert (operator @ first == real).all()
+    # the third derivative, as the imaginary part of a product at complex weights
+    step = 1e-30
+    bent = trainer.hessian_operator(net.with_flat(net.flat() + 1j * step * second), x, y, "cross_entropy")
+    third = (bent @ first).imag / step
+    near = [
+        trainer.hessian_vector_product(net.with_flat(net.flat() + h * second), x, y, first, "cross_entropy")
+        for h in (1e-4, -1e-4)
+    ]
+    assert np.abs(third - (near[0] - near[1]) / 2e-4).max() < 1e-6 * np.abs(third).max()
+
+
+def test_an_operator_serves_several_threads():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((400, 16)), random.integers(0, 4, 400)
+    net = trainer.network([16, 32, 4], "tanh", seed=1)
+    operator = trainer.hessian_operator(net, x, y, "cross_entropy")
+    directions = random.standard_normal((40, net.size))
+    alone = [operator @ v for v in directions]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda v: operator @ v, directions))
+    assert all((one == other).all() for one, other in zip(alone, together, strict=True))
