@@ -135,6 +135,19 @@ def test_second_order_orbits_are_the_recursion_bit_for_bit(z, share, ntk, rate):
     assert_same_bits(data, ("residual", "ntk", "moment"), lambda *s: second_order_twin(*s, rate), (z, ntk, moment), 40)
 
 
+@pytest.mark.parametrize("outer", ["square", "square_root", "quartic"])
+def test_orbits_abreast_are_the_recursion_bit_for_bit_through_divergences(outer):
+    """More than a block and no multiple of a vector, records apart, far longer than it takes to diverge."""
+    generator = np.random.default_rng(3)
+    x, y = generator.uniform(-3, 3, (2, 131))
+    data = product_orbits(OUTER[outer], x, y, 0.4, steps=203, record=[0, 1, 66, 70, 203])
+    for i in range(x.size):
+        path, diverged = iterate(lambda a, b: product_twin(OUTER[outer], a, b, 0.4), (x[i], y[i]), 203)
+        np.testing.assert_array_equal(np.stack([data.x[i], data.y[i]], axis=1), path[data.step.values])
+        assert int(data.divergence_step[i]) == diverged
+    assert (outer == "square_root") == (data.divergence_step < 0).all()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Sweeps
 
@@ -190,6 +203,12 @@ def test_misfits_are_refused():
         product_orbits(OUTER["quartic"], xr.DataArray([1.0], dims="step"), 1.0, 0.1, steps=3)
     with pytest.raises(ValueError, match="second must be different from first"):
         second_order_orbits(1.0, 1.0, 0.0, 0.1, first=0.5, second=0.5, steps=3)
+
+
+def test_orbits_that_have_all_diverged_are_not_run_on():
+    data = product_orbits(OUTER["quartic"], [3.0, 2.9], 3.0, 0.3, steps=10**12, record=[1, 10**12])
+    assert (data.divergence_step > 0).all()
+    assert np.isinf(data.x.isel(step=-1)).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate.edge_of_stability._kernels import Floats, Integers, Kernel
 
 # Orbits in one task.
-BLOCK = 16
+BLOCK = 128
 
 # A loss that can be 0 is at its minimum when this is all that is left.
 AT_REST = 1e-20
@@ -55,7 +55,7 @@ def _swept(owner: str, name: str, value: Numeric, axis: str) -> xr.DataArray:
 def sweep(
     owner: str,
     orbits: Kernel,
-    parameters: tuple[float, ...],
+    parameters: tuple[float, float],
     starts: Mapping[str, Numeric],
     learning_rate: Numeric,
     steps: int,

@@ -80,8 +80,8 @@ def product_orbits(
     >>> (runs.gap / 0.1).values.round(2).ravel()
     array([1.5, 1.5])
     """
-    parameters = (float(_kernels.OUTER[model.outer]), model.target)
-    data = sweep("product_orbits", _kernels.product, parameters, {"x": x, "y": y}, learning_rate, steps, record)
+    kernel = _kernels.PRODUCT[model.outer]
+    data = sweep("product_orbits", kernel, (model.target, 0.0), {"x": x, "y": y}, learning_rate, steps, record)
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in ("x", "y")]
     source = "zhu2022" if model.outer == "quartic" else "ahn2022"
     return described(data, learning_rate, over(model.loss, *finite), over(model.sharpness, *finite), source)
@@ -140,7 +140,7 @@ def four_factor_orbits(
     0.46
     """
     starts = {"x": x, "y": y, "z": z, "w": w}
-    data = sweep("four_factor_orbits", _kernels.four_factors, (model.target,), starts, learning_rate, steps, record)
+    data = sweep("four_factor_orbits", _kernels.four_factors, (model.target, 0.0), starts, learning_rate, steps, record)
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in starts]
 
     def stacked(fact: Callable[[Any], Any]) -> Callable[..., Any]:

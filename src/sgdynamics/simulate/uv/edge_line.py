@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,69 +20,28 @@ import xarray as xr
 import sgdynamics
 from sgdynamics.domains import Numeric, checked, complain, flag, integer, nonnegative, positive
 from sgdynamics.simulate._blocks import run_all, slices
-from sgdynamics.simulate._kernel import inlined, kernel
-from sgdynamics.simulate.uv._core import Floats, cone_advance, no_return
+from sgdynamics.simulate._kernel import kernel
+from sgdynamics.simulate.uv._core import Floats
+from sgdynamics.simulate.uv._edge_orbits import cone_step, follow_cone, follow_line, line_step
 
 __all__ = ["bifurcation", "lyapunov"]
 
-# Values of q in one task, and steps between two logarithms: no slope exceeds 9, and 9^16 is no large number.
+# Values of q in one task.
 BLOCK = 256
-UNROLLED = 16
-
-
-@inlined
-def _roof(q: float) -> float:
-    """The upper end of the invariant interval, less a rounding error: it is a fixed point, and an orbit would stay."""
-    return (2.0 + q) * (1.0 - 2.0**-52)
-
-
-@inlined
-def _line_step(x: float, q: float) -> float:
-    """One step on the line; rounding may not carry it out of the interval."""
-    rest = 1.0 + q - x
-    return min(x * (rest * rest), _roof(q))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Exponents
 
 
-@inlined
-def _advance(x: float, q: float, along: float, across: float) -> tuple[float, float, float]:
-    """One step, and the slopes along the line and away from it multiplied on."""
-    along *= (1.0 + q - x) * (1.0 + q - 3.0 * x)
-    across *= 1.0 + x - q
-    return _line_step(x, q), along, across
-
-
 @kernel
 def _exponents(q: Floats, start: float, transient: int, steps: int, along: Floats, across: Floats) -> None:
-    """Mean logarithms of the slopes of every orbit, side by side."""
-    count = q.size
-    x, r, up, out = np.full(count, start), q.copy(), np.zeros(count), np.zeros(count)
-    t = -transient
-    while t < steps:
-        if t == 0:
-            up[:] = 0.0
-            out[:] = 0.0
-        stop = 0 if t < 0 else steps
-        if stop - t >= UNROLLED:
-            t += UNROLLED
-            for i in range(count):
-                point, target, first, second = x[i], r[i], 1.0, 1.0
-                for _ in range(UNROLLED):
-                    point, first, second = _advance(point, target, first, second)
-                x[i], along[i], across[i] = point, first, second
-        else:
-            t += 1
-            for i in range(count):
-                x[i], along[i], across[i] = _advance(x[i], r[i], 1.0, 1.0)
-        if t > 0:
-            for i in range(count):
-                up[i] += math.log(abs(along[i]))
-                out[i] += math.log(across[i] * across[i])
-    for i in range(count):
-        along[i], across[i] = up[i] / steps, out[i] / steps
+    """Mean logarithms of the slopes of every orbit."""
+    x = np.full(q.size, start)
+    follow_line(q, transient, x, along, across)
+    follow_line(q, steps, x, along, across)
+    along /= steps
+    across /= steps
 
 
 def _lyapunov(q: Floats, *, start: float, transient: int, steps: int) -> tuple[Any, Any]:
@@ -146,6 +104,12 @@ def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.
     ValueError, TypeError
         If an argument is outside its range.
 
+    Notes
+    -----
+    An orbit whose state repeats to the last bit is on a cycle and is not followed further: whole turns that remain are
+    counted, and the means are those of the run to its end to 1e-12. A billion steps cost no more than the way to the
+    cycle; chaos does not repeat. The bits do not depend on the number of threads or on the other q.
+
     Examples
     --------
     Full chaos at q = 2, where the exponent is ln 3:
@@ -174,38 +138,42 @@ def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.
 
 
 @kernel
-def _samples(
-    q: Floats,
-    start: float,
-    imbalance: float,
-    transient: int,
-    chained: bool,
-    output: Floats,
-    ntk: Floats,
-    sharpness: Floats,
-) -> None:
-    """The last points of every orbit; chained, each begins where the one before ended."""
-    root = math.sqrt(start * start + 0.25 * imbalance * imbalance)
-    inside = False
-    p, m = 0.0, 0.0
+def _samples(q: Floats, transient: int, p: Floats, m: Floats, output: Floats, ntk: Floats, sharpness: Floats) -> None:
+    """The last points of orbits that begin at the given sides of the cone, and where these end."""
+    on_line = (m == 0.0) & (q <= 2.0)
+    line, rest = np.flatnonzero(on_line), np.flatnonzero(~on_line)
+    x, unused = 0.25 * p[line], np.empty((2, line.size))
+    follow_line(q[line], transient, x, unused[0], unused[1])
+    p[line] = 4.0 * x
+    side, other = p[rest], m[rest]
+    follow_cone(q[rest], transient, side, other)
+    p[rest], m[rest] = side, other
     for i in range(q.size):
-        if not (inside and chained):
-            p, m = 2.0 * (root + start), 0.5 * imbalance * imbalance / (root + start)
-        on_line = m == 0.0 and q[i] <= 2.0
-        inside = True
-        for t in range(-transient, output.shape[1]):
-            if t >= 0:
-                s = 0.25 * (p - m) - q[i]
-                slope = 2.0 * s + q[i]
-                output[i, t] = s + q[i] if inside else math.inf
-                ntk[i, t] = 0.5 * (p + m) if inside else math.inf
-                top = 0.5 * (0.5 * (p + m) + math.sqrt(p * m + 4.0 * slope * slope))
-                sharpness[i, t] = top if inside else math.inf
-            if on_line:
-                p = 4.0 * _line_step(0.25 * p, q[i])
+        a, b = p[i], m[i]
+        for t in range(output.shape[1]):
+            s = 0.25 * (a - b) - q[i]
+            slope = 2.0 * s + q[i]
+            inside = a < math.inf
+            output[i, t] = s + q[i] if inside else math.inf
+            ntk[i, t] = 0.5 * (a + b) if inside else math.inf
+            sharpness[i, t] = 0.5 * (0.5 * (a + b) + math.sqrt(a * b + 4.0 * slope * slope)) if inside else math.inf
+            if on_line[i]:
+                a = 4.0 * line_step(0.25 * a, q[i])
             else:
-                p, m, s, _, _ = cone_advance(p, m, 0.25 * (p - m) - q[i], q[i])
-                inside = inside and abs(s) < no_return(q[i])
+                a, b = cone_step(a, b, q[i])
+        p[i], m[i] = a, b
+
+
+@kernel
+def _chain(q: Floats, transient: int, p: Floats, m: Floats, output: Floats, ntk: Floats, sharpness: Floats) -> None:
+    """The same one after the other, each orbit from where the one before ended, if it did not diverge."""
+    first_p, first_m = p[0], m[0]
+    for i in range(q.size):
+        if i > 0:
+            alive = p[i - 1] < math.inf
+            p[i], m[i] = p[i - 1] if alive else first_p, m[i - 1] if alive else first_m
+        one = slice(i, i + 1)
+        _samples(q[one], transient, p[one], m[one], output[one], ntk[one], sharpness[one])
 
 
 def _bifurcation(
@@ -213,11 +181,14 @@ def _bifurcation(
 ) -> tuple[Any, ...]:
     flat = np.ascontiguousarray(q).reshape(-1)
     parts = [np.empty((flat.size, keep)) for _ in range(3)]
-    tasks: list[Callable[[], None]] = [
-        functools.partial(_samples, flat[block], start, imbalance, transient, chained, *(part[block] for part in parts))
+    root = math.sqrt(start * start + 0.25 * imbalance * imbalance)
+    sides = [np.full(flat.size, side) for side in (2.0 * (root + start), 0.5 * imbalance * imbalance / (root + start))]
+    run_all(
+        functools.partial(
+            _chain if chained else _samples, flat[block], transient, *(a[block] for a in (*sides, *parts))
+        )
         for block in slices(flat.size, flat.size if chained else BLOCK)
-    ]
-    run_all(tasks)
+    )
     return tuple(part.reshape((*np.shape(q), keep)) for part in parts)
 
 
