@@ -3,7 +3,7 @@
 #   make figures     every figure with its numbers, into out/figures (make figures OPTIONS=--fast for the quick versions)
 #   make test        the tests and the examples in the documentation strings, without the slow tests
 #   make test-all    all of them
-#   make bench       timings against what one would otherwise use
+#   make bench       timings against what one would otherwise pick, into out/benchmarks (installs JAX and PyTorch)
 #   make docs        the documentation, into docs/_build
 #   make check       style, types and import contracts
 #   make clean       remove .venv, outputs and caches

@@ -56,11 +56,12 @@ def child(name: str, threads: int, quick: bool, path: Path) -> None:
     path.write_text(json.dumps(found))
 
 
-def run(name: str, threads: int, quick: bool) -> dict[str, Any]:
+def run(workload: Workload, threads: int, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
-        command = [sys.executable, "-m", "benchmarks", "--child", name, str(threads), str(path)]
-        subprocess.run(command + ["--quick"] * quick, env=environment(threads), check=True)
+        command = [sys.executable, "-m", "benchmarks", "--child", workload.name, str(threads), str(path)]
+        variables = {**environment(threads), **workload.environment}
+        subprocess.run(command + ["--quick"] * quick, env=variables, check=True)
         found: dict[str, Any] = json.loads(path.read_text())
     found["times"] = {int(size): rounds for size, rounds in found["times"].items()}
     return found
@@ -93,7 +94,7 @@ def main() -> None:
     for name in arguments.names or known:
         for threads in known[name].threads:
             print(f"{name}, {threads} thread(s)", flush=True)
-            measured = run(name, threads, arguments.quick)
+            measured = run(known[name], threads, arguments.quick)
             results.append((known[name], measured))
             print(markdown(known[name], measured), flush=True)
             write(results, arguments.out)

@@ -12,8 +12,10 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import llvmlite.binding
 
 ROUNDS = 5
 ROUNDS_OF_OTHER_SIZES = 3
@@ -90,7 +92,8 @@ class Workload:
     """The same work for every contender, at growing sizes of which the last is quoted.
 
     ``check`` takes the results of the first runs at a size, by contender, and fails where they disagree.
-    ``exponents`` are the expected powers of the size in the time of a contender.
+    ``exponents`` are the expected powers of the size in the time of a contender; ``environment`` holds variables of the
+    process that measures.
     """
 
     name: str
@@ -102,7 +105,29 @@ class Workload:
     goals: Sequence[Goal] = ()
     threads: Sequence[int] = (1,)
     exponents: Mapping[str, float] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+
+
+def with_long_vectors(workload: Workload) -> tuple[Workload, ...]:
+    """The workload itself and, where the processor has AVX-512, its quoted size with OpenBLAS told to use it.
+
+    OpenBLAS knows processors by name and takes shorter vectors on those that are newer than itself.
+    """
+    if not llvmlite.binding.get_host_cpu_features().get("avx512f"):
+        return (workload,)
+    told = {"OPENBLAS_CORETYPE": "SkylakeX"}
+    long = replace(
+        workload,
+        name=f"{workload.name}_long_vectors",
+        title=f"{workload.title}; {'='.join(*told.items())}",
+        sizes=workload.sizes[-1:],
+        threads=(1,),
+        goals=[goal for goal in workload.goals if goal.threads == 1],
+        exponents=None,
+        environment=told,
+    )
+    return workload, long
 
 
 def clock(threads: int) -> float:

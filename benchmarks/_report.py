@@ -74,7 +74,9 @@ def judged(workload: Workload, measured: Mapping[str, Any]) -> list[dict[str, An
         met = goal.low <= value <= goal.high
         verdict, why = ("met", "") if met else ("missed", goal.why)
         found.append({"goal": goal.text, "bound": bound, "value": value, "verdict": verdict, "why": why})
-    for name, expected in (workload.exponents or {}).items() if measured["threads"] == 1 else ():
+    for name, expected in (
+        (workload.exponents or {}).items() if measured["threads"] == 1 < len(measured["times"]) else ()
+    ):
         value = exponent(measured["times"], name)
         met = abs(value - expected) <= EXPONENT_TOLERANCE
         found.append(
@@ -139,7 +141,15 @@ def picture(workload: Workload, measured: Mapping[str, Any], path: Path) -> None
         ]
         x, y = zip(*points, strict=True)
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(x, y, marker=MARKERS[i % len(MARKERS)], color=colour, markersize=4, linewidth=2.5 if i == 0 else 1.2)
+        axes.plot(
+            x,
+            y,
+            marker=MARKERS[i % len(MARKERS)],
+            color=colour,
+            linestyle=("-", "--")[i // len(COLOURS) % 2],
+            markersize=4,
+            linewidth=2.5 if i == 0 else 1.2,
+        )
         ends.append((y[-1], x[-1], name, colour))
     axes.set(xscale="log", yscale="log", xlabel=workload.size_name, title=workload.title)
     axes.set_ylabel("CPU time, one thread [s]" if measured["threads"] == 1 else "wall time, two threads [s]")
@@ -182,5 +192,6 @@ def write(results: Sequence[tuple[Workload, Mapping[str, Any]]], folder: Path) -
         data.append({**measured, "title": workload.title, "goals": judged(workload, measured)})
         if measured["threads"] == 1 and len(measured["times"]) > 1:
             picture(workload, measured, folder / f"{workload.name}.png")
+            text.append(f"![{workload.title}: time against size]({workload.name}.png)\n")
     (folder / "results.md").write_text("\n".join(text))
     (folder / "results.json").write_text(json.dumps({"machine": about, "results": data}, indent=1))
