@@ -43,7 +43,7 @@ def gaps(side: int) -> tuple[np.ndarray, np.ndarray]:
 # Ours
 
 
-def ours(side: int, steps: int = STEPS, *, exits: bool = True, stride: int = STRIDE) -> Run:
+def ours(side: int, steps: int = STEPS, *, exits: bool = True) -> Run:
     height, ntk = starts(side)
     given = FreeStarts(height, ntk, 0.5 * (ntk + np.sqrt(ntk * ntk + 12 * height)))
     out = FreeRecords(*(np.empty(height.size) for _ in range(3)), np.empty(height.size, np.int64))
@@ -55,7 +55,7 @@ def ours(side: int, steps: int = STEPS, *, exits: bool = True, stride: int = STR
                 GAP,
                 FreeStarts(*(array[block] for array in given)),
                 steps,
-                stride,
+                STRIDE,
                 exits,
                 FreeRecords(*(array[block] for array in out)),
             )
@@ -321,7 +321,7 @@ def _contenders(threads: int) -> list[Contender]:
     return [
         Contender(OURS, ours),
         Contender(PUBLIC, _public),
-        Contender(FULL, lambda side: ours(side, exits=False, stride=5 * STRIDE)),
+        Contender(FULL, lambda side: ours(side, exits=False)),
         *alone,
         *(native if threads == 1 else []),
         Contender(SCALAR, _numba),
@@ -429,7 +429,7 @@ WORKLOADS = (
         "uv phase diagram without exits, growth with the steps",
         "steps",
         (500, 2000, 8000),
-        lambda steps: ours(100, steps, exits=False, stride=5 * STRIDE),
+        lambda steps: ours(100, steps, exits=False),
         1.0,
     ),
     _growth(

@@ -13,31 +13,43 @@ __all__: list[str] = []
 
 
 class Scaled(NamedTuple):
-    """Starts in scaled units."""
+    """Starts in scaled units, flat arrays of one shape."""
 
     rate: Floats  # the learning rate
     settles: NDArray[np.bool_]
+    residual: Floats
     q: Floats
+    ntk: Floats
+    reach: Floats  # twice the output
     height: Floats  # squared residual
     sharpness: Floats
-    residual_form: tuple[Floats, Floats, Floats]
-    cone_form: tuple[Floats, Floats, Floats]
+
+    @property
+    def residual_form(self) -> tuple[Floats, Floats, Floats]:
+        plus, minus, residual = self.cone_form
+        with np.errstate(all="ignore"):
+            return residual, plus * minus, self.ntk
+
+    @property
+    def cone_form(self) -> tuple[Floats, Floats, Floats]:
+        with np.errstate(all="ignore"):
+            plus, minus = np.maximum(self.ntk + self.reach, 0.0), np.maximum(self.ntk - self.reach, 0.0)
+        return plus, minus, self.residual
 
 
 def scaled(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any, sharpness: Any) -> Scaled:
-    """Scale arrays of one shape; what overflows is infinite or NaN, and diverges with the first step."""
+    """Scale arrays that broadcast; what overflows is infinite or NaN, and diverges with the first step."""
     with np.errstate(all="ignore"):
+        # what belongs to a start alone comes first: it meets many learning rates
         pull = np.sqrt(kappa)
+        drive = pull * target
+        error, reach = pull * (output - target), 2 * pull * output
         # a learning rate of which no bit of the run could tell is raised, so that nothing scaled underflows
-        speed = ntk + np.abs(pull * target)
+        speed = ntk + np.abs(drive)
         rate = np.maximum(learning_rate, 1e-30 / np.where(speed == 0, np.inf, speed))
-        s, q, kernel, reach = (
-            rate * pull * (output - target),
-            rate * pull * target,
-            rate * ntk,
-            2 * rate * pull * output,
-        )
-        plus, minus = np.maximum(kernel + reach, 0.0), np.maximum(kernel - reach, 0.0)
+        s, q = rate * error, rate * drive
         # from its minimum an orbit does not move, stable or not
         settles = (np.abs(q) <= 1) | (s == 0)
-        return Scaled(rate, settles, q, s * s, rate * sharpness, (s, plus * minus, kernel), (plus, minus, s))
+        whole = (rate, settles, s, q, rate * ntk, rate * reach, s * s, rate * sharpness)
+        shape = np.broadcast_shapes(*(array.shape for array in whole))
+        return Scaled(*(np.broadcast_to(array, shape).ravel() for array in whole))

@@ -32,6 +32,16 @@ from sgdynamics.simulate.uv._cycles import NO_CYCLE, WINDOW, find_periods
 from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Records, Starts, run_lanes
 from sgdynamics.simulate.uv._scaling import Scaled, scaled
 from sgdynamics.simulate.uv._starts import Words, draw_starts
+from sgdynamics.simulate.uv._zero_target import (
+    GAP,
+    KERNEL,
+    LOW,
+    STEEP,
+    STRIDE,
+    FreeRecords,
+    FreeStarts,
+    run_free,
+)
 
 __all__ = ["phase_diagram"]
 
@@ -47,6 +57,18 @@ OUTCOMES = (
     Outcome.CHAOTIC,
 )
 
+LABELS = np.array(
+    [
+        Outcome.MONOTONE,
+        Outcome.LOSS_CATAPULT,
+        Outcome.LOSS_AND_SHARPNESS_CATAPULT,
+        Outcome.DIVERGED,
+        Outcome.PERIODIC,
+        Outcome.CHAOTIC,
+    ],
+    np.int8,
+)
+
 # Name, long name, units and type of everything that is found about every cell and seed.
 FOUND: dict[str, tuple[str, str, type[Any]]] = {
     "outcome": ("outcome", "1", np.int8),
@@ -60,7 +82,7 @@ FOUND: dict[str, tuple[str, str, type[Any]]] = {
 }
 
 
-def _run_block(start: Scaled, steps: int) -> tuple[Records, Integers]:
+def _run_block(start: Scaled, steps: int, stride: int = STRIDE, exits: bool = True) -> tuple[Records, Integers]:
     """Run the lanes of one block, each in the form that suits it, and find the periods of those that cannot settle."""
     size = start.q.size
     records = Records(
@@ -68,13 +90,14 @@ def _run_block(start: Scaled, steps: int) -> tuple[Records, Integers]:
         peak_height=np.empty(size),
         peak_sharpness=np.empty(size),
         divergence_step=np.empty(size, np.int64),
-        marked=np.full((3, size), np.nan),
+        marked=np.full((3, 0 if start.settles.all() else size), np.nan),
     )
     period = np.zeros(size, np.int64)
+    settling = _run_free(start, steps, stride, exits, records)
     others = (start.q, start.height, start.sharpness)
-    settling, restless = np.flatnonzero(start.settles), np.flatnonzero(~start.settles)
     if settling.size:
         run_lanes(RESIDUAL, settling, Starts(*start.residual_form, *others), steps, -1, records)
+    restless = np.flatnonzero(~start.settles)
     if restless.size:
         mark = steps - WINDOW if steps >= 2 * WINDOW else -1
         run_lanes(CONE, restless, Starts(*start.cone_form, *others), steps, mark, records)
@@ -84,20 +107,42 @@ def _run_block(start: Scaled, steps: int) -> tuple[Records, Integers]:
     return records, period
 
 
+def _run_free(start: Scaled, steps: int, stride: int, exits: bool, records: Records) -> Integers:
+    """Run the lanes without target in forms of their own; those that settle and are left."""
+    starts = FreeStarts(start.height, start.ntk, start.sharpness)
+    made = FreeRecords(records.peak_height, records.final_sharpness, records.peak_sharpness, records.divergence_step)
+    free = (start.q == 0) & (start.ntk <= STEEP)
+    high = free & (start.ntk >= LOW)
+    if high.all():
+        run_free(GAP, starts, steps, stride, exits, made)
+        return np.empty(0, np.int64)
+    for form, lanes in ((GAP, np.flatnonzero(high)), (KERNEL, np.flatnonzero(free & ~high))):
+        if lanes.size:
+            size = lanes.size
+            part = FreeRecords(np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.int64))
+            run_free(form, FreeStarts(*(array[lanes] for array in starts)), steps, stride, exits, part)
+            for array, values in zip(made, part, strict=True):
+                array[lanes] = values
+    return np.flatnonzero(start.settles & ~free)
+
+
+def _ratio(peak: Floats, first: Floats) -> Floats:
+    """Peak over start: 1 where both are 0, infinite after divergence."""
+    ratio = np.divide(peak, first)
+    unknown = ratio != ratio
+    if unknown.any():
+        ratio[unknown] = np.where(peak[unknown] == np.inf, np.inf, 1.0)
+    return ratio
+
+
 def _outcomes(
     loss_ratio: Floats, sharpness_ratio: Floats, divergence: Integers, period: Integers, margin: float
 ) -> Any:
-    rises = loss_ratio > 1 + margin
-    sharpens = sharpness_ratio > 1 + margin
-    conditions = [divergence >= 0, period == NO_CYCLE, period > 0, rises & sharpens, rises]
-    labels = [
-        Outcome.DIVERGED,
-        Outcome.CHAOTIC,
-        Outcome.PERIODIC,
-        Outcome.LOSS_AND_SHARPNESS_CATAPULT,
-        Outcome.LOSS_CATAPULT,
-    ]
-    return np.select(conditions, labels, Outcome.MONOTONE)
+    calm, loss, both, diverged, periodic, chaotic = LABELS
+    made = np.where(loss_ratio > 1 + margin, np.where(sharpness_ratio > 1 + margin, both, loss), calm)
+    if period.any():
+        made = np.where(period == 0, made, np.where(period == NO_CYCLE, chaotic, periodic))
+    return np.where(divergence >= 0, diverged, made)
 
 
 def _run(
@@ -127,31 +172,36 @@ def _run(
     sharpness, _ = hessian_eigenvalues(output, ntk, target=target, kappa=kappa)
     shape = np.broadcast_shapes(c.shape, sharpness.shape)
     cells, size = shape[:-1], shape[-1]
-    inputs = [np.broadcast_to(value, shape) for value in (c, output, ntk, kappa, target, np.asarray(sharpness))]
+    # one axis of cells, along which what does not vary is not repeated
+    inputs = [np.asarray(value) for value in (c, output, ntk, kappa, target, sharpness)]
+    inputs = [value.reshape((1,) * (len(shape) - value.ndim) + value.shape) for value in inputs]
 
     total = int(np.prod(cells, dtype=np.int64))
     made = {name: np.empty((total, size), kind) for name, (_, _, kind) in FOUND.items() if not name.startswith("init")}
 
+    def part(value: Floats, where: tuple[Integers, ...], columns: slice) -> Floats:
+        if value.size == value.shape[-1]:
+            rows = value.reshape(1, -1)
+        else:
+            rows = value[tuple(i if n > 1 else 0 for i, n in zip(where, value.shape, strict=False))]
+        return rows[:, columns] if rows.shape[1] > 1 else rows
+
     def run(rows: slice, columns: slice) -> None:
         where = np.unravel_index(np.arange(total)[rows], cells) if cells else ()
-        c, output, ntk, kappa, target, sharpness = (value[where][..., columns].reshape(-1) for value in inputs)
+        c, output, ntk, kappa, target, sharpness = (part(value, where, columns) for value in inputs)
         with np.errstate(all="ignore"):
             start = scaled(output, ntk, c / (sharpness if by_hessian else ntk), kappa, target, sharpness)
             records, period = _run_block(start, steps)
-            ratios = [
-                np.where(peak == first, 1.0, peak / first)
-                for peak, first in ((records.peak_height, start.height), (records.peak_sharpness, start.sharpness))
-            ]
-        for ratio in ratios:
-            ratio[records.divergence_step >= 0] = np.inf
-        found = {
-            "peak_loss_ratio": ratios[0],
-            "peak_sharpness_ratio": ratios[1],
-            "outcome": _outcomes(ratios[0], ratios[1], records.divergence_step, period, margin),
-            "final_sharpness": records.final_sharpness / start.rate,
-            "divergence_step": records.divergence_step,
-            "period": np.maximum(period, 0),
-        }
+            losses = _ratio(records.peak_height, start.height)
+            sharpnesses = _ratio(records.peak_sharpness, start.sharpness)
+            found = {
+                "peak_loss_ratio": losses,
+                "peak_sharpness_ratio": sharpnesses,
+                "outcome": _outcomes(losses, sharpnesses, records.divergence_step, period, margin),
+                "final_sharpness": records.final_sharpness / start.rate,
+                "divergence_step": records.divergence_step,
+                "period": np.maximum(period, 0),
+            }
         for name, values in found.items():
             made[name][rows, columns] = values.reshape(made[name][rows, columns].shape)
 
