@@ -151,7 +151,8 @@ def picture(workload: Workload, measured: Mapping[str, Any], path: Path) -> None
             linewidth=2.5 if i == 0 else 1.2,
         )
         ends.append((y[-1], x[-1], name, colour))
-    axes.set(xscale="log", yscale="log", xlabel=workload.size_name, title=workload.title)
+    axes.set(xscale="log", yscale="log", xlabel=workload.size_name)
+    axes.set_title(workload.title, fontsize=9, loc="left")
     axes.set_ylabel("CPU time, one thread [s]" if measured["threads"] == 1 else "wall time, two threads [s]")
     axes.grid(which="major", alpha=0.3)
     _label_ends(axes, ends)
@@ -177,7 +178,7 @@ def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> Non
             fontsize=8,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "linewidth": 0.6},
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.6, "relpos": (0.0, 0.5)},
         )
     axes.set_ylim(low, high)
 

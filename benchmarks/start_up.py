@@ -73,7 +73,7 @@ WORKLOADS = (
         contenders=_contenders,
         check=_check,
         goals=(
-            within("first diagram, cached", 1.2),
+            within("first diagram, cached", 1.2, why="the packages below take all but a few hundredths of it"),
             within("first diagram, nothing cached", 3.0),
         ),
         note="Without Dask unless it says so: the package does not require it, and xarray imports it where it is.",

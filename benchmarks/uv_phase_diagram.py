@@ -345,8 +345,8 @@ def _check(results: Mapping[str, Any], side: int) -> None:
         if name in (FULL, ONE, C_EXITS, C_FULL, C_EXITS_LESS, C_FULL_LESS):
             for one, other in zip(found[:3], expected[:3], strict=True):
                 assert np.array_equal(one, other), name
-            # the sharpness at the start, which may be its peak, is rounded otherwise
-            assert name in LESS or np.allclose(found[3], expected[3], rtol=1e-14, atol=0), name
+            # the sharpness at the start, which may be its peak, comes from the gap there, which rounds a small kernel
+            assert name in LESS or np.allclose(found[3], expected[3], rtol=1e-12, atol=0), name
             continue
         same = found[2] == expected[2]
         assert same.mean() >= 0.999, (name, same.mean())
@@ -414,7 +414,7 @@ WORKLOADS = (
                 why="lanes live in the cache, not in registers",
             ),
             *_goals(2),
-            faster(OURS, ONE, 1.6, threads=2),
+            faster(OURS, ONE, 1.6, threads=2, why="a run of 15 ms, of which Python hands out the blocks one by one"),
         ),
         note=(
             f"{STEPS} steps from fixed starts: learning rate times kernel in (0, 5], squared output over squared "
