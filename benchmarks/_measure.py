@@ -24,6 +24,9 @@ SHORTEST = 0.05
 # A contender that needs longer for one run sits out the larger sizes.
 LONGEST = 20.0
 
+# How many threads our own kernels take.
+THREADS = "SGDYNAMICS_THREADS"
+
 Run = Callable[[], Any]
 
 
@@ -128,6 +131,25 @@ def with_long_vectors(workload: Workload) -> tuple[Workload, ...]:
         environment=told,
     )
     return workload, long
+
+
+def on_one_thread(prepare: Callable[[int], Run]) -> Callable[[int], Run]:
+    """The same run of ours on one thread, in a process where it would have more."""
+
+    def prepared(size: int) -> Run:
+        run = prepare(size)
+
+        def alone() -> Any:
+            before = os.environ[THREADS]  # whoever starts a measurement sets it
+            os.environ[THREADS] = "1"
+            try:
+                return run()
+            finally:
+                os.environ[THREADS] = before
+
+        return alone
+
+    return prepared
 
 
 def clock(threads: int) -> float:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from benchmarks._measure import Contender, Run, Workload, faster, slower
+from benchmarks._measure import Contender, Run, Workload, faster, on_one_thread, slower
 from benchmarks._native import library
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
@@ -50,9 +49,8 @@ def check_law(name: str, error: np.ndarray, steps: int) -> None:
 # Every step drawn: functions of replicas and steps that return a run, whose result is error and excess risk
 
 
-def ours(replicas: int, steps: int, threads: int) -> Run:
+def ours(replicas: int, steps: int) -> Run:
     def run() -> tuple[np.ndarray, np.ndarray]:
-        os.environ["SGDYNAMICS_THREADS"] = str(threads)
         runs = ensemble(MODEL, constant(RATE, steps), replicas=replicas, seed=1)
         return runs.error.values[:, 0], runs.excess_risk.values[:, 0]
 
@@ -235,9 +233,9 @@ TORCH = named("PyTorch in place")
 
 
 def _contenders(threads: int) -> list[Contender]:
-    found = [Contender("ours", one_part(ours, 1, threads))]
+    found = [Contender("ours", one_part(ours, 1))]
     if threads > 1:
-        found.append(Contender("ours, one thread", one_part(ours, 1, 1)))
+        found.append(Contender("ours, one thread", on_one_thread(one_part(ours, 1))))
     found.append(Contender(C, one_part(native, 1, threads)))
     for name, (make, parts, args, requires) in ALTERNATIVES.items():
         if threads > 1 and "Numba" in name:  # one thread only
@@ -341,8 +339,8 @@ def _finite(results: Mapping[str, Any], size: int) -> None:
 
 
 GROWTH = {
-    "replicas": ((1000, 2000, 4000, 8000), lambda size: ours(size, STEPS, 1)),
-    "steps": ((1000, 2000, 4000, 8000), lambda size: ours(1000, size, 1)),
+    "replicas": ((1000, 2000, 4000, 8000), lambda size: ours(size, STEPS)),
+    "steps": ((1000, 2000, 4000, 8000), lambda size: ours(1000, size)),
     "modes": ((50, 100, 200, 400), _of_modes),
 }
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._measure import Contender, Goal, Run, Workload, faster, slower
+from benchmarks._measure import Contender, Goal, Run, Workload, faster, on_one_thread, slower
 from benchmarks._native import library
-from sgdynamics.simulate._blocks import VARIABLE, run_all, slices
+from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.uv import phase_diagram
 from sgdynamics.simulate.uv._zero_target import GAP, STRIDE, FreeRecords, FreeStarts, run_free
@@ -69,25 +69,6 @@ def ours(side: int, steps: int = STEPS, *, exits: bool = True) -> Run:
 def _public(side: int) -> Run:
     rates = np.linspace(5 / side, 5, side)
     return lambda: phase_diagram(rates, [64], steps=STEPS, seeds=side, units="ntk")
-
-
-def _alone(prepare: Callable[[int], Run]) -> Callable[[int], Run]:
-    """The same on one thread."""
-
-    def prepared(side: int) -> Run:
-        run = prepare(side)
-
-        def alone() -> Any:
-            before = os.environ.get(VARIABLE)
-            os.environ[VARIABLE] = "1"
-            try:
-                return run()
-            finally:
-                os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
-
-        return alone
-
-    return prepared
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -311,7 +292,7 @@ SHARED = (TORCH, NUMPY)
 
 
 def _contenders(threads: int) -> list[Contender]:
-    alone = [Contender(ONE, _alone(ours)), Contender(PUBLIC_ONE, _alone(_public))] if threads > 1 else []
+    alone = [Contender(ONE, on_one_thread(ours)), Contender(PUBLIC_ONE, on_one_thread(_public))] if threads > 1 else []
     native = [
         Contender(C_EXITS, _native("with_exits")),
         Contender(C_FULL, _native("without_exits")),

@@ -16,7 +16,7 @@ from sgdynamics.simulate._normals import normal_pair_of
 from sgdynamics.simulate._streams import next_word
 from sgdynamics.simulate._vector_math import fma
 from sgdynamics.simulate.quadratic._cells import Floats, Integers, Method, Words
-from sgdynamics.simulate.quadratic._lanes import LANES, keep, load, open_lanes
+from sgdynamics.simulate.quadratic._lanes import LANES, begin, keep
 from sgdynamics.simulate.quadratic._step_map import Modes, momentum_map, plain_map
 
 # Rows of a jump: M11 and L11, which is all of plain SGD, then M12, M21, M22, L21, L22.
@@ -167,11 +167,7 @@ def run_jumps(
     risk[:] = 0.0
     for first in range(0, pairs * replicas.size, LANES):
         lanes = min(LANES, pairs * replicas.size - first)
-        open_lanes(key, replicas, pairs, first, lanes, states)
-        load(modes.start, pairs, first, lanes, e)
-        load(modes.risk_weight, pairs, first, lanes, g)
-        for i in range(lanes):
-            w[0, i], w[1, i] = (e[0, i], e[1, i]) if method.nesterov else (0.0, 0.0)
+        begin(key, replicas, modes, method, pairs, first, lanes, states, e, w, g)
         pair = first % pairs
         for at in range(jumps.shape[0]):
             if plain:

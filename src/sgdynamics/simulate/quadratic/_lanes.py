@@ -11,7 +11,8 @@ import numpy as np
 
 from sgdynamics.simulate._kernel import inlined
 from sgdynamics.simulate._streams import open_stream
-from sgdynamics.simulate.quadratic._cells import Floats, Words, diverged_to_infinity
+from sgdynamics.simulate.quadratic._cells import Floats, Method, Words, diverged_to_infinity
+from sgdynamics.simulate.quadratic._step_map import Modes
 
 # Enough to fill the vectors of any processor, few enough to stay in the nearest cache.
 LANES = 128
@@ -39,6 +40,28 @@ def load(values: Floats, pairs: int, first: int, lanes: int, out: Floats) -> Non
         out[0, i] = values[2 * pair]
         out[1, i] = values[min(2 * pair + 1, values.size - 1)]  # the last of an odd number is its own neighbour
         pair = pair + 1 if pair + 1 < pairs else 0
+
+
+@inlined
+def begin(
+    key: Words,
+    replicas: Words,
+    modes: Modes,
+    method: Method,
+    pairs: int,
+    first: int,
+    lanes: int,
+    states: Words,
+    error: Floats,
+    memory: Floats,
+    risk_weight: Floats,
+) -> None:
+    """The streams of a group, and every lane at its start."""
+    open_lanes(key, replicas, pairs, first, lanes, states)
+    load(modes.start, pairs, first, lanes, error)
+    load(modes.risk_weight, pairs, first, lanes, risk_weight)
+    for i in range(lanes):
+        memory[0, i], memory[1, i] = (error[0, i], error[1, i]) if method.nesterov else (0.0, 0.0)
 
 
 @inlined

@@ -7,7 +7,7 @@ import numpy as np
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate._normals import normal_pair_of
 from sgdynamics.simulate.quadratic._cells import Floats, Integers, Method, Words
-from sgdynamics.simulate.quadratic._lanes import LANES, keep, load, open_lanes
+from sgdynamics.simulate.quadratic._lanes import LANES, begin, keep, load
 from sgdynamics.simulate.quadratic._step_map import Modes, momentum_step, plain_step
 
 
@@ -37,13 +37,10 @@ def run_steps(
     risk[:] = 0.0
     for first in range(0, pairs * replicas.size, LANES):
         lanes = min(LANES, pairs * replicas.size - first)
-        open_lanes(key, replicas, pairs, first, lanes, states)
+        begin(key, replicas, modes, method, pairs, first, lanes, states, e, w, g)
         load(modes.curvature, pairs, first, lanes, h)
         load(modes.deviation, pairs, first, lanes, d)
-        load(modes.start, pairs, first, lanes, e)
-        load(modes.risk_weight, pairs, first, lanes, g)
         for i in range(lanes):
-            w[0, i], w[1, i] = (e[0, i], e[1, i]) if method.nesterov else (0.0, 0.0)
             y[0, i], y[1, i] = (weights[0] * e[0, i], weights[0] * e[1, i]) if averaged else (0.0, 0.0)
         t = 0
         for at in range(record.size):
