@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def picture(workload: Workload, measured: Mapping[str, Any], path: Path) -> None
         )
         ends.append((y[-1], x[-1], name, colour))
     axes.set(xscale="log", yscale="log", xlabel=workload.size_name)
-    axes.set_title(workload.title, fontsize=9, loc="left")
+    axes.set_title(textwrap.fill(workload.title, 60), fontsize=9, loc="left")
     axes.set_ylabel("CPU time, one thread [s]" if measured["threads"] == 1 else "wall time, two threads [s]")
     axes.grid(which="major", alpha=0.3)
     _label_ends(axes, ends)
