@@ -108,8 +108,8 @@ def test_float64_equals_numpy_average_to_a_rounding(tmp_path_factory, tensors, s
 
 
 def test_tensors_of_many_blocks_are_whole(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("sgdynamics.checkpoints.BLOCK", 64)
-    monkeypatch.setattr("sgdynamics.checkpoints.CHUNK", 5)
+    monkeypatch.setattr("sgdynamics.checkpoints.merging.BLOCK", 64)
+    monkeypatch.setattr("sgdynamics.checkpoints.merging.CHUNK", 5)
     rng = np.random.default_rng(1)
     rows = [rng.standard_normal(101).astype(np.float32) for _ in range(3)]
     paths = [save(tmp_path / f"{k}{suffix}", {"x": row, "n": np.arange(50)}) for k, row in enumerate(rows)]
@@ -221,7 +221,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path, suffix):
 
 KILLED = """
 import sys
-import sgdynamics.checkpoints as checkpoints
+import sgdynamics.checkpoints.merging as checkpoints
 checkpoints.BLOCK = 4096
 add = checkpoints._add
 def slow(*arguments):

@@ -155,10 +155,23 @@ def test_warnings_are_told(capsys):
 
 
 def test_momentum_may_start_at_rest_or_not(capsys):
+    """The default is the library's: a run that has settled has a velocity."""
+    model = MiniBatchQuadratic.log_uniform(0.001, 0.4, 40)
+    model = MiniBatchQuadratic(model.curvature, 1 / model.curvature)
+    plan = merge_plan(schedules.linear(0.5, 80), 0.5, range(0, 81, 20), model=model, rule="wsm", momentum=0.9)
     resting = read(capsys, f"{PLAN} {BROAD} --momentum 0.9 --at-rest --rule wsm")
     moving = read(capsys, f"{PLAN} {BROAD} --momentum 0.9 --rule wsm")
     assert resting["weight"] == moving["weight"]
-    assert resting["residual_velocity"] == 0 < moving["residual_velocity"]
+    assert resting["residual_velocity"] == 0 < moving["residual_velocity"] == float(plan.residual_velocity)
+    assert moving["merged_risk"] == float(plan.merged_risk) != resting["merged_risk"]
+    assert "--at-rest goes with --momentum" in refused(capsys, f"{PLAN} {BROAD} --at-rest")
+
+
+def test_steps_of_the_run_are_taken_as_they_are(capsys):
+    counted = read(capsys, f"plan --base-learning-rate 0.5 --checkpoints 0 20 80 {BROAD}")
+    absolute = read(capsys, f"plan --base-learning-rate 0.5 --checkpoints 3000 3020 3080 {BROAD}")
+    assert absolute["checkpoint"] == [3000, 3020, 3080]
+    assert {**absolute, "checkpoint": [0, 20, 80]} == counted
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,11 +188,20 @@ def test_a_plan_that_was_written_is_carried_out(capsys, tmp_path, checkpoints, s
         Path(plan).write_text(answer(capsys, f"{PLAN} {BROAD} --json"), encoding="utf-8")
     weights = json.loads(Path(plan).read_text(encoding="utf-8"))["weight"]
     said = answer(capsys, "merge", "--plan", plan, "--output", merged, *paths)
-    assert said == f"{merged}: 1 tensors averaged; copied from the last checkpoint: steps.\n"
+    assert said.startswith(f"{merged}: 1 tensors averaged; copied from the last checkpoint: steps.\n")
+    assert said.endswith("Checkpoints of steps 0, 20, 40, 60, 80, in this order.\n")
     np.testing.assert_allclose(np.load(merged)["weight"], np.array(weights) @ vectors, rtol=1e-14)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     found = read(capsys, "merge", "--plan", plan, "--output", merged, *paths)
-    assert found == {"output": merged, "averaged": ["weight"], "copied": ["steps"], "warnings": []}
+    assert found == {
+        "output": merged,
+        "averaged": ["weight"],
+        "copied": ["steps"],
+        "warnings": [],
+        "paths": paths,
+        "steps": [0, 20, 40, 60, 80],
+        "notes": [],
+    }
 
 
 def test_a_bare_list_of_weights_is_a_plan_and_statistics_are_told(capsys, tmp_path):
@@ -192,19 +214,32 @@ def test_a_bare_list_of_weights_is_a_plan_and_statistics_are_told(capsys, tmp_pa
     assert len(read(capsys, "merge", *how, *files)["warnings"]) == 1
 
 
-def test_files_in_the_order_of_a_shell_are_suspicious(capsys, tmp_path):
-    for name in ("step-20", "step-100", "last"):
-        np.savez(tmp_path / f"{name}.npz", weight=np.ones(2))
-    (tmp_path / "plan.json").write_text("[0.5, 0.5]", encoding="utf-8")
-    how = ["--plan", str(tmp_path / "plan.json"), "--output", str(tmp_path / "merged.npz")]
+def test_files_in_the_order_of_a_shell_are_sorted_by_a_plan_and_refused_for_bare_weights(capsys, tmp_path):
+    for place, name in enumerate(("step-20", "step-100", "step-180", "last")):
+        np.savez(tmp_path / f"{name}.npz", weight=np.full(2, 4.0**place))
+    plan, merged = str(tmp_path / "plan.json"), tmp_path / "merged.npz"
+    how = ["merge", "--plan", plan, "--output", str(merged)]
 
-    def careful(*names: str) -> list[str]:
-        return read(capsys, "merge", *how, *(str(tmp_path / f"{name}.npz") for name in names))["warnings"]
+    def paths(*names: str) -> list[str]:
+        return [str(tmp_path / f"{name}.npz") for name in names]
 
-    assert careful("step-20", "step-100") == careful("step-100", "last") == []
-    (said,) = careful("step-100", "step-20")
-    assert "the order must be the plan's" in said
-    assert "step-20.npz" in said
+    weights = read(capsys, "plan --base-learning-rate 0.5 --checkpoints 20 100 180", "--output", plan)["weight"]
+    said = answer(capsys, *how, *paths("step-100", "step-180", "step-20"))
+    assert "Checkpoints of steps 20, 100, 180, in this order." in said
+    np.testing.assert_allclose(np.load(merged)["weight"], np.dot(weights, [1, 4, 16]), rtol=1e-14)
+    merged.unlink()
+    said = refused(capsys, *how, *paths("step-20", "step-100", "last"))
+    assert "FILE... must be checkpoints whose steps can be told" in said
+    assert "last.npz (step unknown)" in said
+    assert "--in-this-order" in said
+    answer(capsys, *how, *paths("step-20", "step-100", "last"), "--in-this-order")
+    merged.unlink()
+    Path(plan).write_text("[0.25, 0.75]", encoding="utf-8")
+    said = refused(capsys, *how, *paths("step-100", "step-20"))
+    assert "must be in the order of their steps" in said
+    assert "step-100.npz (step 100), step-20.npz (step 20)" in said
+    assert not merged.exists()
+    assert "Note: the steps of the checkpoints cannot be told" in answer(capsys, *how, *paths("last", "step-20"))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ _POINTS = {"merged": "merged point", "target": "decayed run", "base": "last chec
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--base-learning-rate", type=float, required=True, help="of the run that was saved")
-    parser.add_argument("--steps", type=whole_from(1), help="from the first checkpoint to the last")
+    parser.add_argument(
+        "--steps", type=whole_from(1), help="from the first checkpoint to the last (default: what --checkpoints span)"
+    )
     parser.add_argument(
         "--target",
         choices=("linear", "cosine", "constant"),
@@ -41,7 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     saved = parser.add_mutually_exclusive_group()
     saved.add_argument("--every", type=whole_from(1), default=1, help="steps between checkpoints (default: 1)")
     saved.add_argument(
-        "--checkpoints", type=whole_from(0), nargs="+", metavar="STEP", help="the steps that were saved, from 0"
+        "--checkpoints",
+        type=whole_from(0),
+        nargs="+",
+        metavar="STEP",
+        help="the steps that were saved, of the run, or from 0 at the first",
     )
     parser.add_argument("--rule", choices=_RULES, default="auto", help="how the weights are made (default: auto)")
     parser.add_argument("--compare", action="store_true", help="also compare all rules, best first")
@@ -57,9 +63,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> str:
     """Make the plan, write it, and say what is in it."""
+    saved = given.checkpoints
+    if saved is not None and given.steps is None and given.target_file is None and saved[-1] > saved[0]:
+        given.steps = saved[-1] - saved[0]
+    if given.at_rest and not given.momentum:
+        raise ValueError("--at-rest goes with --momentum, which is not given: without it there is no velocity")
     target = _target(given)
     steps = len(target)
-    saved = given.checkpoints
     if saved is None:
         if steps % given.every:
             raise ValueError(
@@ -67,9 +77,10 @@ def run(given: argparse.Namespace) -> str:
                 "saved by --checkpoints"
             )
         saved = range(0, steps + 1, given.every)
-    elif len(saved) < 2 or saved[0] != 0 or saved[-1] != steps:
+    elif len(saved) < 2 or saved[-1] - saved[0] != steps:
         raise ValueError(
-            f"--checkpoints must run from 0, the start of the window, to its end {steps}, got {saved[0]} to {saved[-1]}"
+            f"--checkpoints must run from 0, the start of the window, to its end {steps} (or as far, in steps of the "
+            f"run), got {saved[0]} to {saved[-1]}"
         )
     plan, *others = _plans(target, given, list(saved))
     if isinstance(plan, ValueError):
@@ -107,7 +118,7 @@ def _target(given: argparse.Namespace) -> Any:
             raise ValueError(f"--steps must be {target.size}, the number of rates in --target-file, got {given.steps}")
         return target
     if given.steps is None:
-        raise ValueError("--steps must be given, the length of the window (or --target-file, its learning rates)")
+        raise ValueError("--steps must be given, the length of the window (or --checkpoints STEP..., or --target-file)")
     if final is not None and not 0 <= final <= rate:
         raise ValueError(f"--final must be between 0 and --base-learning-rate, got {final!r}")
     if given.target == "constant":
@@ -198,7 +209,7 @@ def _risks(plan: xr.Dataset) -> str:
 
 def _next(given: argparse.Namespace, files: int) -> str:
     following = given.output or "plan.json"
-    merge = f"sgdynamics merge --plan {following} --output MERGED FILE...   ({files} files, in the order of the table)"
+    merge = f"sgdynamics merge --plan {following} --output MERGED FILE...   ({files} files)"
     hint = f"Next: {merge}" if given.output else f"Next: the same with --output {following}, then\n      {merge}"
     if given.spectrum is None and given.log_uniform is None:
         hint += f"\nFor risks, and rules that lower them: {CURVATURES}."

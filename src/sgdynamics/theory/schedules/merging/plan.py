@@ -56,7 +56,7 @@ def merge_plan(
     model: MiniBatchQuadratic | None = None,
     curvature: float | None = None,
     momentum: float = 0.0,
-    at_rest: bool = True,
+    at_rest: bool = False,
     optimiser: str = "sgd",
 ) -> xr.Dataset:
     r"""Weights for the checkpoints of a run of SGD that emulate a decaying schedule, and what they risk.
@@ -89,7 +89,8 @@ def merge_plan(
         Learning rates :math:`b_j` of the run that was saved, >= 0. Where it is 0 the run does not move, and the target
         must not move either, unless the rule is made from a model.
     checkpoints : array of int
-        Steps at which it was saved, increasing, from 0 (the start of the window) to T.
+        Steps at which it was saved, increasing, from the start of the window to its end, T steps later; counted from
+        there (0 to T) or from the start of the run.
     rule : str
         See above.
     model : MiniBatchQuadratic, optional
@@ -101,9 +102,9 @@ def merge_plan(
         :math:`\beta` in [0, 1) of the base run and of the decay, with :math:`u \leftarrow \beta u + \nabla`,
         :math:`x \leftarrow x - \eta u`. ``exact`` then needs every step saved.
     at_rest : bool
-        With momentum: whether the window starts with zero velocity. Otherwise base run and decay both inherit the
-        velocity of the stationary law. It weighs :math:`-\beta/h` times what the first center weighs, in every point:
-        ``exact`` matches both, the other rules leave ``residual_velocity``.
+        With momentum: whether the window starts with zero velocity, as it must from a displacement. Otherwise base run
+        and decay both inherit the velocity of the stationary law. It weighs :math:`-\beta/h` times what the first
+        center weighs, in every point: ``exact`` matches both, the other rules leave ``residual_velocity``.
     optimiser : {"sgd", "adam", "other"}
         What made the base run; for the warnings alone.
 
@@ -149,7 +150,7 @@ def merge_plans(
     model: MiniBatchQuadratic | None = None,
     curvature: float | None = None,
     momentum: float = 0.0,
-    at_rest: bool = True,
+    at_rest: bool = False,
     optimiser: str = "sgd",
 ) -> Iterator[xr.Dataset | ValueError]:
     """The plans of several rules, or the error that says why a rule has none; what they share is computed once."""
@@ -168,12 +169,18 @@ class _Merge:
 
     target: Array
     base: Array
-    checkpoints: Steps
+    steps: Steps  # of the checkpoints, as given
     model: MiniBatchQuadratic | None
     curvature: float | None
     momentum: float
     at_rest: bool
     optimiser: str
+
+    @property
+    def checkpoints(self) -> Steps:
+        """Their steps from the start of the window."""
+        counted: Steps = self.steps - self.steps[0]
+        return counted
 
     @cached_property
     def gain(self) -> float:
@@ -216,7 +223,7 @@ class _Merge:
             name: ((), value, {"long_name": text, "units": units}) for name, (value, text, units) in described.items()
         }
         weight = ("checkpoint", weights, {"long_name": "weight of the checkpoint", "units": "1"})
-        coordinate = ("checkpoint", checkpoints, {"long_name": "step of the checkpoint", "units": "1"})
+        coordinate = ("checkpoint", self.steps, {"long_name": "step of the checkpoint", "units": "1"})
         in_bands, edges = bands
         plan = xr.Dataset(
             {"weight": weight, **data, **in_bands}, coords={"checkpoint": coordinate, **edges}, attrs={"rule": rule}
@@ -240,10 +247,10 @@ def _schedules(target_schedule: Numeric, base_learning_rate: Numeric, checkpoint
         )
     if not base.any():
         raise complain("merge_plan", "base_learning_rate", "a number > 0, or > 0 in some step", base_learning_rate)
-    if checkpoints.size < 2 or checkpoints[0] != 0 or checkpoints[-1] != target.size:
+    if checkpoints.size < 2 or checkpoints[-1] - checkpoints[0] != target.size:
         raise ValueError(
-            f"merge_plan: checkpoints must run from 0, the start of the window, to its end {target.size}, "
-            f"got {checkpoints.tolist()}"
+            f"merge_plan: checkpoints must run from 0, the start of the window, to its end {target.size} (or as far, "
+            f"in steps of the run), got {checkpoints.tolist()}"
         )
     return target, np.broadcast_to(base, target.shape)
 

@@ -1,19 +1,4 @@
-r"""Merging real checkpoint files by the weights of a plan.
-
-The merged model is :math:`\sum_k \alpha_k x_k` over the saved weights :math:`x_k`. Tensors pass through memory one
-block at a time, are summed in float64 and rounded once at the end.
-
->>> import numpy as np, tempfile
->>> from pathlib import Path
->>> folder = Path(tempfile.mkdtemp())
->>> for step, value in enumerate([1.0, 2.0, 4.0]):
-...     np.savez(folder / f"{step}.npz", weight=np.full(3, value), steps=np.array(step))
->>> merged = merge([folder / f"{step}.npz" for step in range(3)], [0.0, 0.5, 0.5], folder / "merged.npz")
->>> np.load(merged.output)["weight"]
-array([3., 3., 3.])
->>> merged.copied
-('steps',)
-"""
+"""The weighted average of checkpoint files, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -29,12 +14,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics._tensor_files import SUFFIXES, DamagedFile, Reader, Tensor, open_tensors, read_into, write_tensors
-from sgdynamics.domains import checked, complain, flag
-
-__all__ = ["SOURCES", "DamagedFile", "Merged", "merge"]
-
-SOURCES = ("sandler2023",)
+from sgdynamics.checkpoints.damage import DamagedFile
+from sgdynamics.checkpoints.order import order_of, recorded_step
+from sgdynamics.checkpoints.tensor_files import SUFFIXES, Reader, Tensor, open_tensors, read_into, write_tensors
+from sgdynamics.domains import checked, complain, flag, increasing_steps
 
 # Bytes of one tensor of one checkpoint in memory at a time.
 BLOCK = 2**24
@@ -60,12 +43,21 @@ class Merged(NamedTuple):
         Tensors taken from the last checkpoint: whole numbers and flags.
     warnings : tuple of str
         What to look after before the merged model is used.
+    paths : tuple of Path
+        The checkpoints in the order in which they were weighed.
+    steps : tuple of int
+        Their steps; empty where they were not looked for or could not be told.
+    notes : tuple of str
+        What was assumed.
     """
 
     output: Path
     averaged: tuple[str, ...]
     copied: tuple[str, ...]
     warnings: tuple[str, ...]
+    paths: tuple[Path, ...]
+    steps: tuple[int, ...]
+    notes: tuple[str, ...]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,14 +88,22 @@ class _Paths:
         return paths
 
 
-class _Plan:
+class Plan(NamedTuple):
+    """What of a plan a merge needs: the weights, and the steps that they belong to if it says so."""
+
+    weights: NDArray[np.float64]
+    steps: list[int] | None
+
+
+class _PlanOrWeights:
     text = "a plan of theory.schedules.merge_plan, or weights that sum to 1, one per path"
 
-    def check(self, owner: str, name: str, value: Any) -> NDArray[np.float64]:
+    def check(self, owner: str, name: str, value: Any) -> Plan:
         if isinstance(value, xr.Dataset):
             if "weight" not in value:
                 raise complain(owner, name, self.text, list(value))
             value = value["weight"]
+        steps = self._steps(owner, name, value)
         try:
             weights = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
@@ -114,15 +114,23 @@ class _Plan:
             raise ValueError(
                 f"{owner}: {name} must be {self.text}, got weights that sum to {float(weights.sum())!r}: {value!r}"
             )
-        return weights
+        return Plan(weights, steps)
+
+    @staticmethod
+    def _steps(owner: str, name: str, value: Any) -> list[int] | None:
+        if not isinstance(value, xr.DataArray) or "checkpoint" not in value.coords:
+            return None
+        steps: list[int] = increasing_steps.check(owner, f"{name}.checkpoint", value["checkpoint"].values).tolist()
+        return steps
 
 
-@checked(paths=_Paths(), plan=_Plan(), output=_Path(), progress=flag)
+@checked(paths=_Paths(), plan=_PlanOrWeights(), output=_Path(), in_this_order=flag, progress=flag)
 def merge(
     paths: Sequence[str | os.PathLike[str]],
-    plan: xr.Dataset | ArrayLike,
+    plan: xr.Dataset | xr.DataArray | ArrayLike,
     output: str | os.PathLike[str],
     *,
+    in_this_order: bool = False,
     progress: bool = False,
 ) -> Merged:
     r"""Write the weighted average of checkpoint files.
@@ -134,20 +142,27 @@ def merge(
     Parameters
     ----------
     paths : sequence of paths
-        Checkpoint files, all ``.safetensors`` or all ``.npz``, in the order of the plan.
-    plan : Dataset or array, shape (checkpoints,)
+        Checkpoint files, all ``.safetensors`` or all ``.npz``, in any order that their steps tell: by ``step`` or
+        ``global_step`` among the metadata of a file (an integer of that name in an ``.npz``), in a
+        ``trainer_state.json`` beside it, or by the numbers of the whole path.
+    plan : Dataset, DataArray or array, shape (checkpoints,)
         The ``weight`` of every checkpoint, for instance from :func:`sgdynamics.theory.schedules.merge_plan`. Weights
-        may be negative; they sum to 1.
+        may be negative; they sum to 1. With a coordinate ``checkpoint`` every weight goes to the checkpoint of that
+        step, counted from the first if the plan begins with 0; bare weights go to the paths as they stand, and are
+        refused if the steps are not in order.
     output : path
         Where the result goes, of the same suffix, and none of ``paths``. It takes its name when it is whole: a run
         that fails or is killed leaves nothing under that name, and an older file stays as it was.
+    in_this_order : bool
+        Take the paths as they stand, whatever their steps.
     progress : bool
         Show how far it is.
 
     Returns
     -------
     Merged
-        NamedTuple of ``output``, the names that were ``averaged`` and ``copied``, and ``warnings``.
+        NamedTuple of ``output``, the names that were ``averaged`` and ``copied``, ``warnings``, the ``paths`` as they
+        were weighed with their ``steps``, and ``notes``.
 
     Warns
     -----
@@ -160,14 +175,16 @@ def merge(
         A ValueError that names the file: one that cannot be read, is cut, holds other tensors than the first, or holds
         NaN or infinity.
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or the steps of the checkpoints are not those of the plan or cannot be
+        told.
 
     Notes
     -----
     Peak memory is a few blocks of 16 MB, whatever the number and size of the checkpoints.
     """
     files: list[Path] = paths  # type: ignore[assignment]
-    weights: NDArray[np.float64] = plan  # type: ignore[assignment]
+    wanted: Plan = plan  # type: ignore[assignment]
+    weights, planned = wanted
     target: Path = output  # type: ignore[assignment]
     if weights.size != len(files):
         raise complain("merge", "plan", f"one weight per path, {len(files)}", f"{weights.size} weights")
@@ -179,6 +196,12 @@ def merge(
         raise complain("merge", "output", "in a directory that exists", str(target))
     with ExitStack() as stack:
         readers = [stack.enter_context(open_tensors(file)) for file in files]
+        recorded = [reader.step() for reader in readers]
+        recorded = [
+            recorded_step(file.parent) if step is None else step for file, step in zip(files, recorded, strict=True)
+        ]
+        order = order_of(files, recorded, planned, in_this_order)
+        readers = [readers[place] for place in order.places]
         for reader in readers[1:]:
             _same_tensors(readers[0], reader)
         last = readers[-1]
@@ -198,7 +221,15 @@ def merge(
         warnings.warn(message, stacklevel=3)
     averaged = tuple(name for name, tensor in last.tensors.items() if tensor.is_floating)
     copied = tuple(name for name, tensor in last.tensors.items() if not tensor.is_floating)
-    return Merged(target, averaged, copied, messages)
+    return Merged(
+        target,
+        averaged,
+        copied,
+        messages,
+        tuple(reader.path for reader in readers),
+        tuple(order.steps or ()),
+        (order.note,) if order.note else (),
+    )
 
 
 def _same_tensors(first: Reader, other: Reader) -> None:

@@ -1,7 +1,7 @@
 """Files of named tensors, read and written as streams of bytes: ``.safetensors`` and ``.npz``.
 
 A reader lists what the file holds and opens one tensor at a time; nothing is held in memory. Whatever is wrong with a
-file is a :class:`DamagedFile` that names it.
+file is a :class:`~sgdynamics.checkpoints.DamagedFile` that names it.
 
 Notes
 -----
@@ -17,6 +17,7 @@ import io
 import json
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -29,15 +30,10 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "DamagedFile", "Reader", "Tensor", "open_tensors", "read_into", "write_tensors"]
+from sgdynamics.checkpoints.damage import DamagedFile
+from sgdynamics.checkpoints.order import Recorded
 
-
-class DamagedFile(ValueError):
-    """A file that cannot be read, and why."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
+__all__ = ["SUFFIXES", "Reader", "Tensor", "open_tensors", "read_into", "write_tensors"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,14 @@ class Reader(Protocol):
     def finish(self, name: str, stream: IO[bytes]) -> None:
         """Check, after its last byte, that a tensor was what was written."""
         ...
+
+    def step(self) -> Recorded | None:
+        """The step that the file says it is of, if it does."""
+        ...
+
+
+# What files call their step.
+STEP_NAMES = ("global_step", "step")
 
 
 def read_into(reader: Reader, name: str, stream: IO[bytes], buffer: NDArray[np.uint8]) -> None:
@@ -142,6 +146,7 @@ class _Safetensors:
             metadata = entries.pop("__metadata__", {})
             if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
                 raise ValueError("the metadata are no texts by name")
+            self._metadata = metadata
             ranges = {name: self._entry(name, entry) for name, entry in entries.items()}
         except (ValueError, RecursionError) as error:
             raise DamagedFile(path, f"has a header that cannot be read, {error}") from None
@@ -177,6 +182,10 @@ class _Safetensors:
 
     def finish(self, name: str, stream: IO[bytes]) -> None:
         """The format has no checksums."""
+
+    def step(self) -> Recorded | None:
+        texts = [self._metadata[name] for name in STEP_NAMES if name in self._metadata]
+        return Recorded(int(texts[0])) if texts and re.fullmatch(r"\d{1,18}", texts[0]) else None
 
 
 class _SafetensorsWriter:
@@ -280,6 +289,15 @@ class _Npz:
             stream.read(1)  # the archive compares its checksum at the end
         except _UNREADABLE as error:
             raise DamagedFile(self.path, f"tensor {name!r} cannot be read, {error}") from None
+
+    def step(self) -> Recorded | None:
+        for name in STEP_NAMES:
+            tensor = self.tensors.get(name)
+            if tensor is not None and math.prod(tensor.shape) == 1 and tensor.stored.kind in "iu":
+                buffer = np.empty(tensor.size, np.uint8)
+                read_into(self, name, self.stream(name), buffer)
+                return Recorded(int(buffer.view(tensor.stored)[0]), certain=False)
+        return None
 
 
 # a damaged archive fails in the zip layer, in the decompressor, or in the header of an array
