@@ -16,6 +16,7 @@ from cases import also_sound, merged
 
 import sgdynamics
 import sgdynamics.checkpoints
+import sgdynamics.logs
 from sgdynamics.formula import Formula
 
 SOUND = merged("SOUND")
@@ -31,6 +32,7 @@ def public_modules():
             if not info.name.startswith("_"):
                 yield floor, info.name, importlib.import_module(f"sgdynamics.{floor}.{info.name}")
     yield "ground", "checkpoints", sgdynamics.checkpoints
+    yield "ground", "logs", sgdynamics.logs
 
 
 def public_functions():

@@ -1,0 +1,241 @@
+"""Files of logs as tables of cells, whatever wrote them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".nc")
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_QUOTED = re.compile(r'"[^"]*"')
+# How text says that there is nothing, apart from a blank.
+_NOTHING = frozenset({"", "-", "--", "none", "null", "na", "n/a", "<na>"})
+
+
+class Unreadable(ValueError):
+    """What is wrong with a file, in words that complete "must be"."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of cells (numbers, texts, None where there is nothing), what wrote them, and what was guessed."""
+
+    columns: dict[str, list[Any]]
+    format: str
+    notes: tuple[str, ...] = ()
+
+    def numbers(
+        self, heading: str
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
+        """A column as numbers, NaN where it holds none; and where there is nothing."""
+        cells = self.columns[heading]
+        nothing = np.array([cell is None for cell in cells], dtype=bool)
+        values = np.full(len(cells), np.nan)
+        for place, cell in enumerate(cells):
+            if cell is not None:
+                try:
+                    values[place] = float(cell)
+                except (TypeError, ValueError):
+                    raise Unreadable(f"numbers in the column {heading!r}", cell, place + 1) from None
+        return values, nothing
+
+
+def table_of(path: Path) -> Table:
+    """Whatever is in a file."""
+    if path.suffix == ".npz":
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
+            return _of_arrays({name: file[name] for name in file.files}, "named arrays")
+    if path.suffix == ".nc":
+        return _of_netcdf(path)
+    text = _text_of(path)
+    start = text.lstrip()[:1]
+    if start in ("[", "{"):
+        return _of_json(text)
+    return _of_text(text)
+
+
+def open_netcdf(path: Path) -> Any:
+    """A NetCDF file of either kind, in memory."""
+    import xarray as xr
+
+    with open(path, "rb") as file:
+        classic = file.read(3) == b"CDF"
+    with xr.open_dataset(path, engine="scipy" if classic else "h5netcdf") as data:
+        return data.load()
+
+
+def _of_netcdf(path: Path) -> Table:
+    data = open_netcdf(path)
+    return _of_arrays({str(name): variable.values for name, variable in data.variables.items()}, "NetCDF")
+
+
+def _of_arrays(arrays: Mapping[str, Any], said: str) -> Table:
+    flat = {name: value for name, value in arrays.items() if np.ndim(value) == 1 and value.dtype.kind in "iufU"}
+    lengths = {value.size for value in flat.values()}
+    if len(lengths) > 1:
+        raise Unreadable("arrays of one length", {name: value.size for name, value in flat.items()})
+    return Table({name: value.tolist() for name, value in flat.items()}, said)
+
+
+def _text_of(path: Path) -> str:
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"text in UTF-8 ({error.reason})", path.name) from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON
+
+
+def _of_json(text: str) -> Table:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        content = _lines(text)
+    if isinstance(content, Mapping) and isinstance(content.get("log_history"), list):
+        return _of_rows(content["log_history"], "Hugging Face", _HUGGING_FACE)
+    if isinstance(content, Mapping):
+        content = [content]
+    if not content or not isinstance(content, list):
+        raise Unreadable("JSON with at least one record", text[:40])
+    if all(isinstance(row, list) and len(row) == 3 for row in content):
+        columns = zip(*content, strict=True)
+        return Table(dict(zip(("Wall time", "Step", "Value"), map(list, columns), strict=True)), "TensorBoard JSON")
+    return _of_rows(content, "JSON")
+
+
+_HUGGING_FACE = (
+    "Hugging Face logs the mean loss since the record before, which lies half an interval back on average.",
+)
+
+
+def _lines(text: str) -> list[Any]:
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"JSON, or one JSON object a line ({error})", text[:40]) from None
+
+
+def _of_rows(rows: list[Any], said: str, notes: tuple[str, ...] = ()) -> Table:
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise Unreadable("records by name, at least one", rows)
+    names = dict.fromkeys(str(name) for row in rows for name in row)
+    cells = {name: [_cell(row.get(name)) for row in rows] for name in names}
+    return Table(cells, said, notes)
+
+
+def _cell(value: Any) -> Any:
+    """A cell of JSON: text may hold a number."""
+    if isinstance(value, str) and value.strip().lower() in _NOTHING:
+        return None
+    return value if isinstance(value, int | float | str | None) and not isinstance(value, bool) else str(value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text
+
+
+def _of_text(text: str) -> Table:
+    rows = [line for line in text.splitlines() if line.strip().strip(",;")]
+    comments = [line for line in rows if line.lstrip().startswith("#")]
+    body = [line for line in rows if not line.lstrip().startswith("#")]
+    if not body:
+        raise Unreadable("a table with headings and at least one row", text[:40])
+    divider = _divider(body[0])
+    if comments and _is_numbers(body[0], divider):  # numpy.savetxt puts the headings into a comment
+        body = [comments[-1].lstrip().lstrip("#").strip(), *body]
+        divider = _divider(body[1])
+    notes = [] if not comments else [f"{len(comments)} lines that begin with # are passed over."]
+    cells = _cells(body, divider)
+    headings, cells = cells[0], cells[1:]
+    if _is_numbers(body[0], divider):
+        if len(headings) > 1:
+            raise Unreadable("a table with headings, which say what its columns are", body[0])
+        notes.append("The file has no heading: its one column is taken as the loss.")
+        headings, cells = ["loss"], [headings, *cells]
+    repeated = [row for row in cells if row == headings]
+    if repeated:
+        cells = [row for row in cells if row != headings]
+        notes.append(f"The headings are repeated {len(repeated)} times, as after a resume.")
+    if not cells:
+        raise Unreadable("a table with headings and at least one row", body[0])
+    if len(set(headings)) < len(headings):
+        raise Unreadable("a table whose headings differ", headings)
+    cells, commas = _without_decimal_commas(cells, divider)
+    if commas:
+        notes.append("Commas in numbers are decimal commas.")
+    columns = {
+        name: [None if cell.strip().lower() in _NOTHING else cell.strip() for cell in column]
+        for name, column in zip(headings, zip(*cells, strict=True), strict=True)
+        if name or any(map(str.strip, column))
+    }
+    return Table(columns, _writer(headings, divider), tuple(notes))
+
+
+def _divider(line: str) -> str:
+    """What stands between the cells of a line."""
+    bare = _QUOTED.sub("", line)
+    return next((sign for sign in (";", "\t", ",") if sign in bare), " ")
+
+
+def _is_numbers(line: str, divider: str) -> bool:
+    return all(
+        _is_number(cell.strip().strip('"').replace(",", "."))
+        for cell in line.split(divider if divider != " " else None)
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _cells(lines: list[str], divider: str) -> list[list[str]]:
+    """Cells by row; a row that was cut off is filled with blanks."""
+    blanks = divider == " "
+    try:
+        frame = pd.read_csv(
+            io.StringIO("\n".join(line.strip() if blanks else line for line in lines)),
+            sep=r"\s+" if blanks else divider,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+            quoting=csv.QUOTE_MINIMAL,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise Unreadable(f"a table with one cell for every heading in every row ({error})", lines[0]) from None
+    frame = frame.fillna("")
+    return [[str(cell).strip() for cell in row] for row in frame.to_numpy(dtype=object).tolist()]
+
+
+def _without_decimal_commas(cells: list[list[str]], divider: str) -> tuple[list[list[str]], bool]:
+    if divider == "," or not any(_DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row):
+        return cells, False
+    return [[cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in cells], True
+
+
+def _writer(headings: list[str], divider: str) -> str:
+    if headings == ["Wall time", "Step", "Value"]:
+        return "TensorBoard CSV"
+    if any(" - " in heading for heading in headings):
+        return "Weights & Biases"
+    names = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}
+    return f"table divided by {names[divider]}"

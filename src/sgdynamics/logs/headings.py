@@ -1,0 +1,103 @@
+"""Which column of a log is the step, which the loss, which the learning rate, by the usual spellings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+# Best first; a counter of updates goes before a counter of calls to the logger.
+_STEPS = (
+    ("global_step", "trainer_global_step", "train_global_step", "optimizer_step", "optimiser_step"),
+    ("step", "steps", "train_step", "training_step", "num_steps"),
+    ("update", "updates", "num_updates", "num_update"),
+    ("iteration", "iterations", "iter", "iters", "it", "n_iter", "num_iter", "train_iter", "train_iteration"),
+    ("global_steps", "batch", "batches", "minibatch", "batch_idx"),
+)
+_LOSSES = (
+    ("loss",),
+    ("train_loss", "training_loss", "loss_train", "loss_training", "trainloss", "train_loss_step", "loss_step"),
+    ("batch_loss", "mini_batch_loss", "train_loss_batch", "lm_loss", "train_lm_loss", "nll", "train_nll", "value"),
+)
+_RATES = (
+    ("lr", "learning_rate", "learningrate", "train_lr", "train_learning_rate", "lr_train", "learning_rate_train"),
+)
+_ANY_RATE = re.compile(r"(^|_)(lr|learning_rate)(_|$)")
+_ANY_LOSS = re.compile(r"(^|_)loss(_|$)")
+_RUNS = ("run", "run_name", "runs", "run_id", "experiment", "tag", "metric")
+# Weights & Biases adds the range of the records that it gathers into one.
+_RANGE = re.compile(r"(?<=.)__(MIN|MAX)$")
+
+
+class Ambiguous(ValueError):
+    """Several columns that may be meant."""
+
+    def __init__(self, columns: list[str]) -> None:
+        super().__init__(columns)
+        self.columns = columns
+
+
+def plain(heading: str) -> str:
+    """What a heading measures, without the run, in lower case and underscores."""
+    metric = heading.rsplit(" - ", 1)[-1]
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", metric).lower()).strip("_")
+
+
+def measured(headings: Iterable[str]) -> list[str]:
+    """The columns that are no range around another one."""
+    known = list(headings)
+    return [name for name in known if _RANGE.sub("", name) == name or _RANGE.sub("", name) not in known]
+
+
+def step_column(headings: Iterable[str]) -> str | None:
+    """The column of steps, if there is one."""
+    return _best(headings, _STEPS)
+
+
+def loss_column(headings: Iterable[str]) -> str | None:
+    """The column of the training loss, if there is one; any loss, where it is the only one."""
+    return _best(headings, _LOSSES, _ANY_LOSS.search)
+
+
+def rate_column(headings: Iterable[str]) -> str | None:
+    """The column of the learning rate, if there is one."""
+    return _best(headings, _RATES, _ANY_RATE.search)
+
+
+def run_column(headings: Iterable[str]) -> str | None:
+    """The column that says which run a record is of, if there is one."""
+    return _best(headings, (_RUNS,))
+
+
+def named(headings: Iterable[str], wanted: str) -> str | None:
+    """The column that is meant by a heading, or by the run or the metric that only one heading has."""
+    known = list(headings)
+    if wanted in known:
+        return wanted
+    ways: tuple[Callable[[str], object], ...] = (
+        lambda name: name.lower() == wanted.lower(),
+        lambda name: wanted in name.split(" - "),
+        lambda name: plain(name) == plain(wanted),
+    )
+    for same in ways:
+        found = [name for name in measured(known) if same(name)]
+        if len(found) > 1:
+            raise Ambiguous(found)
+        if found:
+            return found[0]
+    return None
+
+
+def _best(
+    headings: Iterable[str],
+    spellings: tuple[tuple[str, ...], ...],
+    otherwise: Callable[[str], object] | None = None,
+) -> str | None:
+    known = measured(headings)
+    tests: list[Callable[[str], object]] = [lambda name, words=words: name in words for words in spellings]  # type: ignore[misc]
+    for test in [*tests, *([otherwise] if otherwise else [])]:
+        found = [name for name in known if test(plain(name))]
+        if len(found) > 1:
+            raise Ambiguous(found)
+        if found:
+            return found[0]
+    return None
