@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.trainer.phases import cells
-from sgdynamics.simulate.trainer.phases.lanczos import largest_eigenpair
 from sgdynamics.simulate.trainer.phases.reading import first_hit, last_before
 from sgdynamics.theory.regimes import time_regimes
 
@@ -111,29 +110,6 @@ def test_a_cell_is_gradient_descent_in_plain_numpy(activation):
         ways = [[a + s * (b - a) for a, b in zip(start, weights, strict=True)] for s in np.linspace(0.01, 1, 100)]
         top = max(half * (plain_loss(way, x, y, activation)[1] ** 2).sum() for way in ways)
         assert found.peak_segment_ratio.sel(landscape_c=c).item() == pytest.approx(top / first, rel=1e-9)
-
-
-@settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.booleans())
-def test_lanczos_finds_the_largest_eigenvalue_and_never_more(seed, size, warm):
-    random = np.random.default_rng(seed)
-    matrix = random.standard_normal((size, size))
-    matrix = matrix + matrix.T + np.diag(np.linspace(0, 4, size))
-    values, vectors = np.linalg.eigh(matrix)
-    guess = vectors[:, -1] + 0.1 * vectors[:, 0] if warm else None
-    found = largest_eigenpair(lambda v: matrix @ v, size, guess=guess, tolerance=1e-8)
-    scale = np.abs(values).max()
-    assert found.value <= values[-1] + 1e-12 * scale
-    assert found.value == pytest.approx(values[-1], abs=1e-9 * scale)
-    assert np.linalg.norm(matrix @ found.vector - found.value * found.vector) <= 1e-6 * scale
-
-
-def test_a_warm_start_sees_what_has_overtaken_the_old_eigenvector():
-    matrix = np.diag([1.0, 2.0, 3.0, *np.zeros(60)])
-    found = largest_eigenpair(lambda v: matrix @ v, 63, guess=np.eye(63)[1], tolerance=1e-4)
-    assert found.value == pytest.approx(3, rel=1e-6)
-    blown = largest_eigenpair(lambda v: v * np.inf, 3, guess=None, tolerance=1e-4)
-    assert blown.value == np.inf
 
 
 def test_grids_are_read_from_below():

@@ -268,7 +268,7 @@ def test_weight_decay_shifts_the_spectrum_also_below_zero(monkeypatch):
     basis, _ = np.linalg.qr(random.standard_normal((700, 700)))
     spectrum = -np.concatenate([[1.0, 1.0, 1.5], np.linspace(2, 50, 697)])
     matrix = (basis * spectrum) @ basis.T
-    found = curvature._iterative(lambda v: matrix @ v, 700, 4, 1e-7, None, 10**5)
+    found = curvature.iterative(lambda v: matrix @ v, 700, 4, 1e-7, None, 10**5)
     assert found.converged
     assert np.abs(found.values - np.sort(spectrum)[::-1][:4]).max() < 1e-6
 
@@ -305,7 +305,7 @@ def test_a_warm_start_that_was_overtaken_is_not_believed():
     basis, _ = np.linalg.qr(random.standard_normal((600, 600)))
     spectrum = np.concatenate([[2.0, 1.9], np.linspace(0, 1, 598)])
     matrix = (basis * spectrum) @ basis.T
-    found = curvature._iterative(lambda v: matrix @ v, 600, 1, 1e-3, basis[:, 1:2], 10**5)
+    found = curvature.iterative(lambda v: matrix @ v, 600, 1, 1e-3, basis[:, 1:2], 10**5)
     assert found.converged
     assert found.values[0] == pytest.approx(2.0, abs=1e-4)
 

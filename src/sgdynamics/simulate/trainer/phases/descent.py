@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics.simulate.trainer.curvature import iterative
 from sgdynamics.simulate.trainer.derivatives import HessianProducts, Objective
 from sgdynamics.simulate.trainer.losses import LOSSES
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network, from_vector, network, unflatten
 from sgdynamics.simulate.trainer.passes import value_and_gradient
-from sgdynamics.simulate.trainer.phases.lanczos import Eigenpair, largest_eigenpair
 
 __all__ = [
     "START_TOLERANCE",
     "TOLERANCE",
+    "Eigenpair",
     "descent",
     "last_network",
     "loss_of_zero_outputs",
@@ -33,8 +34,17 @@ Array = NDArray[Any]
 # Residuals of the searches for the top eigenvalue, relative to it. The start sets the learning rates.
 START_TOLERANCE = 1e-4
 TOLERANCE = 3e-3
+# A search that has not ended after so many products is given up.
+MOST = 2000
 # Points of the straight segment from the start to the end of a run, besides the start itself.
 SEGMENT = np.arange(1, 101) / 100
+
+
+class Eigenpair(NamedTuple):
+    """An eigenvalue and its eigenvector of length 1."""
+
+    value: float
+    vector: Array
 
 
 def start_network(inputs: int, outputs: int, depth: int, width: int, activation: str, start: str, seed: int) -> Network:
@@ -87,8 +97,10 @@ def last_network(what: Objective, net: Network, rate: float, steps: int, limit: 
 
 
 def top_eigenpair(what: Objective, net: Network, guess: Array | None, tolerance: float) -> Eigenpair:
-    """The largest eigenvalue of the Hessian."""
-    return largest_eigenpair(HessianProducts(what, net), net.size, guess=guess, tolerance=tolerance)
+    """The largest eigenvalue of the Hessian: NaN where it was not found, +inf where the Hessian overflows."""
+    start = None if guess is None else guess[:, None]
+    found = iterative(HessianProducts(what, net), net.size, 1, tolerance, start, MOST)
+    return Eigenpair(float(found.values[0]), found.vectors[:, 0])
 
 
 def sharpness(

@@ -23,6 +23,7 @@ from sgdynamics.simulate.trainer.phases.arguments import depths, existing_direct
 from sgdynamics.simulate.trainer.phases.cells import Cell, Experiment, Output, place, sweep
 from sgdynamics.simulate.trainer.phases.descent import (
     START_TOLERANCE,
+    Eigenpair,
     loss_of_zero_outputs,
     losses,
     peak_on_segment,
@@ -30,7 +31,6 @@ from sgdynamics.simulate.trainer.phases.descent import (
     start_network,
     top_eigenpair,
 )
-from sgdynamics.simulate.trainer.phases.lanczos import Eigenpair
 from sgdynamics.simulate.trainer.phases.reading import ABOVE, first_hit, last_before, with_statistics
 
 __all__ = ["network_thresholds"]
