@@ -23,59 +23,13 @@ from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory._backward import center_weights_backward
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel, gradient_noise
 from sgdynamics.theory.quadratic._matrix_moments import matrix_moments
+from sgdynamics.theory.quadratic._plain_steps import plain_steps
 from sgdynamics.theory.quadratic._sweep import over_modes, over_points
 
 Array = NDArray[np.float64]
 
 # Runs of one learning rate that are longer than this are jumped by repeated squaring.
 _LONGEST_WALK = 64
-
-
-class _Plain:
-    """Mean and variance under SGD, all modes side by side."""
-
-    def __init__(self, curvature: Array, variance: Array, displacement: Array) -> None:
-        self.minus_curvature = -curvature
-        self.center_variance = variance
-        self.curvature_squared = curvature**2
-        self.mean = displacement.copy()
-        # variance / (h^2 C), which a step maps to itself times (1-g)^2 plus eta^2: the noise is one number for all
-        # modes
-        self.scaled_variance = np.zeros_like(curvature)
-        self.moving = bool(displacement.any())
-        self.keep = np.empty_like(curvature)
-
-    def walk(self, rates: Array) -> None:
-        mean, spread, keep = self.mean, self.scaled_variance, self.keep
-        for rate in rates.tolist():
-            np.multiply(self.minus_curvature, rate, out=keep)
-            keep += 1.0
-            if self.moving:
-                mean *= keep
-            spread *= keep
-            spread *= keep
-            spread += rate * rate
-
-    def jump(self, rate: float, steps: int) -> None:
-        keep = 1.0 + self.minus_curvature * rate
-        factor, offset = np.ones_like(keep), np.zeros_like(keep)  # spread -> factor * spread + offset
-        power_factor, power_offset = keep**2, np.full_like(keep, rate * rate)
-        mean_factor, power_mean = np.ones_like(keep), keep
-        while steps:
-            if steps & 1:
-                factor, offset = factor * power_factor, offset * power_factor + power_offset
-                mean_factor = mean_factor * power_mean
-            steps >>= 1
-            if steps:
-                power_factor, power_offset = power_factor**2, power_offset * power_factor + power_offset
-                power_mean = power_mean**2
-        self.mean *= mean_factor
-        self.scaled_variance = self.scaled_variance * factor + offset
-
-    def read(self) -> tuple[Array, Array]:
-        # a noiseless mode has no variance even where its scaled one overflows
-        scale = self.curvature_squared * self.center_variance
-        return self.mean.copy(), np.where(scale > 0, self.scaled_variance * scale, 0.0)
 
 
 class _Momentum:
@@ -162,11 +116,12 @@ def _at_steps(
     momentum: float,
     nesterov: bool,
 ) -> tuple[Array, Array]:
-    state: _Plain | _Momentum
     if momentum == 0:
-        state = _Plain(curvature, variance, displacement)
-    else:
-        state = _Momentum(curvature, variance, displacement, momentum, nesterov)
+        mean, spread = plain_steps(curvature, schedule, record.astype(np.intp), displacement)
+        # a noiseless mode has no variance even where its scaled one overflows
+        scale = curvature**2 * variance
+        return mean, np.where(scale > 0, spread * scale, 0.0)
+    state = _Momentum(curvature, variance, displacement, momentum, nesterov)
     mean, spread = np.empty((record.size, curvature.size)), np.empty((record.size, curvature.size))
     changes = np.flatnonzero(np.diff(schedule)) + 1
     stops = np.union1d(np.union1d(changes, record), [0, record[-1]]).astype(int)
@@ -229,7 +184,8 @@ def moments(
 
     Per mode :math:`m_t = (1-g_t) m_{t-1}`, :math:`v_t = (1-g_t)^2 v_{t-1} + g_t^2 C/B`, with momentum the same for the
     two-component state; :math:`R = \tfrac12 \sum_i n_i h_i (v_i + m_i^2)`. Stretches of a constant learning rate are
-    jumped by powers of the augmented affine map, so that their length costs nothing. Averages are read off the weights
+    jumped by powers of the augmented affine map, so that their length costs nothing; without momentum the rest is cut
+    into pieces whose maps are made abreast. Averages are read off the weights
     of the centers, found by one backward pass.
 
     For the other models mean and covariance are matrices: with the mean Hessian :math:`H`, curvature noise
