@@ -30,45 +30,24 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import Numeric, checked, complain, function, integer, optional, positive, real
+from sgdynamics.theory.edge_of_stability._complementarity import complementary
 from sgdynamics.theory.edge_of_stability.approximations import Field, as_number, as_vector
 
 Array = NDArray[np.float64]
 
-# Rank-one parts are added until none would lower the objective by more than rounding. Each addition about squares the
-# remaining violation, so that a dozen is many; the error of the covariance is the square root of what is left.
-_ROUNDS = 60
-_TOLERANCE, _ACCEPTED = 1e-14, 1e-9
+# What an eigenvalue at the edge is off by, relative to the edge, when it is at the edge as far as one can tell.
+_ROUNDING = 16 * float(np.finfo(float).eps)
 
 
 def _covariance(gradient: Array, bends: Array, slack: Array) -> Array:
-    """Solve the problem above for k directions, with ``slack`` added to R.
-
-    Non-negative least squares over rank-one covariances, to which the direction that violates R >= 0 most is added
-    until none does. The first round, over the basis itself, is the diagonal problem.
-    """
-    from scipy.optimize import nnls
-
-    count = bends.shape[0]
-    upper = np.triu_indices(count)
-    # R with slack is R without, of a gradient shifted by the vector that has these products with the bends
-    shift, *_ = np.linalg.lstsq(bends[upper], slack[upper], rcond=None)
-    shifted = gradient + shift
-    scale = np.abs(bends).max() * np.abs(shifted).max()
-    directions = np.eye(count)
-    for _ in range(_ROUNDS):
-        columns = 0.5 * np.einsum("ai,aj,ijn->na", directions, directions, bends)
-        length = np.linalg.norm(columns, axis=0)
-        length[length == 0] = 1.0
-        weights = nnls(columns / length, -shifted)[0] / length
-        covariance: Array = np.einsum("a,ai,aj->ij", weights, directions, directions)
-        remaining = np.einsum("ijn,n->ij", bends, shifted + 0.5 * np.einsum("ij,ijn->n", covariance, bends))
-        values, vectors = np.linalg.eigh(remaining)
-        if count == 1 or values[0] >= -_TOLERANCE * scale:
-            return covariance
-        directions = np.vstack([directions[weights > 0], vectors[:, 0]])
-    if values[0] >= -_ACCEPTED * scale:
-        return covariance
-    raise ArithmeticError("oscillation_covariance: the complementarity problem was not solved to its tolerance")
+    """Solve the problem above for k directions, with ``slack`` added to R."""
+    found = complementary(slack + bends @ gradient, bends)
+    if found is None:
+        raise ArithmeticError(
+            "oscillation_covariance: no covariance was found that satisfies the complementarity problem; where slack "
+            "is not positive semidefinite and the curvature gradients depend on each other there may be none"
+        )
+    return found
 
 
 @checked(gradient=real, curvature_gradients=real, slack=optional(real))
@@ -91,12 +70,15 @@ def oscillation_covariance(gradient: Numeric, curvature_gradients: Numeric, slac
     Returns
     -------
     array, shape (k, k)
-        :math:`\Sigma`.
+        :math:`\Sigma`. All conditions have been checked to hold to 1e-9 of the terms in them. Where the curvature
+        gradients depend on each other there may be several solutions; one of them.
 
     Raises
     ------
     ValueError, TypeError
         If an argument is outside its range or shapes disagree.
+    ArithmeticError
+        If no solution was found. Only without a positive semidefinite slack may there be none.
 
     Examples
     --------
@@ -151,7 +133,9 @@ def _substep(
     one substep is made good by the next.
     """
     values, basis = _top(hessian, point, count)
-    gap = np.diag(edge - values)
+    gap = edge - values
+    gap[np.abs(gap) <= _ROUNDING * edge] = 0.0
+    gap = np.diag(gap)
 
     def velocity(at: Array, frame: Array, slack: Array) -> tuple[Array, Array]:
         slope, bends = np.asarray(gradient(at), dtype=np.float64), _bends(hessian, at, frame)
