@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdynamics.simulate import trainer
+from sgdynamics.simulate._thresholds import first_hit, last_before
 from sgdynamics.simulate.trainer.phases import cells
-from sgdynamics.simulate.trainer.phases.reading import first_hit, last_before
 from sgdynamics.theory.regimes import time_regimes
 
 CELL = 2**0.1

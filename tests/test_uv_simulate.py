@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import sys
 
 import llvmlite.binding
+import mpmath as mp
 import numba
 import numpy as np
 import pytest
@@ -369,12 +371,52 @@ def test_from_the_level_of_no_return_nothing_comes_back(excess, alignment, log_n
         assert int(path.divergence_step) > 0 or float(path.loss[1]) == 0
 
 
+def first_out_of_range(output, ntk, rate, kappa, target, steps):
+    """Step of divergence in 80 digits: the first at which output, kernel, sharpness or loss are no floats any more."""
+    with mp.workdps(80):
+        f, ntk, eta, k, y = map(mp.mpf, (output, ntk, rate, kappa, target))
+        for step in range(steps + 1):
+            squared = max(ntk**2 - 4 * k * f * f, 0) + 4 * k * (2 * f - y) ** 2
+            if max(abs(f), (ntk + mp.sqrt(squared)) / 2, (f - y) ** 2 / 2) > sys.float_info.max:
+                return step
+            change = eta * (f - y)
+            f, ntk = f - change * (ntk - k * f * change), ntk + k * change * (ntk * change - 4 * f)
+    return -1
+
+
+def test_an_orbit_diverges_when_it_leaves_the_range_of_a_float_and_not_before():
+    rng = np.random.default_rng(3)
+    for i in range(150):
+        kappa, ntk = 10 ** rng.uniform(-6, 2), 10 ** rng.uniform(-2, 2)
+        output = rng.uniform(-1, 1) * ntk / (2 * math.sqrt(kappa))
+        target = (i % 2) * 10 ** rng.uniform(-2, 1)
+        rate = 10 ** rng.uniform(0.3, 1.5) * 4 / ntk
+        if i % 10 == 0:  # squares of the kernel overflow at once
+            output, ntk, rate = 10 ** rng.uniform(-100, 0), 10 ** rng.uniform(100, 250), 1.0
+        path = trajectory(output, ntk, rate, kappa=kappa, target=target, steps=30)
+        assert path.divergence_step.item() == first_out_of_range(output, ntk, rate, kappa, target, 30)
+
+
+def test_a_start_beyond_return_has_diverged_at_step_0():
+    found = phase_diagram([0.5, 20.0, 48.7414, 80.0], [1, 2], steps=1, seeds=40, units="ntk")
+    # without target (2h - l)^2 = l^2 + 12 kappa f^2
+    squared = ((2 * found.initial_sharpness - found.initial_ntk) ** 2 - found.initial_ntk**2) / 12
+    beyond = found.c / found.initial_ntk * squared**0.5 >= 4
+    np.testing.assert_array_equal(found.divergence_step == 0, beyond)
+    assert beyond.any()
+    assert not beyond.all()
+    assert (found.outcome.where(beyond, Outcome.DIVERGED) == Outcome.DIVERGED).all()
+    lone = phase_diagram([48.7414], [2], steps=1, seeds=[5], units="ntk")
+    assert lone.divergence_step.item() == 0
+    assert lone.outcome.item() == Outcome.DIVERGED
+
+
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_overflow_in_one_step_is_divergence(target):
     found = phase_diagram([1.0, 1e20, 1e200, 1e300], [1, 5], steps=3, seeds=4, target=target)
     late = found.sel(c=[1e20, 1e200, 1e300])
     assert (late.outcome == Outcome.DIVERGED).all()
-    assert (late.divergence_step == 1).all()
+    assert (late.divergence_step <= 1).all()
     assert (late.final_sharpness == np.inf).all()
     assert np.isfinite(found.initial_sharpness).all()
     path = trajectory(1.0, 2.5, along([1e20, 1e60, 1e200, 1e300], "c"), kappa=1.0, target=target + 1e-3, steps=12)
@@ -477,6 +519,20 @@ def test_averages_are_of_ratios_and_over_survivors():
     assert (gone.sharpness_ratio_mean == np.inf).all()
     assert (gone.sharpness_ratio_standard_error == np.inf).all()
     assert (gone.majority == Outcome.DIVERGED).all()
+
+
+@pytest.mark.parametrize("chunks", [{"c": 2, "seed": 4}, {"c": 3}, {"width": 1}])
+def test_reading_a_lazy_diagram_gives_the_same_bits(chunks):
+    eager = phase_diagram(np.linspace(1, 4.6, 7), [8, 64], steps=50, seeds=9)
+    lazy = eager.chunk(chunks)
+    for read in (over_seeds, thresholds):
+        made = read(lazy)
+        assert all(array.chunks is not None for array in made.data_vars.values())
+        xr.testing.assert_identical(made.compute(), read(eager))
+    axis = along(np.linspace(1, 4.6, 7), "c").chunk(c=2)
+    whole = over_seeds(phase_diagram(axis, [8, 64], steps=50, seeds=9))
+    assert whole.majority.chunks is not None
+    np.testing.assert_array_equal(whole.majority, over_seeds(eager).majority)
 
 
 def test_the_first_step_raises_the_loss_from_its_exact_threshold_on():
@@ -674,6 +730,33 @@ def test_exponents_are_means_of_logarithms():
         found = lyapunov(q, steps=steps, transient=transient)
         assert found.exponent.item() == pytest.approx(math.fsum(up) / steps, rel=1e-10)
         assert found.transverse_exponent.item() == pytest.approx(math.fsum(out) / steps, rel=1e-10)
+
+
+@pytest.mark.parametrize("steps", [1, 15, 16, 17, 20, 32, 48, 200, 1000])
+def test_a_vanishing_slope_is_minus_infinity_for_any_number_of_steps(steps):
+    """A cycle through the top of the map: from 1.5 = r, and from r at once."""
+    assert lyapunov(0.5, steps=steps).exponent.item() == -math.inf
+    assert lyapunov(1.0, steps=steps, transient=0, start=2.0).exponent.item() == -math.inf
+
+
+@few
+@given(st.floats(0.0, 2.5), st.floats(-3, 3), st.sampled_from([0.0, 1e-3, 1e-12]))
+def test_starts_beyond_the_interval_diverge_and_others_do_not(q, excess, imbalance):
+    start = (2 + q) * (1 + 10**excess)
+    found = bifurcation([q], transient=20, keep=4, start=start, imbalance=imbalance)
+    assert np.isinf(found.output).all()
+    exponents = lyapunov([q], steps=20, start=start)
+    assert (exponents.exponent == np.inf).all()
+    assert (exponents.transverse_exponent == np.inf).all()
+    if q <= 2:
+        inside = bifurcation([q], transient=20, keep=4, start=(2 + q) / (1 + 10**excess)).output
+        assert (inside <= 2 + q).all()
+
+
+def test_a_start_far_beyond_the_interval_is_shown_and_gone():
+    """One step from 10 is 722.5, the next 1.5e77."""
+    for transient, seen in ((0, [10.0, math.inf]), (1, [math.inf, math.inf]), (200, [math.inf, math.inf])):
+        assert bifurcation([0.5], transient=transient, keep=2, start=10.0).output.values.tolist() == [seen]
 
 
 def test_exponents_where_there_is_nothing_to_average():

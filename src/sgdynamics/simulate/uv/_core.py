@@ -39,9 +39,11 @@ HUGE = 1e150
 
 @inlined
 def no_return(q: float) -> float:
-    r"""The size of the residual from which no orbit comes back: :math:`4 + 3|q|`.
+    r"""The size of the residual from which almost no orbit comes back: :math:`4 + 3|q|`.
 
-    It means :math:`|\phi| \ge 4 + 2|q|`, so :math:`l \ge 8 + 4|q|`. From there the kernel does not fall over two steps:
+    It is a statement about almost every orbit: :math:`|s|` may fall once more, and some orbits, of measure zero, run
+    into a fixed point. It means :math:`|\phi| \ge 4 + 2|q|`, so :math:`l \ge 8 + 4|q|`. From there the kernel does not
+    fall over two steps:
     with :math:`q \ge 0` a fall needs :math:`0 < s < 4q/(l-4)` and is less than :math:`4qs`, and the next step, from
     :math:`s' \le -(6+3q)s`, lifts it by more than :math:`4q|s'|`.
     """
@@ -92,3 +94,12 @@ def cone_advance(p: float, m: float, s: float, q: float) -> tuple[float, float, 
     s = 0.25 * (p - m) - q
     slope = 2.0 * s + q
     return p, m, s, s, 0.5 * (0.5 * (p + m) + math.sqrt(p * m + 4.0 * slope * slope))
+
+
+@inlined
+def wide_advance(p: float, m: float, s: float, q: float) -> tuple[float, float, float, float]:
+    """The same step and the sharpness, for as long as they are in range: nothing large is squared. Slower."""
+    up, down = 1.0 - s, 1.0 + s
+    s = s * (1.0 - 0.5 * p - 0.5 * m + s * (s + q))
+    p, m = up * (up * p), down * (down * m)
+    return p, m, s, 0.5 * (0.5 * p + 0.5 * m + math.hypot(math.sqrt(p) * math.sqrt(m), 2.0 * (2.0 * s + q)))

@@ -90,8 +90,9 @@ def follow_line(q: Floats, steps: int, x: Floats, along: Floats, across: Floats)
                     cycle = turn - mark
                     more = (last[i] - turn) // cycle
                     last[i] -= more * cycle
-                    up[i] += more * _logarithm(first[i], first_power[i])
-                    out[i] += more * _logarithm(second[i], second_power[i])
+                    if more > 0:  # none of what may be infinite is nothing
+                        up[i] += more * _logarithm(first[i], first_power[i])
+                        out[i] += more * _logarithm(second[i], second_power[i])
                 if turn == last[i]:
                     x[lane[i]] = at[i]
                     along[lane[i]] = up[i] + _logarithm(first[i], first_power[i])

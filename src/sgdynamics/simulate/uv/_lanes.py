@@ -105,6 +105,19 @@ def run_lanes(form: Form, lanes: Integers, starts: Starts, steps: int, mark: int
         height[i], now[i], top[i] = starts.height[at], starts.sharpness[at], starts.sharpness[at]
         age[i], level[i] = 0.0, no_return(q[i])
 
+    # who begins beyond return
+    kept = 0
+    for i in range(live):
+        if abs(a[i] if form is None else c[i]) >= level[i]:
+            at = lane[i]
+            out.final_sharpness[at], out.peak_height[at], out.peak_sharpness[at] = math.inf, math.inf, math.inf
+            out.divergence_step[at] = 0
+        else:
+            lane[kept], a[kept], b[kept], c[kept], q[kept] = lane[i], a[i], b[i], c[i], q[i]
+            level[kept], height[kept], now[kept], top[kept] = level[i], height[i], now[i], top[i]
+            kept += 1
+    live = kept
+
     t = 0
     while live > 0:
         if t == mark:

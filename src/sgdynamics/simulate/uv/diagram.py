@@ -77,7 +77,7 @@ FOUND: dict[str, tuple[str, str, type[Any]]] = {
     "final_sharpness": ("top eigenvalue of the Hessian at the last step", "1/learning rate", np.float64),
     "peak_sharpness_ratio": ("largest sharpness over the initial one", "1", np.float64),
     "peak_loss_ratio": ("largest loss over the initial one", "1", np.float64),
-    "divergence_step": ("first step beyond the level of no return, -1 for never", "1", np.int32),
+    "divergence_step": ("first step at or beyond the level of no return, -1 for never", "1", np.int32),
     "period": ("period of the final cycle in steps, 0 where there is none", "1", np.int16),
 }
 
@@ -300,8 +300,9 @@ def phase_diagram(
         Over (c, width, seed):
 
         ``outcome``
-            ``diverged``: the loss has passed the level of no return, from which it is proven to grow for ever,
-            :math:`\eta\sqrt\kappa\,|f-y| \ge 4 + 3\eta\sqrt\kappa\,|y|`. Otherwise, if
+            ``diverged``: at some step, 0 included, the residual is at or beyond the level of no return,
+            :math:`\eta\sqrt\kappa\,|f-y| \ge 4 + 3\eta\sqrt\kappa\,|y|`. It may fall once more from there, but the
+            kernel no longer falls over two steps, and almost every such orbit diverges. Otherwise, if
             :math:`\eta\sqrt\kappa\,|y| > 1`, so that no minimum is stable, and T >= 256: ``periodic`` if over the last
             64 steps the residual oscillates and repeats itself to 1e-6 with a period of 2 to 32 steps, ``chaotic`` if
             it oscillates and does not, which includes cycles that are longer or not yet reached. Otherwise
@@ -314,7 +315,7 @@ def phase_diagram(
             Largest value over steps 0..T divided by that at step 0, so 1 where there is no rise. ``+inf`` after
             divergence.
         ``divergence_step``
-            First step beyond the level of no return, -1 for never.
+            First step at or beyond the level of no return, 0 for a start there, -1 for never.
         ``period``
             Of a ``periodic`` run, counted in the output; 0 of others.
 

@@ -47,7 +47,7 @@ def _exponents(q: Floats, start: float, transient: int, steps: int, along: Float
 def _lyapunov(q: Floats, *, start: float, transient: int, steps: int) -> tuple[Any, Any]:
     flat = np.ascontiguousarray(q).reshape(-1)
     along, across = np.full(flat.size, math.inf), np.full(flat.size, math.inf)
-    bounded = np.flatnonzero(flat <= 2)
+    bounded = np.flatnonzero((flat <= 2) & (start <= 2 + flat))
     parts = [np.empty(bounded.size) for _ in range(2)]
     run_all(
         functools.partial(_exponents, flat[bounded[block]], start, transient, steps, *(part[block] for part in parts))
@@ -90,14 +90,14 @@ def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.
     transient : int
         Steps before them.
     start : float
-        :math:`\phi_0 > 0`, within the interval that the map keeps.
+        :math:`\phi_0 > 0`. Beyond :math:`2 + q`, the end of the interval that the map keeps, orbits leave.
 
     Returns
     -------
     Dataset
         ``exponent`` and ``transverse_exponent`` per step, with the dims of ``q``; a plain 1-D array is along ``q``.
-        ``exponent`` is ``-inf`` on a cycle through the top of the map. Both are ``+inf`` for q > 2, where the orbit
-        leaves.
+        ``exponent`` is ``-inf`` on a cycle through the top of the map. Both are ``+inf`` where the orbit leaves: for
+        q > 2, and from starts beyond 2 + q.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.
 @kernel
 def _samples(q: Floats, transient: int, p: Floats, m: Floats, output: Floats, ntk: Floats, sharpness: Floats) -> None:
     """The last points of orbits that begin at the given sides of the cone, and where these end."""
-    on_line = (m == 0.0) & (q <= 2.0)
+    on_line = (m == 0.0) & (q <= 2.0) & (0.25 * p <= 2.0 + q)  # elsewhere nothing keeps an orbit in bounds
     line, rest = np.flatnonzero(on_line), np.flatnonzero(~on_line)
     x, unused = 0.25 * p[line], np.empty((2, line.size))
     follow_line(q[line], transient, x, unused[0], unused[1])
@@ -181,8 +181,8 @@ def _bifurcation(
 ) -> tuple[Any, ...]:
     flat = np.ascontiguousarray(q).reshape(-1)
     parts = [np.empty((flat.size, keep)) for _ in range(3)]
-    root = math.sqrt(start * start + 0.25 * imbalance * imbalance)
-    sides = [np.full(flat.size, side) for side in (2.0 * (root + start), 0.5 * imbalance * imbalance / (root + start))]
+    top = math.hypot(start, 0.5 * imbalance) + start
+    sides = [np.full(flat.size, side) for side in (2.0 * top, imbalance * (0.5 * imbalance / top))]
     run_all(
         functools.partial(
             _chain if chained else _samples, flat[block], transient, *(a[block] for a in (*sides, *parts))
@@ -220,7 +220,7 @@ def bifurcation(
     keep : int
         Steps to keep, >= 1.
     start : float
-        Scaled output :math:`\phi_0 = \eta\sqrt\kappa f_0 > 0`.
+        Scaled output :math:`\phi_0 = \eta\sqrt\kappa f_0 > 0`. On the line, orbits from beyond :math:`2 + q` diverge.
     imbalance : float
         :math:`\sqrt{l_0^2 - 4\phi_0^2}` at the start. 0 is the line, on which the map has one dimension; otherwise the
         full map runs.

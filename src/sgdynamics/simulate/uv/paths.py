@@ -3,6 +3,7 @@ r"""Single orbits of the uv network, every step kept."""
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sgdynamics.domains import Numeric, checked, integer, nonnegative, positive,
 from sgdynamics.models.uv import hessian_eigenvalues
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate.uv._core import Floats
+from sgdynamics.simulate.uv._core import Floats, wide_advance
 from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Form, advance
 from sgdynamics.simulate.uv._scaling import Scaled, scaled
 
@@ -25,12 +26,30 @@ BLOCK = 64
 
 @kernel
 def _orbits(form: Form, start: Floats, q: Floats, path: Floats) -> None:
-    """Steps 1, 2, ... of every orbit: the three numbers of its form and the scaled sharpness."""
+    """Steps 1, 2, ... of every orbit: residual, kernel and sharpness, all scaled.
+
+    A diverging orbit leaves the range of the squares in its form some steps before its own; these it takes in the two
+    sides of the cone, without squares.
+    """
     for i in range(q.size):
         a, b, c = start[0, i], start[1, i], start[2, i]
+        p, m, s, wide = math.nan, math.nan, math.nan, False
         for t in range(1, path.shape[2]):
-            a, b, c, _, sharpness = advance(form, a, b, c, q[i])
-            path[0, i, t], path[1, i, t], path[2, i, t], path[3, i, t] = a, b, c, sharpness
+            if not wide:
+                before_a, before_b, before_c = a, b, c
+                a, b, c, s, sharpness = advance(form, a, b, c, q[i])
+                path[0, i, t], path[2, i, t] = s, sharpness
+                path[1, i, t] = c if form is None else 0.5 * (a + b)
+                if not sharpness < math.inf:
+                    p, m, s, wide = before_a, before_b, before_c, True
+                    if form is None:  # from residual, squared imbalance and kernel
+                        s, reach = before_a, 2.0 * (before_a + q[i])
+                        far, product = before_c + abs(reach), before_b
+                        near = product / far if product < math.inf else before_c - abs(reach)
+                        p, m = (far, near) if reach > 0.0 else (near, far)
+            if wide:
+                p, m, s, sharpness = wide_advance(p, m, s, q[i])
+                path[0, i, t], path[1, i, t], path[2, i, t] = s, 0.5 * p + 0.5 * m, sharpness
 
 
 def _scaled_paths(start: Scaled, steps: int) -> Floats:
@@ -40,14 +59,13 @@ def _scaled_paths(start: Scaled, steps: int) -> Floats:
         (RESIDUAL, start.residual_form, np.flatnonzero(start.settles)),
         (CONE, start.cone_form, np.flatnonzero(~start.settles)),
     ):
-        path = np.zeros((4, orbits.size, steps + 1))
+        path = np.zeros((3, orbits.size, steps + 1))
         first, q = np.array(states)[:, orbits], start.q[orbits]
         run_all(
             functools.partial(_orbits, form, first[:, block].copy(), q[block], path[:, block])
             for block in slices(orbits.size, BLOCK)
         )
-        a, b, c, sharpness = path
-        made[:, orbits] = (a, c, sharpness) if form is RESIDUAL else (c, 0.5 * (a + b), sharpness)
+        made[:, orbits] = path
     return made
 
 

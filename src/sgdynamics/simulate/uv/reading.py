@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, complain, instance_of, nonnegative
 from sgdynamics.outcome import Outcome, outcome_attributes
+from sgdynamics.simulate._thresholds import first_hit, last_before, with_statistics
 from sgdynamics.simulate.uv._core import Floats
 from sgdynamics.simulate.uv.diagram import OUTCOMES
 
 __all__ = ["over_seeds", "thresholds"]
-
-BELOW, INSIDE, ABOVE = -1, 0, 1
-CENSORED = {"flag_values": np.array([BELOW, INSIDE, ABOVE], dtype=np.int8), "flag_meanings": "below inside above"}
 
 NAMES = {
     "c_loss": "smallest c at which the loss ever rises above its start",
@@ -31,21 +30,12 @@ def _check_diagram(owner: str, diagram: xr.Dataset, dim: str) -> None:
         raise complain(owner, "diagram", f"a Dataset as from phase_diagram, with the dim {dim!r}", list(diagram.sizes))
 
 
-def _along_c(hit: Any, c: Floats, before: bool) -> tuple[Any, Any]:
-    """The first hit along the last axis, or the point before it, and on which side of the grid it is not known."""
-    found = hit.any(axis=-1)
-    first = hit.argmax(axis=-1)
-    value = np.where(found, c[np.maximum(first - before, 0)], c[-1])
-    return value, np.where(found, np.where(first == 0, BELOW, INSIDE), ABOVE).astype(np.int8)
+def _first_hit(hit: NDArray[np.bool_], *, c: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+    return first_hit(hit, c)
 
 
-def _standard_error(values: xr.DataArray) -> xr.DataArray:
-    """Of the mean along ``seed``; +inf for one value, of which nothing is known."""
-    count = values.sizes["seed"]
-    if count == 1:
-        return xr.full_like(values.mean("seed"), math.inf)
-    error: xr.DataArray = values.std("seed", ddof=1) / math.sqrt(count)
-    return error
+def _last_before(lost: NDArray[np.bool_], *, c: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+    return last_before(lost, np.ones_like(lost), c)
 
 
 @checked(diagram=instance_of(xr.Dataset), margin=nonnegative)
@@ -104,22 +94,15 @@ def thresholds(diagram: xr.Dataset, *, margin: float = 1e-9) -> xr.Dataset:
     data = xr.Dataset()
     for name, hit in hits.items():
         value, censored = xr.apply_ufunc(
-            _along_c,
+            _last_before if name == "c_max" else _first_hit,
             hit if hit.chunks is None else hit.chunk(c=-1),
-            kwargs={"c": c, "before": name == "c_max"},
+            kwargs={"c": c},
             input_core_dims=[["c"]],
             output_core_dims=[[], []],
             dask="parallelized",
             output_dtypes=[np.float64, np.int8],
         )
-        text = NAMES[name]
-        data[name] = value.assign_attrs(long_name=text, units="1")
-        data[f"{name}_censored"] = censored.assign_attrs(long_name=f"{text}: side on which it is unknown", **CENSORED)
-        data[f"{name}_mean"] = value.mean("seed").assign_attrs(long_name=f"mean over networks: {text}", units="1")
-        error = _standard_error(value)
-        data[f"{name}_standard_error"] = error.assign_attrs(long_name=f"standard error: {text}", units="1")
-        lost = (censored != INSIDE).sum("seed").astype(np.int32)
-        data[f"{name}_censored_count"] = lost.assign_attrs(long_name=f"networks without a value: {text}", units="1")
+        data = data.assign(with_statistics(name, NAMES[name], value, censored))
     return data.assign_attrs(diagram.attrs)
 
 
@@ -154,8 +137,10 @@ def over_seeds(diagram: xr.Dataset) -> xr.Dataset:
     0.97
     """
     _check_diagram("over_seeds", diagram, "seed")
+    if diagram.outcome.chunks is not None:
+        diagram = diagram.chunk(seed=-1)  # in one piece: sums over chunks would depend on how they are cut
     counts = xr.concat([(diagram.outcome == outcome).sum("seed") for outcome in OUTCOMES], "member")
-    codes = xr.DataArray(np.array(OUTCOMES, dtype=np.int8), dims="member")
+    codes = np.array(OUTCOMES, dtype=np.int8)
     ratio = diagram.final_sharpness / diagram.initial_sharpness
     alive = np.isfinite(ratio)
     survivors = alive.sum("seed")
@@ -164,7 +149,9 @@ def over_seeds(diagram: xr.Dataset) -> xr.Dataset:
     error = (spread / np.maximum(survivors - 1, 1) / np.maximum(survivors, 1)) ** 0.5
     text = "final over initial sharpness"
     found = {
-        "majority": codes.isel(member=counts.argmax("member")),
+        "majority": xr.apply_ufunc(
+            lambda member: codes[member], counts.argmax("member"), dask="parallelized", output_dtypes=[np.int8]
+        ),
         "majority_share": counts.max("member") / diagram.sizes["seed"],
         "survivors": survivors,
         "sharpness_ratio_mean": mean.where(survivors > 0, math.inf),

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics.domains import checked, choice, flag, integer, nonnegative, optional, replica_indices
+from sgdynamics.simulate._thresholds import ABOVE, first_hit, last_before, with_statistics
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.losses import loss_name
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network
@@ -31,7 +32,6 @@ from sgdynamics.simulate.trainer.phases.descent import (
     start_network,
     top_eigenpair,
 )
-from sgdynamics.simulate.trainer.phases.reading import ABOVE, first_hit, last_before, with_statistics
 
 __all__ = ["network_thresholds"]
 
