@@ -108,7 +108,7 @@ def _interior(problem: _Problem) -> Array:
             wanted: Array, system: Array = system, gap: Array = gap, pairs: Array = pairs
         ) -> tuple[Array, Array]:
             goal = wanted / pairs
-            change = problem.matrix(np.linalg.solve(system, problem.coordinates(goal) - gap))
+            change = problem.matrix(np.asarray(np.linalg.solve(system, problem.coordinates(goal) - gap), np.float64))
             return change, goal - change
 
         def reach(change: Array, root: Array = np.sqrt(np.outer(scale, scale))) -> float:  # noqa: B008
@@ -131,10 +131,10 @@ def _interior(problem: _Problem) -> Array:
     return unknown
 
 
-def _newton(problem: _Problem, unknown: Array) -> Array:
+def _newton(problem: _Problem, start: Array) -> Array:
     """The best that Newton's method makes of a point, until it gets no better."""
     pushes = problem.coordinates(np.array([problem.push(matrix) for matrix in problem.basis])).T
-    best, least, since = unknown, problem.violation(unknown), 0
+    unknown, best, least, since = start, start, problem.violation(start), 0
     for _ in range(_NEWTON):
         rest = problem.constant + problem.push(unknown)
         times = [problem.coordinates(problem.basis @ m + m @ problem.basis).T for m in (unknown, rest)]
@@ -142,7 +142,7 @@ def _newton(problem: _Problem, unknown: Array) -> Array:
         slope = times[1] + times[0] @ pushes
         if not (np.isfinite(slope).all() and np.isfinite(wrong).all()):
             break
-        unknown = unknown - problem.matrix(np.linalg.lstsq(slope, wrong, rcond=None)[0])
+        unknown = unknown - problem.matrix(np.asarray(np.linalg.lstsq(slope, wrong, rcond=None)[0], np.float64))
         now = problem.violation(unknown)
         best, least, since = (unknown, now, 0) if now < least else (best, least, since + 1)
         if since > 2:
