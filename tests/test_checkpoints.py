@@ -108,8 +108,8 @@ def test_float64_equals_numpy_average_to_a_rounding(tmp_path_factory, tensors, s
 
 
 def test_tensors_of_many_blocks_are_whole(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("sgdynamics.checkpoints.merging.BLOCK", 64)
-    monkeypatch.setattr("sgdynamics.checkpoints.merging.CHUNK", 5)
+    monkeypatch.setattr("sgdynamics.checkpoints.averaging.BLOCK", 64)
+    monkeypatch.setattr("sgdynamics.checkpoints.averaging.CHUNK", 5)
     rng = np.random.default_rng(1)
     rows = [rng.standard_normal(101).astype(np.float32) for _ in range(3)]
     paths = [save(tmp_path / f"{k}{suffix}", {"x": row, "n": np.arange(50)}) for k, row in enumerate(rows)]
@@ -221,15 +221,16 @@ def test_memory_does_not_grow_with_the_files(tmp_path, suffix):
 
 KILLED = """
 import sys
-import sgdynamics.checkpoints.merging as checkpoints
-checkpoints.BLOCK = 4096
-add = checkpoints._add
+from sgdynamics import checkpoints
+from sgdynamics.checkpoints import averaging
+averaging.BLOCK = 4096
+add = averaging._add
 def slow(*arguments):
     print("at work", flush=True)
     import time
     time.sleep(0.002)
     return add(*arguments)
-checkpoints._add = slow
+averaging._add = slow
 checkpoints.merge(sys.argv[1:-1], [0.5, 0.5], sys.argv[-1])
 """
 
@@ -340,7 +341,7 @@ def header_file(path: Path, header: bytes, data: bytes = b"") -> Path:
         (b"{", "header that cannot be read"),
         (b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"x":{}}', "twice"),
         (b'{"x":{"dtype":"F32","shape":[1]}}', "needs dtype"),
-        (b'{"x":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}', "F8_E4M3"),
+        (b'{"x":{"dtype":"F4","shape":[4],"data_offsets":[0,4]}}', "F4"),
         (b'{"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', "no whole numbers"),
         (b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', "does not fit its offsets"),
         (b'{"x":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}', "a hole"),

@@ -1,0 +1,123 @@
+"""Files and folders that appear under their name when they are whole; killed before that, they were never there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+# Files of a folder that are held open without a name; of more, an unfinished folder has a hidden one.
+MOST_NAMELESS = 64
+# What file systems and headers take beside the bytes of the tensors.
+_SPARE = 2**20
+
+
+def check_space(target: Path, size: int) -> None:
+    """Whether as many bytes are free where something is to be written."""
+    free = shutil.disk_usage(target.parent).free
+    if free < size + _SPARE:
+        text = f"the result takes {size / 1e6:.1f} MB and {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, text, str(target))
+
+
+@contextmanager
+def appearing_file(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, or a new content of an old one."""
+    whole = _hidden(path)
+    try:
+        with _unnamed(path) as file:
+            yield file
+            _name(file, whole)
+        os.replace(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+class Folder:
+    """A folder that is being written."""
+
+    def __init__(self, path: Path, files: int) -> None:
+        self._path, self._hidden = path, _hidden(path)
+        self._nameless = files <= MOST_NAMELESS and _has_nameless(path.parent)
+        self._written: dict[str, IO[bytes]] = {}
+        self._stack = ExitStack()
+        shutil.rmtree(self._hidden, ignore_errors=True)
+        if not self._nameless:
+            self._hidden.mkdir()
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[IO[bytes]]:
+        """One of its files."""
+        if self._nameless:
+            file = self._written[name] = self._stack.enter_context(_unnamed(self._path))
+            yield file
+            file.flush()
+        else:
+            with open(self._hidden / name, "wb") as file:
+                yield file
+
+    def appear(self, beside: dict[str, Path]) -> None:
+        """Give it its name, with copies of other files in it."""
+        self._hidden.mkdir(exist_ok=True)
+        for name, file in self._written.items():
+            _name(file, self._hidden / name)
+        for name, source in beside.items():
+            shutil.copyfile(source, self._hidden / name)
+        if self._path.is_dir():
+            self._path.rmdir()  # it is empty
+        os.rename(self._hidden, self._path)
+
+    def close(self) -> None:
+        """Whatever happened."""
+        self._stack.close()
+        shutil.rmtree(self._hidden, ignore_errors=True)
+
+
+@contextmanager
+def appearing_folder(path: Path, files: int) -> Iterator[Folder]:
+    """A new folder of so many files; :meth:`Folder.appear` ends it."""
+    folder = Folder(path, files)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def _has_nameless(folder: Path) -> bool:
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def _unnamed(path: Path) -> Iterator[IO[bytes]]:
+    """A file without a name where the system has such, and otherwise with a hidden one."""
+    nameless = _has_nameless(path.parent)
+    opened = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666) if nameless else _hidden(path)
+    with open(opened, "w+b") as file:
+        yield file
+
+
+def _name(file: IO[bytes], path: Path) -> None:
+    """Let a whole file have a name."""
+    file.flush()
+    os.fsync(file.fileno())
+    if isinstance(file.name, int):
+        path.unlink(missing_ok=True)
+        descriptors = os.open("/proc/self/fd", os.O_RDONLY)
+        try:
+            os.link(str(file.name), path, src_dir_fd=descriptors, follow_symlinks=True)
+        finally:
+            os.close(descriptors)
+    elif Path(file.name) != path:
+        os.replace(file.name, path)
