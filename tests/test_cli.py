@@ -189,7 +189,8 @@ def test_a_plan_that_was_written_is_carried_out(capsys, tmp_path, checkpoints, s
     weights = json.loads(Path(plan).read_text(encoding="utf-8"))["weight"]
     said = answer(capsys, "merge", "--plan", plan, "--output", merged, *paths)
     assert said.startswith(f"{merged}: 1 tensors averaged; copied from the last checkpoint: steps.\n")
-    assert said.endswith("Checkpoints of steps 0, 20, 40, 60, 80, in this order.\n")
+    assert "Checkpoints of steps 0, 20, 40, 60, 80, in this order." in said
+    assert "equal            1  the same in all checkpoints, kept  steps" in said
     np.testing.assert_allclose(np.load(merged)["weight"], np.array(weights) @ vectors, rtol=1e-14)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     found = read(capsys, "merge", "--plan", plan, "--output", merged, *paths)
@@ -201,6 +202,10 @@ def test_a_plan_that_was_written_is_carried_out(capsys, tmp_path, checkpoints, s
         "paths": paths,
         "steps": [0, 20, 40, 60, 80],
         "notes": [],
+        "roles": {"weight": "parameter", "steps": "equal"},
+        "left_out": [],
+        "size": 64,
+        "dry_run": False,
     }
 
 

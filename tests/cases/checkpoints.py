@@ -18,8 +18,15 @@ SOUND = {
         "paths": PATHS,
         "plan": [0.5, 0.5],
         "output": str(FOLDER / "merged.npz"),
+        "in_this_order": False,
+        "strip_prefix": ["module."],
+        "copy": ["weight"],
+        "optimiser_state": False,
+        "dry_run": True,
         "progress": False,
     },
 }
+
+ALSO_SOUND = {("strip_prefix", "[]"), ("copy", "[]")}
 
 WRONG_LENGTH = {"ground.checkpoints.merge": ("plan", [1.0])}

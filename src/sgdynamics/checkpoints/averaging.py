@@ -75,6 +75,17 @@ def numbers(readers: Sequence[tuple[Reader, str]], like: Tensor) -> list[NDArray
     return values
 
 
+def has_nan(holder: tuple[Reader, str], tensor: Tensor) -> bool:
+    """Whether a tensor of a checkpoint holds what is no number."""
+    for part in copied(Source(*holder, tensor), tensor):
+        values = part.view(tensor.type.stored)
+        wide: NDArray[Any] = np.empty(values.size, tensor.type.sums)
+        tensor.type.widen(values, wide)
+        if np.isnan(wide).any():
+            return True
+    return False
+
+
 def copied(source: Source, tensor: Tensor) -> Iterator[Bytes]:
     """The bytes as they are."""
     for begin in range(0, tensor.size, BLOCK):

@@ -422,6 +422,10 @@ def _told(merger: _Merger, target: Path, order: Order) -> Merged:
 
 
 def _careful(merger: _Merger) -> Iterator[str]:
+    for name, tensor in merger.last.tensors.items():
+        equal = merger.roles[name] is Role.EQUAL and tensor.type.is_floating
+        if equal and averaging.has_nan(merger.holders[name][-1], tensor):
+            yield f"{name!r} holds NaN in all checkpoints"
     statistics = list(statistics_of(merger.last.tensors))
     if statistics:
         more = f" and {len(statistics) - _LISTED} more" if len(statistics) > _LISTED else ""
