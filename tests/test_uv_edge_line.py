@@ -2,14 +2,12 @@
 
 import math
 
-import llvmlite.binding
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdynamics.simulate.uv import _edge_orbits, bifurcation, lyapunov
+from sgdynamics.simulate.uv import bifurcation, lyapunov
 
 few = settings(max_examples=15, deadline=None)
 
@@ -111,14 +109,3 @@ def test_neither_threads_nor_neighbours_change_a_bit(count, steps, threads):
     assert whole.isel(q=at).drop_vars("q").identical(lyapunov(values[at], steps=steps, transient=200))
     alone = bifurcation(values[at], transient=steps, keep=1, imbalance=0.1)
     assert ends.isel(q=at).drop_vars("q").identical(alone)
-
-
-@pytest.mark.parametrize("name", ["follow_line", "follow_cone"])
-def test_orbits_run_in_vectors(name):
-    """On a machine with AVX-512 the loops over lanes take eight at a time."""
-    run = numba.njit(error_model="numpy")(getattr(_edge_orbits, name).py_func)  # a fresh one, with its code
-    run(np.full(4, 1.5), 20, *np.full((3 if name == "follow_line" else 2, 4), 0.3))
-    (assembly,) = run.inspect_asm().values()
-    if "avx512f" in llvmlite.binding.get_host_cpu_features().flatten():
-        products = [line for line in assembly.splitlines() if "vmulpd" in line and "zmm" in line]
-        assert len(products) >= 4 * _edge_orbits.UNROLLED

@@ -3,8 +3,6 @@
 import math
 from fractions import Fraction
 
-import llvmlite.binding
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -138,16 +136,3 @@ def test_the_sign_of_the_gap_decides_over_divergence():
     height = np.full(4, 1e-2)
     found = run(GAP, FreeStarts(height, ntk, 2 + np.sqrt(4 + 3 * height)), 10**5)
     assert (found.divergence_step > 0).tolist() == [False, False, True, True]
-
-
-def test_lanes_run_in_vectors():
-    """On a machine with AVX-512 steps and roots are taken eight lanes at a time."""
-    compiled = numba.njit(error_model="numpy")(run_free.py_func)  # a fresh one: what is kept on disk shows no code
-    starts = starts_of(np.random.default_rng(0), 4, *RANGES[GAP])
-    compiled(GAP, starts, 20, 8, True, FreeRecords(*(np.empty(4) for _ in range(3)), np.empty(4, np.int64)))
-    lines = next(iter(compiled.inspect_asm().values())).splitlines()
-    if "avx512f" in llvmlite.binding.get_host_cpu_features().flatten():
-        wide = [line for line in lines if "zmm" in line]
-        assert sum("vfmadd" in line for line in wide) >= _zero_target.UNROLLED
-        assert sum("vmaxpd" in line for line in wide) >= _zero_target.UNROLLED
-        assert any("vsqrtpd" in line for line in wide)

@@ -4,9 +4,7 @@ import itertools
 import math
 import sys
 
-import llvmlite.binding
 import mpmath as mp
-import numba
 import numpy as np
 import pytest
 import xarray as xr
@@ -18,7 +16,6 @@ from sgdynamics.outcome import Outcome
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.uv import (
     _cycles,
-    _lanes,
     _scaling,
     bifurcation,
     diagram,
@@ -821,17 +818,6 @@ def test_bad_axes_are_named():
             function(np.ones((2, 2)), steps=3)
     with pytest.raises(ValueError, match="q must be swept over dims other than"):
         bifurcation(along([1.0], "sample"), transient=1, keep=1)
-
-
-def test_lanes_run_in_vectors():
-    """On a machine with AVX-512 the loop over lanes takes its roots eight at a time."""
-    run = numba.njit(error_model="numpy")(_lanes.run_lanes.py_func)  # a fresh one: what is kept on disk shows no code
-    records = _lanes.Records(*(np.empty(4) for _ in range(3)), np.empty(4, np.int64), np.empty((3, 4)))
-    starts = _lanes.Starts(*(np.full(4, 0.5) for _ in range(6)))
-    run(_lanes.RESIDUAL, np.arange(4), starts, 20, -1, records)
-    (assembly,) = run.inspect_asm().values()
-    if "avx512f" in llvmlite.binding.get_host_cpu_features().flatten():
-        assert assembly.count("vsqrtpd") > 2 * _lanes.UNROLLED - 1
 
 
 @pytest.mark.slow

@@ -234,7 +234,7 @@ def predict(
 
     >>> import numpy as np, xarray as xr
     >>> step = np.arange(0, 6001, 100)
-    >>> sharpness = np.minimum(1 + 0.05 * 0.1 * step, 16.0)
+    >>> sharpness = np.minimum(1 + step / 200, 16.0)
     >>> run = xr.Dataset(
     ...     {"sharpness": ("step", sharpness), "curvature_variance": ("step", sharpness**2)},
     ...     {"step": step, "time": ("step", 0.1 * step)},

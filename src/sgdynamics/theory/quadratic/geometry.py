@@ -56,7 +56,7 @@ def squared_distance(gain: Numeric, lag: Numeric) -> Numeric:
 
     Examples
     --------
-    >>> squared_distance(0.3, 4)
+    >>> round(squared_distance(0.3, 4), 12)
     0.2682
     """
     return 2 * gain / (2 - gain) * decayed(gain, lag)

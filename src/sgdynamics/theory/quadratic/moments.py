@@ -234,8 +234,8 @@ def moments(
     --------
     >>> from sgdynamics.models.schedules import constant
     >>> model = MiniBatchQuadratic([1.0, 0.1], 1.0, displacement=1.0)
-    >>> moments(model, constant(0.5, 1000), record=[0, 1, 1000]).excess_risk.values.round(4)
-    array([0.55  , 0.2952, 0.1679])
+    >>> moments(model, constant(0.5, 1000), record=[0, 1, 1000]).excess_risk.values
+    array([0.55      , 0.29525   , 0.167...])
     """
     if not isinstance(schedule, xr.DataArray) and schedule.ndim != 1:
         raise ValueError(

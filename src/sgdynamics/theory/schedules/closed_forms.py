@@ -142,8 +142,8 @@ def ema_heavy_ball_momentum(gain: Numeric, beta: Numeric) -> Numeric:
 
     Examples
     --------
-    >>> ema_heavy_ball_momentum(0.1, 0.9)
-    0.81...
+    >>> round(ema_heavy_ball_momentum(0.1, 0.9), 12)
+    0.81
     """
     return (1 - gain) * beta
 
