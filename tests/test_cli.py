@@ -81,6 +81,34 @@ def test_a_plan_for_people_has_weights_risks_bands_and_what_to_do_next(capsys):
     assert max(map(len, said.splitlines()[2:])) < 140
 
 
+def test_the_gain_is_said_first_with_a_spectrum_and_without(capsys):
+    line = "plan --base-learning-rate 0.1 --checkpoints 3000 3200 3400 3600 3800 4000"
+    low, high = read(capsys, line)["gain_kept"]
+    assert 0.7 < low < high < 1.1
+    first, *rest = answer(capsys, line).splitlines()
+    assert first.startswith(f"This merge keeps {100 * low:.0f} to {100 * high:.0f}% of what the decay would gain")
+    for text in ("held-out loss", "batch normalisation", "optimisers other than SGD"):
+        (said,) = [one for one in rest if one.startswith("Not in the model") and text in one]
+        assert len(said) < 130
+    known = read(capsys, f"{line} --log-uniform 0.01 10")
+    share = (known["base_risk"] - known["merged_risk"]) / (known["base_risk"] - known["target_risk"])
+    assert known["gain_kept"] == pytest.approx(share)
+    first = answer(capsys, f"{line} --log-uniform 0.01 10").splitlines()[0]
+    assert first == f"This merge keeps {100 * share:.0f}% of what the decay would gain over the last checkpoint."
+    lasting = answer(
+        capsys, "plan --base-learning-rate 0.1 --steps 9 --every 9 --rule uniform --target constant --final 0.1"
+    )
+    assert lasting.startswith("The decay gains nothing over the last checkpoint.")
+
+
+def test_the_help_says_how_to_choose_a_spectrum(capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "HIGH is the largest eigenvalue of the Hessian" in said
+    assert "LOW is 1 divided by the learning rate" in said
+
+
 def test_a_plan_for_programs_is_the_librarys(capsys):
     found = read(capsys, f"{PLAN} {BROAD}")
     curvature = np.geomspace(0.001, 0.4, 40)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, linear, step_decay, warmup_stable_decay
-from sgdynamics.theory.schedules import center_weights, gains_to_average, merge_plan
+from sgdynamics.theory.schedules import center_weights, gain_kept, gains_to_average, merge_plan
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -432,3 +432,74 @@ def test_center_weights_of_a_plan_are_those_of_the_decay_at_its_curvature():
     merged = plan.weight.values @ np.delete(coefficients(np.full(20, 0.5), 0.8), 1, axis=1)
     start, weights = center_weights(0.8 * cosine(0.5, 20))
     np.testing.assert_allclose(merged, np.append(start, weights), atol=1e-14)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The share of the decay's gain
+
+
+def risk_of(base, rates, weights, curvature, momentum, at_rest):
+    """Expected excess risk of an average of the iterates, one mode of center variance 1/h, by summing squares of what
+    every center and the start weigh; the recursion written out.
+    """
+    steps = len(rates)
+    # the stationary law of (x, u) at the base rate, by doubling
+    step = np.array([[1 - base * curvature, -base * momentum], [curvature, momentum]])
+    kick = np.array([base * curvature, -curvature])
+    law = np.outer(kick, kick) / curvature
+    for _ in range(60):
+        law, step = law + step @ law @ step.T, step @ step
+    if at_rest:
+        law = np.diag([law[0, 0], 0.0])
+    point = np.zeros((steps + 1, steps + 2))  # of start, velocity and centers
+    x, u = np.zeros(steps + 2), np.zeros(steps + 2)
+    x[0], u[1] = 1.0, 1.0
+    point[0] = x
+    for j, rate in enumerate(rates):
+        center = np.zeros(steps + 2)
+        center[j + 2] = 1.0
+        u = momentum * u + curvature * (x - center)
+        x = x - rate * u
+        point[j + 1] = x
+    made = weights @ point
+    return curvature / 2 * (made[:2] @ law @ made[:2] + (made[2:] ** 2).sum() / curvature)
+
+
+@pytest.mark.parametrize(("momentum", "at_rest"), [(0.0, False), (0.6, False), (0.6, True)])
+def test_the_share_of_the_gain_is_that_of_the_unrolled_runs(momentum, at_rest):
+    steps, rate = 12, 0.3
+    checkpoints, weights = [5, 9, 12, 17], np.array([0.1, 0.2, 0.3, 0.4])
+    target = linear(rate, steps)
+    found = gain_kept(weights, target, rate, checkpoints, momentum=momentum, at_rest=at_rest).gain_kept
+    average, last = np.zeros(steps + 1), np.zeros(steps + 1)
+    average[np.array(checkpoints) - 5], last[-1] = weights, 1.0
+    for fraction in found.fraction.values:
+        for decades in found.decades.values:
+            top = fraction * 2 * (1 + momentum) / rate
+            curvatures = np.geomspace(top, top * 10.0**-decades, 20)
+            risks = [
+                sum(risk_of(rate, rates, point, h, momentum, at_rest) for h in curvatures)
+                for rates, point in (([rate] * steps, last), ([rate] * steps, average), (target, last))
+            ]
+            share = (risks[0] - risks[1]) / (risks[0] - risks[2])
+            assert float(found.sel(fraction=fraction, decades=decades)) == pytest.approx(share, rel=1e-9)
+
+
+@settings(max_examples=25)
+@given(fraction=st.floats(0.1, 0.75), decades=st.floats(2, 4), every=st.sampled_from([10, 20, 40]))
+def test_the_range_holds_the_spectra_between_its_own(fraction, decades, every):
+    steps, rate = 400, 0.1
+    target, checkpoints = linear(rate, steps), np.arange(0, steps + 1, every)
+    high = fraction * 2 / rate
+    broad = MiniBatchQuadratic.log_uniform(high * 10**-decades, high, 40)
+    plan = merge_plan(
+        target, rate, checkpoints, rule="wsm", model=MiniBatchQuadratic(broad.curvature, 1 / broad.curvature)
+    )
+    shares = gain_kept(plan.weight.values, target, rate, checkpoints).gain_kept
+    assert shares.min() - 0.01 <= plan.gain_kept <= shares.max() + 0.01
+
+
+def test_a_decay_that_gains_nothing_has_no_share():
+    assert np.isnan(gain_kept([0.5, 0.5], constant(0.1, 10), 0.1, [0, 10]).gain_kept).all()
+    model = MiniBatchQuadratic([1.0], 1.0)
+    assert "gain_kept" not in merge_plan(constant(0.1, 10), 0.1, [0, 10], rule="uniform", model=model)

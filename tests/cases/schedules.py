@@ -39,6 +39,14 @@ SOUND = {
         "at_rest": True,
         "optimiser": "sgd",
     },
+    "theory.schedules.gain_kept": {
+        "weights": [0.5, 0.5],
+        "target_schedule": [0.2, 0.1],
+        "base_learning_rate": 0.2,
+        "checkpoints": [0, 2],
+        "momentum": 0.5,
+        "at_rest": True,
+    },
     "theory.schedules.schedule_of_merge": {
         "weights": [0.5, 0.25, 0.25],
         "base_learning_rate": [0.1, 0.2],
@@ -69,6 +77,7 @@ WRONG_LENGTH = {
     "theory.schedules.gains_to_average": ("base_gains", [0.1, 0.1, 0.1]),
     "theory.schedules.equivalence": ("base_gains", [0.1, 0.1, 0.1]),
     "theory.schedules.merge_plan": ("checkpoints", [0, 1]),
+    "theory.schedules.gain_kept": ("weights", [1.0]),
     "theory.schedules.schedule_of_merge": ("weights", [0.5, 0.5]),
 }
 

@@ -1,6 +1,7 @@
 """Weights for the checkpoints of a run at a constant learning rate that stand for a decay, and what they risk.
 
-The run is taken to have settled before the first checkpoint. Without a spectrum there are weights, but no risks.
+The run is taken to have settled before the first checkpoint. What the merge keeps of the decay's gain is said first:
+without a spectrum, over a range of those that networks have; with one, together with the risks.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ OPTIONS = SPECTRUM_OPTIONS | {
 
 _RULES = ("auto", "wsm", "exact", "binomial", "lsq", "lsq_nonneg", "risk", "uniform")
 _POINTS = {"merged": "merged point", "target": "decayed run", "base": "last checkpoint"}
+
+
+# What a quadratic around one minimum knows nothing of.
+_UNSEEN = (
+    "held-out loss: a merge often does better there, and may beat a decay that the plan prefers; score both.",
+    "statistics of batch normalisation: measure them anew with the merged weights.",
+    "optimisers other than SGD: say --optimiser; weights of 'wsm' hold for any, the gain is a guess.",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +95,8 @@ def run(given: argparse.Namespace) -> str:
     if isinstance(plan, ValueError):
         raise plan
     found = contents(plan)
+    if "merged_risk" not in plan:
+        found |= _over_guesses(plan, target, given)
     if given.compare:
         found["rules"] = sorted(map(_row, _RULES[1:], others), key=_place)
     if given.output is not None:
@@ -93,13 +104,46 @@ def run(given: argparse.Namespace) -> str:
     if given.json:
         return as_json(found)
     return paragraphs(
-        plan.summary,
+        f"{_gain(found)}\n{plan.summary}",
         table(["checkpoint", "weight"], zip(found["checkpoint"], found["weight"], strict=True)),
         _risks(plan) if "merged_risk" in plan else "",
         _comparison(found["rules"]) if given.compare else "",
         bullets("Careful", found["warnings"]),
+        bullets("Not in the model", _UNSEEN),
         _next(given, len(found["weight"])),
     )
+
+
+def _over_guesses(plan: xr.Dataset, target: Any, given: argparse.Namespace) -> dict[str, list[float]]:
+    """What the merge keeps of the decay's gain, the least and the most of many spectra, where the decay gains."""
+    import numpy as np
+
+    from sgdynamics.theory.schedules import gain_kept
+
+    shares = gain_kept(
+        plan.weight.values,
+        target,
+        given.base_learning_rate,
+        plan.checkpoint.values,
+        momentum=given.momentum,
+        at_rest=given.at_rest,
+    ).gain_kept.values
+    known = shares[np.isfinite(shares)]
+    return {"gain_kept": [float(known.min()), float(known.max())]} if known.size else {}
+
+
+def _gain(found: dict[str, Any]) -> str:
+    """The first thing that is said."""
+    kept = found.get("gain_kept")
+    if kept is None:
+        return "The decay gains nothing over the last checkpoint."
+    if isinstance(kept, list):
+        low, high = (round(100 * share) for share in kept)
+        return (
+            f"This merge keeps {low} to {high}% of what the decay would gain over the last checkpoint, whichever of a "
+            "range of spectra the network has."
+        )
+    return f"This merge keeps {100 * kept:.0f}% of what the decay would gain over the last checkpoint."
 
 
 def _target(given: argparse.Namespace) -> Any:

@@ -16,7 +16,7 @@ from sgdynamics.theory.schedules.closed_forms import (
     two_point_schedule_gain,
 )
 from sgdynamics.theory.schedules.emulation import average_for_every_curvature, binomial_average, wsm_average
-from sgdynamics.theory.schedules.merging import merge_plan, schedule_of_merge
+from sgdynamics.theory.schedules.merging import gain_kept, merge_plan, schedule_of_merge
 from sgdynamics.theory.schedules.schedule_free import schedule_free_weights
 from sgdynamics.theory.schedules.weights import (
     NoEquivalentSchedule,
@@ -40,6 +40,7 @@ __all__ = [
     "ema_heavy_ball_momentum",
     "ema_schedule_gain",
     "equivalence",
+    "gain_kept",
     "gains_from_weights",
     "gains_to_average",
     "merge_plan",

@@ -113,12 +113,13 @@ def merge_plan(
     xarray.Dataset
         ``weight`` (checkpoint); ``smallest_weight`` and ``noise_amplification`` :math:`\sum \alpha^2`. With a model
         also ``target_risk``, ``merged_risk`` and ``base_risk`` (the last checkpoint), each the sum of ``*_bias`` (what
-        is left of the start) and ``*_noise`` (of the batches); ``residual``, the distance to the target over its risk,
-        with its parts ``residual_bias``, ``residual_velocity`` and ``residual_noise``; ``noise_floor``, the lowest
-        risk, and ``residual_floor``, the lowest residual that any weights on these checkpoints have; and by ``band``,
-        a decade of the largest gain ``lowest_gain`` to ``highest_gain``, ``band_residual`` (parts of the residual),
-        ``band_target_risk``, ``band_merged_risk`` and ``band_base_risk``. Attributes ``rule``, ``summary`` (a sentence)
-        and ``warnings`` (sentences, one a line).
+        is left of the start) and ``*_noise`` (of the batches); ``gain_kept``, where the decay gains anything over the
+        last checkpoint, the share of it that the merge keeps (without a model see :func:`gain_kept`); ``residual``, the
+        distance to the target over its risk, with its parts ``residual_bias``, ``residual_velocity`` and
+        ``residual_noise``; ``noise_floor``, the lowest risk, and ``residual_floor``, the lowest residual that any
+        weights on these checkpoints have; and by ``band``, a decade of the largest gain ``lowest_gain`` to
+        ``highest_gain``, ``band_residual`` (parts of the residual), ``band_target_risk``, ``band_merged_risk`` and
+        ``band_base_risk``. Attributes ``rule``, ``summary`` (a sentence) and ``warnings`` (sentences, one a line).
 
     Raises
     ------

@@ -46,6 +46,9 @@ def risks(
         "noise_floor": (risk[lowest], "lowest expected excess risk of any merge of the checkpoints", "loss"),
         "residual_floor": (distance[closest] / total, "lowest residual of any merge of the checkpoints", "1"),
     }
+    if risk[decayed] < risk[last]:
+        kept = (risk[last] - risk[merged]) / (risk[last] - risk[decayed])
+        described["gain_kept"] = (kept, "share of what the decay gains over the last checkpoint", "1")
     by_band = {
         "residual": gaps.risk[merged] / total,
         "target_risk": points.risk[decayed],
