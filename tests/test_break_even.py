@@ -168,7 +168,8 @@ def test_the_formula_solves_its_recursion(name):
 
 def test_every_exact_symbolic_formula_of_the_break_even_point_is_proved():
     of_stem = [item for item in sgdynamics.formulas() if item.stem == "break_even"]
-    assert {item.__name__ for item in of_stem if item.status == "exact" and item.symbolic} == set(PROOFS)
+    closed = {"plateau_curvature", "collapse_curvature"}  # exact for their recursion, which is not so for the model
+    assert {item.__name__ for item in of_stem if item.status == "exact" and item.symbolic} | closed == set(PROOFS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -391,6 +392,28 @@ def test_the_plateau_is_that_of_the_table(rate, size, deviation, sharpening, kap
         assert low < at
     else:
         assert at == pytest.approx(break_even.edge_curvature(rate, noise, kappa2), rel=1e-14)
+
+
+def test_the_most_noise_that_leaves_a_plateau_leaves_one_fixed_point():
+    # Q = 2, eps = 1/2: v = 2a/beta stays, and so does y
+    for formula in (break_even.plateau_curvature, break_even.collapse_curvature):
+        assert formula(1.0, 1.0, 1.0, 1.0, sharpening=1.0) == 0.5
+        assert formula(1.0, 1.0, 1.0, 1.0 + 1e-12, sharpening=1.0) == math.inf
+        assert formula.status != "exact"  # the recursion closes the moments of a run
+    assert (1 - 0.5 * (2 - 0.5 * 2)) * 2 + 1 == 2
+
+
+def test_batch_sharpness_is_at_least_two_at_the_edge_where_no_batch_is_concave():
+    def at_the_edge(batches):
+        mean, spread = np.mean(batches), np.var(batches)
+        rate = break_even.edge_learning_rate(mean, spread, 1.0)
+        assert rate * break_even.gradient_noise_interaction(mean, spread, 1.0) == pytest.approx(2)
+        return rate * np.mean(batches**3) / np.mean(batches**2)
+
+    assert at_the_edge(np.array([-2.0, 3.0])) == pytest.approx(0.2249, abs=1e-4)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        assert at_the_edge(10.0 ** random.uniform(-3, 3, 5)) >= 2 * (1 - 1e-12)
 
 
 def test_too_much_noise_leaves_no_plateau():
@@ -647,6 +670,31 @@ def made_run(sharpness, *, rate=0.1, every=50, relative=1.0, size=4, noise=0.3, 
     )
 
 
+@pytest.mark.parametrize("unit", [1e-100, 1.0, 1e100])
+@pytest.mark.parametrize("rounding", [0.0, 1e-14])
+def test_a_constant_sharpness_is_beyond_its_edge_from_the_start_or_never_at_it(unit, rounding):
+    wobble = 1 + rounding * np.random.default_rng(0).standard_normal(60)
+    edge = 2 / (0.1 * 1.25)
+    for share in (0.1, 0.6, 0.8, 1.0 + 1e-12, 1.5):
+        run = made_run(share * edge * unit * wobble, rate=0.1 / unit)
+        found = break_even.predict(run)
+        step = 0 if share > 1 else math.inf
+        assert (found.break_even_step == step).all()
+        early = found.break_even_sharpness.sel(route="early").item()
+        assert early == pytest.approx(edge * unit, rel=1e-9)
+    # a window that ends beyond the edge has crossed it
+    steep = break_even.predict(made_run(np.array([10.0, 26.0, 30.0, 31.0])))
+    assert 0 < steep.break_even_step.sel(route="early") < 50
+
+
+@pytest.mark.parametrize("name", ["curvature_variance", "gradient_variance"])
+def test_a_negative_variance_is_no_measurement(name):
+    run = made_run(np.linspace(1, 20, 50))
+    run[name][3] = -1e-9
+    with pytest.raises(ValueError, match=f"predict: run must be a Dataset with {name} >= 0"):
+        break_even.predict(run)
+
+
 def test_a_run_that_is_clipped_at_its_edge_is_predicted_by_both_routes():
     edge = 2 / (0.1 * 1.25)
     run = made_run(np.minimum(1 + 0.2 * np.arange(100), edge))
@@ -731,3 +779,11 @@ def test_a_run_needs_a_batch_size():
     with pytest.raises(ValueError, match="batch_size must be given"):
         break_even.predict(run)
     assert break_even.predict(run, batch_size=4).attrs["batch_factor"] == 0.25
+
+
+def test_forces_without_deviation_are_zero_for_any_number_of_examples():
+    for examples in (2, 3, 64):
+        for exact in (True, False):
+            drawn = draw_ensemble(examples, relative_variance=1.0, exact_moments=exact, seed=0)
+            assert (drawn.forces == 0).all()
+            assert np.isfinite(drawn.relative_curvatures).all()

@@ -12,6 +12,8 @@ import pytest
 import sympy
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 import sgdynamics
 from sgdynamics.models.patterns import (
@@ -282,15 +284,65 @@ def test_the_small_angle_form_is_of_second_order_in_both_angles():
     assert close(small_angle_curvature_form(0.1, 0.1), printed)
 
 
-def test_the_refreshing_angle_is_that_of_the_noise_chain_for_short_times():
-    errors = []
-    for time in (160.0, 80.0, 40.0, 20.0):
-        training = TwoPatternTraining(0.5, 0.005, time, 0.0, weight_decay=1e-3)
-        steps = training.steps("small")
-        keep = 1 - 1e-3 * steps.step_size.values[:-1]
-        correlation = np.prod(keep) / steps.weight_deviation.values[-1]  # covariance over the two deviations
-        errors.append(abs(refreshing_angle(time, 100.0, 1e-3) / math.sqrt(2 * (1 - correlation)) - 1))
-    np.testing.assert_allclose(-orders(errors), 1.0, atol=0.1)
+def test_the_refreshing_angle_is_that_of_the_noise_chain_for_small_rates():
+    for time in (20.0, 400.0, 4000.0):
+        errors = []
+        for rate in (0.08, 0.04, 0.02, 0.01):
+            training = TwoPatternTraining(rate * 100, rate, time, 0.0, weight_decay=1e-3)
+            steps = training.steps("small")
+            keep = np.log1p(-1e-3 * steps.step_size.values[:-1]).sum()
+            correlation = math.exp(keep) / steps.weight_deviation.values[-1]  # covariance over the two deviations
+            errors.append(abs(refreshing_angle(time, 100.0, 1e-3) / math.sqrt(2 * (1 - correlation)) - 1))
+        assert max(errors) < 0.01
+        np.testing.assert_allclose(-orders(errors), 1.0, atol=0.1)
+
+
+def test_a_long_run_with_a_small_rate_does_not_freeze_its_pattern():
+    desk = TwoPatternSetting.desk().with_training(first_time=6000.0, second_time=2000.0, weight_decay=6e-4)
+    row = regime(desk).sel(condition="small_rate_freezes")
+    assert row.quantity == pytest.approx(12.23, abs=0.01)  # the short-time form says .98
+    assert not row.holds
+
+
+def test_without_a_stationary_law_there_is_no_annealing():
+    assert annealed_variance_ratio(300, 0.1, 0.01) == math.inf
+    assert annealed_variance_ratio(1, 300, 0.01) == math.inf
+    assert annealed_variance(300, 0.1, 0.01, 5) == math.inf
+    # beyond its edge the small rate makes the variance grow, step by step as its recursion says
+    for small in (0.1, 100.0, 200.0, 300.0):
+        noise, variance = (1 - 0.99**2) / 1.0, 1.0
+        for step in range(12):
+            assert annealed_variance(1.0, small, 0.01, step) == pytest.approx(variance, rel=1e-12)
+            variance = (1 - small * 0.01) ** 2 * variance + small**2 * noise
+
+
+def test_forms_of_curvature_that_lost_their_digits():
+    assert small_angle_curvature_form(1e-200, 0.0) == pytest.approx(1e-200 / (2 * math.pi), rel=1e-12)
+    assert refreshed_curvature_form(1e8, 1.0) == pytest.approx((1 + 1e16) * math.atan(1e8) / (2 * math.pi), rel=1e-14)
+
+
+def test_the_two_integrals_of_the_error_agree_for_acute_angles_only():
+    for cosine, margin in ((0.3, 0.5), (0.8, 1.0), (-0.3, 0.5), (-0.8, 1.0)):
+        sine = math.sqrt(1 - cosine**2)
+        first = quad(lambda u, k=cosine / sine, g=margin: 2 * norm.pdf(u) * norm.cdf(-k * (g + u)), 0, np.inf)[0]
+        last = (
+            quad(lambda p, h=cosine * margin: math.exp(-((h / math.sin(p)) ** 2) / 2), 0, math.acos(cosine))[0]
+            / math.pi
+        )
+        assert p_only_error(cosine, margin) == pytest.approx(first, abs=1e-9)
+        assert (abs(last - first) < 1e-8) == (cosine > 0)
+
+
+def test_the_output_of_the_noise_does_not_shrink_with_the_width():
+    data = TwoPatternSetting.desk().data
+    sizes = []
+    for width in (64, 512):
+        random = np.random.default_rng(0)
+        network = TwoBlockNetwork(2, width)
+        values = [network.ray_values(3.0 * random.standard_normal((width, 2)), data)[0] for _ in range(2000)]
+        sizes.append(np.sqrt(np.mean(np.square(values))) / data.amplitude)
+    # the variance of relu(tau0 z), whose mean the signs cancel
+    np.testing.assert_allclose(sizes, 3.0 * math.sqrt(0.5 - 0.5 / math.pi), rtol=0.06)
 
 
 def test_the_mean_classifier_formula_is_off_by_order_one_over_the_dimension():

@@ -383,3 +383,9 @@ def test_a_run_that_cannot_be_measured_is_refused():
 
 def test_everything_public_is_exported():
     assert all(hasattr(sharpest_directions, name) for name in sharpest_directions.__all__)
+
+
+def test_the_minimiser_of_a_full_batch_does_not_depend_on_the_slope():
+    for slope in (1e-308, 1e-200, 1.0, 1e200):
+        assert sharpest_directions.mean_minimiser(0.5, 4.0, slope) == 0.5
+        assert sharpest_directions.mean_minimiser(0.5, 4.0, slope, 1e-308) <= 0.5

@@ -65,7 +65,8 @@ def draw_ensemble(
     between curvature and force: the draws are centered and scaled, the forces after their projection on the curvatures
     is taken out, for which it takes four examples where there is a force. The scaled curvatures of the Gamma law can
     then be slightly negative. Without it only the means are set, by dividing the curvatures by their mean and
-    subtracting that of the forces, so that the sample variance of a heavy-tailed law scatters.
+    subtracting that of the forces, so that the sample variance of a heavy-tailed law scatters. Forces without deviation
+    are 0 for any number of examples.
 
     Parameters
     ----------
@@ -109,7 +110,9 @@ def draw_ensemble(
         raise complain(owner, "examples", "an integer >= 4 for exact moments of a force", examples)
     shape = (examples, modes or 1)
     curvatures = _curvatures(generator_of(seed, _CURVATURE), shape, variance, law, exact_moments)
-    forces = deviation * _forces(generator_of(seed, _FORCE), curvatures, exact_moments)
+    forces = np.zeros(shape)
+    if deviation:
+        forces = deviation * _forces(generator_of(seed, _FORCE), curvatures, exact_moments)
     if modes is None:
         return ExampleEnsemble(curvatures[:, 0], forces[:, 0])
     return ExampleEnsemble(curvatures, forces)

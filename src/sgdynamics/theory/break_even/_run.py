@@ -118,6 +118,9 @@ def measured(
     finite = np.all([np.isfinite(values) for values in (*found.values(), *noises.values())], axis=0)
     diverged = not finite.all() or int(run.get("divergence_step", -1)) >= 0
     kept = slice(0, len(finite) if finite.all() else int(np.argmin(finite)))
+    for name, values in (found | noises).items():
+        if name != "sharpness" and (values[kept] < 0).any():
+            raise complain(owner, "run", f"a Dataset with {name} >= 0", values[kept].min())
     if not (found["sharpness"][kept] > 0).all() or len(finite[kept]) < 2:
         raise complain(owner, "run", "of at least two measurements of a sharpness > 0", found["sharpness"].tolist())
     steps = np.asarray(run[along].values[kept], dtype=np.float64)

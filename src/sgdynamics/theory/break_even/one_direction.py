@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Numeric, count, flag, nonnegative, positive
 from sgdynamics.formula import formula, sqrt
+from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory._sampling import batch_factor
 
 __all__ = [
@@ -117,7 +118,8 @@ def second_moment_factor(
     >>> second_moment_factor(0.5, 1.0, 0.25, 1.0)
     0.3125
     """
-    return (1 - learning_rate * curvature) ** 2 + learning_rate**2 * batch_factor * curvature_variance
+    noise = quotient((learning_rate, learning_rate, batch_factor, curvature_variance))
+    return (1 - learning_rate * curvature) ** 2 + noise
 
 
 @formula(
@@ -136,7 +138,8 @@ def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, 
 
     :math:`\eta\,\mathrm{GNI} = 2` if and only if the second moment neither grows nor shrinks. Batch sharpness is
     another number at the same edge: as a mean of ratios :math:`\eta E h_B \le 2`, as a ratio of means
-    :math:`\eta E h_B^3/E h_B^2 \ge 2`.
+    :math:`\eta E h_B^3/E h_B^2`, which is at least 2 where no batch has a negative curvature (two equally likely
+    batches of -2 and 3 have .225).
 
     Parameters
     ----------
@@ -157,7 +160,7 @@ def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, 
     >>> gradient_noise_interaction(1.0, 0.25, 1.0)
     1.25
     """
-    return curvature + batch_factor * curvature_variance / curvature
+    return curvature + quotient((batch_factor, curvature_variance), (curvature,))
 
 
 @formula(

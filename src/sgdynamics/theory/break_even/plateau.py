@@ -9,8 +9,11 @@ For :class:`~sgdynamics.models.break_even.SelfStabilizingMode` with :math:`q = c
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, nonnegative, positive
+import math
+
+from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, stable_below, where
+from sgdynamics.theory._quotients import quotient
 
 __all__ = [
     "break_even_steps",
@@ -29,12 +32,23 @@ def _frozen_limit(curvature: Numeric, batch_factor: Numeric, relative_variance: 
     return 2 / (curvature * (1 + relative_variance * batch_factor))
 
 
-def _noise_limit(
-    batch_factor: Numeric, relative_variance: Numeric, force_variance: Numeric, sharpening: Numeric, restoring: Numeric
+def _load(
+    learning_rate: Numeric,
+    batch_factor: Numeric,
+    relative_variance: Numeric,
+    force_variance: Numeric,
+    sharpening: Numeric,
+    restoring: Numeric,
 ) -> Numeric:
-    """Learning rate beyond which noise alone holds the oscillation above its plateau: Q eps = 1."""
-    quality = 1 + relative_variance * batch_factor
-    return sqrt(2 * sharpening / (quality * batch_factor * force_variance * restoring))
+    """The share of the largest noise that leaves a plateau, Q eps."""
+    noise = (learning_rate, learning_rate, batch_factor, force_variance, restoring)
+    spread = quotient((*noise, relative_variance, batch_factor), (2, sharpening))
+    return quotient(noise, (2, sharpening)) + spread
+
+
+def _plateau(fixed_point: Numeric, load: Numeric) -> Numeric:
+    """A fixed point; +inf where noise alone holds the oscillation above its plateau, Q eps > 1."""
+    return fixed_point if is_symbolic(load) else where(load > 1, math.inf, fixed_point)
 
 
 @formula(
@@ -83,7 +97,8 @@ def frozen_second_moment(
     0.000625
     """
     quality = 1 + relative_variance * batch_factor
-    return learning_rate * batch_factor * force_variance / (curvature * (2 - learning_rate * curvature * quality))
+    room = 2 - learning_rate * curvature * quality
+    return quotient((learning_rate, batch_factor, force_variance), (curvature, room))
 
 
 @formula(
@@ -93,11 +108,10 @@ def frozen_second_moment(
     force_variance=nonnegative,
     sharpening=positive,
     restoring=positive,
-    edge=stable_below(learning_rate=_noise_limit),
-    status="exact",
+    status="heuristic",
     symbolic=True,
     source="derived",
-    assumptions=("averaged recursion of a self-stabilising mode", "independent batches"),
+    assumptions=_MODE,
 )
 def plateau_curvature(
     learning_rate: Numeric,
@@ -113,10 +127,13 @@ def plateau_curvature(
     .. math:: y^* = \frac{1 + \sqrt{1 - Q\varepsilon}}{\eta Q}, \qquad Q = 1 + \kappa^2 c_S, \qquad
         \varepsilon = \frac{\eta^2 c_S \sigma^2 \beta}{2a}
 
-    Without noise :math:`2/\eta`, without forces :func:`edge_curvature`. There is no fixed point, and noise alone drives
-    the curvature down without bound, where :math:`Q\varepsilon \ge 1`: then the result is +inf, no plateau.
+    Without noise :math:`2/\eta`, without forces :func:`edge_curvature`; :math:`1/(\eta Q)` at :math:`Q\varepsilon =
+    1`. There is no fixed point, and noise alone drives the curvature down without bound, where :math:`Q\varepsilon >
+    1`: then the result is +inf, no plateau.
 
-    The averaged recursion is exact; that the run stays at its fixed point is not: rare kicks pull the curvature below
+    The fixed point is that of the recursion of the module's page exactly; that recursion closes the moments of a run by
+    treating curvature and oscillation as independent, which they are not. It is meant for :math:`Q\varepsilon` well
+    below 1 and :math:`\eta a \ll y^*`, where a step moves the curvature little; rare kicks pull the curvature below
     it, more so for heavy-tailed curvatures and small batches.
 
     Parameters
@@ -144,8 +161,8 @@ def plateau_curvature(
     19.541569...
     """
     quality = 1 + relative_variance * batch_factor
-    noise = learning_rate**2 * batch_factor * force_variance * restoring / (2 * sharpening)
-    return (1 + sqrt(1 - quality * noise)) / (learning_rate * quality)
+    load = _load(learning_rate, batch_factor, relative_variance, force_variance, sharpening, restoring)
+    return _plateau(quotient((1 + sqrt(1 - load),), (learning_rate, quality)), load)
 
 
 @formula(
@@ -155,11 +172,10 @@ def plateau_curvature(
     force_variance=nonnegative,
     sharpening=positive,
     restoring=positive,
-    edge=stable_below(learning_rate=_noise_limit),
-    status="exact",
+    status="heuristic",
     symbolic=True,
     source="derived",
-    assumptions=("averaged recursion of a self-stabilising mode", "independent batches"),
+    assumptions=_MODE,
 )
 def collapse_curvature(
     learning_rate: Numeric,
@@ -201,9 +217,9 @@ def collapse_curvature(
     >>> collapse_curvature(0.1, 1008 / (16 * 1023), 0.25, 1.0, sharpening=0.01)
     0.155181...
     """
-    quality = 1 + relative_variance * batch_factor
-    noise = learning_rate**2 * batch_factor * force_variance * restoring / (2 * sharpening)
-    return noise / (learning_rate * (1 + sqrt(1 - quality * noise)))
+    load = _load(learning_rate, batch_factor, relative_variance, force_variance, sharpening, restoring)
+    noise = (learning_rate, batch_factor, force_variance, restoring)
+    return _plateau(quotient(noise, (2, sharpening, 1 + sqrt(1 - load))), load)
 
 
 @formula(
@@ -288,7 +304,7 @@ def plateau_projection_variance(
     >>> plateau_projection_variance(20.0, 0.25, 0.5, sharpening=0.01)
     2.5
     """
-    return relative_variance * curvature**2 * 2 * sharpening / restoring + force_variance
+    return quotient((relative_variance, curvature, curvature, 2, sharpening), (restoring,)) + force_variance
 
 
 @formula(
@@ -337,7 +353,7 @@ def stochastic_sharpness_gap(
     >>> stochastic_sharpness_gap(0.1, 0.0625, 1.0, sharpening=0.01)
     0.15625
     """
-    return learning_rate * restoring * batch_factor * force_variance / (4 * sharpening)
+    return quotient((learning_rate, restoring, batch_factor, force_variance), (4, sharpening))
 
 
 @formula(

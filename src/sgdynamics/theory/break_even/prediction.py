@@ -24,7 +24,7 @@ _FRACTION = Interval("a number in (0, 1)", low=0, high=1)
 _OUTCOMES = (Outcome.EDGE_REACHED, Outcome.EDGE_NOT_REACHED, Outcome.STALLED_BELOW_EDGE, Outcome.DIVERGED)
 # At half the edge the discrete step has doubled the fluctuations of a slow run: nearer, the edge is felt.
 _FAR = 0.5
-# A share of the edge this near to 1 is 1.
+# A share of the edge this near to 1 is 1, and a sharpness that rises by this share of itself is constant.
 _ROUNDING = 1e-9
 
 
@@ -64,6 +64,8 @@ def _beforehand(run: Measured, window: slice, reference: tuple[Array, Array] | N
     edge = float(edge_curvature.function(run.learning_rate, run.batch_factor, relative))
     noises = {name: float(values[window].mean() / sharpness.mean() * edge) for name, values in run.noises.items()}
     time = run.learning_rate * run.step[window]
+    if sharpness[-1] >= edge:  # no growth needs to be guessed
+        return _Route(_crossing(run.step[window], sharpness, edge)[0], edge, noises)
     if reference is not None:
         past = (reference[0] >= time[-1]) & (reference[1] >= edge)
         if not past.any():
@@ -73,7 +75,7 @@ def _beforehand(run: Measured, window: slice, reference: tuple[Array, Array] | N
         at = np.interp(edge, reference[1][[before, i]], reference[0][[before, i]])
         return _Route(float(at) / run.learning_rate, edge, noises)
     rise = float(np.polyfit(time, sharpness, 1)[0])
-    if rise <= 0:
+    if rise * (time[-1] - time[0]) <= _ROUNDING * sharpness.mean():
         return _Route(math.inf, edge, noises)
     return _Route(float(run.step[window][-1] + (edge - sharpness[-1]) / (rise * run.learning_rate)), edge, noises)
 
@@ -184,7 +186,8 @@ def predict(
     ``early``
         only what is known by the time r reaches ``early``: relative spread :math:`s^2/\lambda^2` and gradient variance
         over :math:`\lambda` stay what they were on average, and the sharpness goes on to grow as it did, on a line in
-        the time :math:`\eta t`, or as in ``reference``.
+        the time :math:`\eta t`, or as in ``reference``; +inf if it does not grow. A run that begins at or beyond its
+        edge broke even before: its first step.
 
     Status: heuristic. One direction only: other directions and their noise can hold the sharpness below its edge; then
     the prediction is too high, and the outcome says that it stalls.

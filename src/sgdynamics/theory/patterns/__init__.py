@@ -11,7 +11,7 @@ memory              the curvature that the large rate can hold
 noise               variance of the weights and how fast the pattern turns
 times               how long each pattern takes, and how wide the network must be
 errors              errors on P-only examples
-reduced             the infinitely wide network, run exactly
+reduced             the limit of wide networks without the output of its noise, step by step
 prediction, maps    will the order of learning reverse, and where
 ==================  =====================================================================================
 """

@@ -7,7 +7,7 @@ import numpy as np
 from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import sqrt
 
-__all__ = ["arctan", "joint_activity", "pi"]
+__all__ = ["arctan", "hypotenuse", "joint_activity", "pi"]
 
 
 def arctan(value: Numeric) -> Numeric:
@@ -17,6 +17,13 @@ def arctan(value: Numeric) -> Numeric:
 
         return sympy.atan(value)
     return np.arctan(value)
+
+
+def hypotenuse(one: Numeric, other: Numeric) -> Numeric:
+    """The root of the sum of two squares, without overflow on the way."""
+    if is_symbolic(one) or is_symbolic(other):
+        return sqrt(one**2 + other**2)
+    return np.hypot(one, other)
 
 
 def pi(value: Numeric) -> Numeric:

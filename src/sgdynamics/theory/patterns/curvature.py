@@ -16,7 +16,7 @@ import numpy as np
 
 from sgdynamics.domains import Numeric, closed_unit_interval, is_symbolic, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, where
-from sgdynamics.theory.patterns._angles import arctan, pi
+from sgdynamics.theory.patterns._angles import arctan, hypotenuse, pi
 
 __all__ = ["curvature_form", "refreshed_curvature_form", "small_angle_curvature_form"]
 
@@ -54,7 +54,8 @@ def curvature_form(r: Numeric) -> Numeric:
     >>> curvature_form(0.1)
     0.016021386...
     """
-    return (1 + r**2) * arctan(r) / (2 * pi(r))
+    root = hypotenuse(1, r)
+    return root * (root * arctan(r) / (2 * pi(r)))
 
 
 @formula(
@@ -97,28 +98,34 @@ def refreshed_curvature_form(separation: Numeric, correlation: Numeric) -> Numer
     r, rho = separation, correlation
     if is_symbolic(r) or is_symbolic(rho):
         return _symbolic_form(r, rho)
-    root = sqrt(1 + r**2)
-    near, far = r**2 / (root * (1 + root)), 2 * (r / root) ** 2  # 1 - cos of the angle and of twice the angle
+    root = np.hypot(1, r)
+    sine, inverse = r / root, 1 / root
+    # sines and cosines of half the angle and of half of twice the angle
+    half = sine / np.sqrt(2 * (1 + inverse)), np.sqrt((1 + inverse) / 2)
+    whole = sine, inverse
     sigma = sqrt((1 - rho) * (1 + rho))
-    direct = 2 * _arccos_gain(rho, sigma, near) - (1 - r**2) / 2 * _arccos_gain(rho, sigma, far)
+    near, far = (_arccos_gain(rho, sigma, *angle) for angle in (half, whole))
+    direct = near / np.pi - (1 - r) / 2 * ((1 + r) * (far / (2 * np.pi)))
     safe = where(sigma == 0, 1.0, sigma)
-    leading = rho / safe * r**4 / root**2 * (1 + 1 / (1 + root) ** 2)
-    series = leading + 2 * _remainder(rho, safe, near) - (1 - r**2) / 2 * _remainder(rho, safe, far)
-    return where(4 * r**2 < sigma**2, series, direct) / (2 * np.pi)
+    small = where(r < 1, r, 1.0)  # where the series is used
+    root = sqrt(1 + small**2)
+    leading = rho * (small / safe) * small**3 / root**2 * (1 + 1 / (1 + root) ** 2)
+    terms = (_remainder(rho, safe, small**2 / (root * (1 + root))), _remainder(rho, safe, 2 * (small / root) ** 2))
+    series = leading + 2 * terms[0] - (1 - small) * (1 + small) / 2 * terms[1]
+    return where(2 * r < sigma, series / (2 * np.pi), direct)
 
 
-def _arccos_gain(rho: Numeric, sigma: Numeric, t: Numeric) -> Numeric:
-    r""":math:`\arccos(\rho (1-t)) - \arccos\rho` without cancellation, as the angle between the two directions."""
-    other = sqrt((1 - rho + rho * t) * (1 + rho * (1 - t)))
-    # the sine and the cosine of the gain; the sine is a sum of terms >= 0
-    sine = rho * t * sigma + rho * _difference(rho, sigma, other, t)
-    return np.arctan2(sine, rho**2 * (1 - t) + sigma * other)
+def _arccos_gain(rho: Numeric, sigma: Numeric, sine: Numeric, cosine: Numeric) -> Numeric:
+    r""":math:`\arccos(\rho\cos\theta) - \arccos\rho` from sine and cosine of :math:`\theta/2`.
 
-
-def _difference(rho: Numeric, sigma: Numeric, other: Numeric, t: Numeric) -> Numeric:
-    r""":math:`\sqrt{1-\rho^2(1-t)^2} - \sqrt{1-\rho^2}`."""
+    Without cancellation, as the angle between two directions.
+    """
+    other = np.hypot(np.sqrt(1 - rho), np.sqrt(2 * rho) * sine) * np.sqrt(1 - rho + 2 * rho * cosine**2)
     total = other + sigma
-    return rho**2 * t * (2 - t) / where(total == 0, 1.0, total)
+    # the sine and the cosine of the gain; the sine is a sum of terms >= 0
+    difference = (2 * rho * cosine) ** 2 * sine * (sine / where(total == 0, 1.0, total))  # of the two sines
+    turned = (cosine - sine) * (cosine + sine)
+    return np.arctan2(2 * rho * sine**2 * sigma + rho * difference, rho**2 * turned + sigma * other)
 
 
 def _remainder(rho: Numeric, sigma: Numeric, t: Numeric) -> Numeric:
@@ -175,5 +182,10 @@ def small_angle_curvature_form(separation: Numeric, refreshing_angle: Numeric) -
     0.015915494...
     """
     r, delta = separation, refreshing_angle
-    near, far = sqrt(r**2 + delta**2), sqrt(4 * r**2 + delta**2)
-    return 3 * r**4 / (pi(r + delta) * (near + far) * (near + delta) * (far + delta))
+    if is_symbolic(r) or is_symbolic(delta):
+        near, far = sqrt(r**2 + delta**2), sqrt(4 * r**2 + delta**2)
+        return 3 * r**4 / (pi(r + delta) * (near + far) * (near + delta) * (far + delta))
+    scale = where(r > delta, r, delta)
+    part, rest = r / scale, delta / scale
+    near, far = np.hypot(part, rest), np.hypot(2 * part, rest)
+    return 3 / np.pi * r * (part / (near + far)) * (part / (near + rest)) * (part / (far + rest))

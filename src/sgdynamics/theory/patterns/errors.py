@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import erf, ndtr, owens_t
 
-from sgdynamics.domains import Interval, Numeric, nonnegative, positive
+from sgdynamics.domains import Interval, Numeric, is_symbolic, nonnegative, positive
 from sgdynamics.formula import exp, formula, sqrt, where
 
 __all__ = ["mean_classifier_cosine", "p_only_error"]
@@ -27,7 +27,8 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
     .. math:: 2 \int_0^\infty \varphi(u)\, \Phi(-k(G+u))\, du = \Phi(-cG) - 2 T(cG, k)
         = \frac1\pi \int_0^{\arccos c} \exp\Bigl(-\frac{c^2 G^2}{2 \sin^2\psi}\Bigr) d\psi;
 
-    :math:`\arccos(c)/\pi` without margin.
+    :math:`\arccos(c)/\pi` without margin. The last expression is for :math:`c \ge 0`; the error at :math:`-c` is 1 less
+    that at c.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
 def _tail(h: Numeric, reach: Numeric) -> Numeric:
     r""":math:`\frac1\pi \int_k^\infty e^{-h^2(1+x^2)/2}/(1+x^2)\, dx` where ``reach`` = k h > 4."""
     # the variable of integration is y = h^2 (x^2 - k^2)/2
-    a, b = h**2 / 2, where(reach > 4, reach, 4.0) ** 2 / 2
+    reach = where(reach > 4, reach, 4.0)
+    a, b = (where(root < 40, root, 40.0) ** 2 / 2 for root in (h, reach))  # beyond, the result is below any number
     total: Numeric = 0.0
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
         total = total + weight / (sqrt(b + node) * (a + b + node))
@@ -112,5 +114,7 @@ def mean_classifier_cosine(dimension: Numeric, examples: Numeric, margin: Numeri
     >>> mean_classifier_cosine(100, 380, 0.0)
     0.841...
     """
-    signal = (margin + math.sqrt(2 / math.pi)) ** 2 * examples / dimension
-    return sqrt(signal / (1 + signal))
+    signal = (margin + math.sqrt(2 / math.pi)) * sqrt(examples) / sqrt(dimension)
+    if is_symbolic(signal):
+        return signal / sqrt(1 + signal**2)
+    return where(signal > 1, 1 / np.hypot(1, 1 / signal), signal / np.hypot(1, where(signal > 1, 1.0, signal)))

@@ -6,7 +6,8 @@ import numpy as np
 from scipy.special import hyp2f1
 
 from sgdynamics.domains import Interval, Numeric, closed_unit_interval, is_symbolic, positive
-from sgdynamics.formula import formula, sqrt
+from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory.patterns._angles import arctan, pi
 
 __all__ = ["curvature_ceiling", "memory_integral", "small_separation_memory"]
@@ -47,7 +48,7 @@ def memory_integral(separation: Numeric) -> Numeric:
     beyond, one step turns the pattern by more than r, and the large rate holds less still.
 
     Evaluated as :math:`\frac{r^3}{2\pi} \bigl[\tfrac23\, {}_2F_1(\tfrac12, 1; \tfrac52; -r^2) -
-    r/(1+\sqrt{1+r^2})^2\bigr]`, which does not cancel.
+    r/(1+\sqrt{1+r^2})^2\bigr]`, which does not cancel, for :math:`r < 2`.
 
     Examples
     --------
@@ -59,7 +60,15 @@ def memory_integral(separation: Numeric) -> Numeric:
         import sympy
 
         return ((1 + r**2) * arctan(r) + 2 * (sqrt(1 + r**2) - 1) - r - r**2) / (2 * sympy.pi)
-    return r**3 / (2 * np.pi) * (2 / 3 * hyp2f1(0.5, 1.0, 2.5, -(r**2)) - r / (1 + sqrt(1 + r**2)) ** 2)
+    return r * (r * _over_square(r))
+
+
+def _over_square(r: Numeric) -> Numeric:
+    """The integral over the square of the separation, which overflows for none."""
+    small = where(r < 2, r, 2.0)
+    bracket = 2 / 3 * hyp2f1(0.5, 1.0, 2.5, -(small**2)) - small / (1 + sqrt(1 + small**2)) ** 2
+    large = arctan(r) - 1 + (arctan(r) - 2 + (np.hypot(1, r) - r) + np.hypot(1, r)) / r / r
+    return where(r < 2, small * bracket, large) / (2 * np.pi)
 
 
 @formula(
@@ -136,4 +145,7 @@ def curvature_ceiling(
     >>> curvature_ceiling(0.1, 3e-4, 4.0, 0.95)
     1.29114...
     """
-    return q_bearing * mean_alpha * amplitude**2 * memory_integral.function(separation) / (4 * weight_decay)
+    pull = (q_bearing, mean_alpha, amplitude, amplitude)
+    if is_symbolic(separation):
+        return quotient((*pull, memory_integral.function(separation)), (4, weight_decay))
+    return quotient((*pull, separation, separation, _over_square(separation)), (4, weight_decay))

@@ -7,10 +7,19 @@ frozen however large the weights.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, nonnegative, positive, whole
-from sgdynamics.formula import decay, formula, sqrt, stable_below
+import math
+import sys
+
+import numpy as np
+
+from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive, whole
+from sgdynamics.formula import decay, exp, formula, geometric_sum, sqrt, stable_below, where
+from sgdynamics.theory._quotients import quotient
 
 __all__ = ["annealed_variance", "annealed_variance_ratio", "refreshing_angle", "stationary_noise_variance"]
+
+# Its square is the largest number.
+_LARGEST_ROOT = math.sqrt(sys.float_info.max)
 
 
 @formula(
@@ -49,10 +58,11 @@ def stationary_noise_variance(learning_rate: Numeric, weight_decay: Numeric) -> 
     large_rate=positive,
     small_rate=positive,
     weight_decay=positive,
+    edge=stable_below(weight_decay=lambda large_rate, small_rate: 2 / np.maximum(large_rate, small_rate)),
     status="exact",
     symbolic=True,
     source="derived",
-    assumptions=("both rates below 2/weight_decay", "stationary under either rate"),
+    assumptions=("stationary under either rate",),
 )
 def annealed_variance_ratio(large_rate: Numeric, small_rate: Numeric, weight_decay: Numeric) -> Numeric:
     r"""Stationary variance of the noise under the small rate over that under the large one.
@@ -69,13 +79,14 @@ def annealed_variance_ratio(large_rate: Numeric, small_rate: Numeric, weight_dec
     Returns
     -------
     Numeric
+        +inf where either rate is at or beyond :math:`2/\lambda` and so has no stationary law.
 
     Examples
     --------
     >>> annealed_variance_ratio(8.0, 0.08, 0.01)
     0.00960384...
     """
-    return small_rate / large_rate * (2 - large_rate * weight_decay) / (2 - small_rate * weight_decay)
+    return quotient((small_rate, 2 - large_rate * weight_decay), (large_rate, 2 - small_rate * weight_decay))
 
 
 @formula(
@@ -83,16 +94,20 @@ def annealed_variance_ratio(large_rate: Numeric, small_rate: Numeric, weight_dec
     small_rate=positive,
     weight_decay=positive,
     steps=whole,
+    edge=stable_below(large_rate=lambda weight_decay: 2 / weight_decay),
     status="exact",
     symbolic=True,
     source="derived",
-    assumptions=("both rates below 2/weight_decay", "stationary under the large rate at the start"),
+    assumptions=("stationary under the large rate at the start",),
 )
 def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Numeric, steps: Numeric) -> Numeric:
     r"""Variance of the noise some steps after annealing, in units of its stationary value under the large rate.
 
-    .. math:: v_n = R + (1-R) (1-\eta_2\lambda)^{2n}, \qquad R = \frac{\eta_2}{\eta_1}
-        \frac{2-\eta_1\lambda}{2-\eta_2\lambda}
+    .. math:: v_n = a^{2n} + \frac{\eta_2^2 \lambda (2-\eta_1\lambda)}{\eta_1} \sum_{i<n} a^{2i}, \qquad
+        a = 1-\eta_2\lambda,
+
+    which is :math:`R + (1-R)\, a^{2n}` with :math:`R` of :func:`annealed_variance_ratio` where that exists. Beyond
+    :math:`\eta_2\lambda = 2` it grows without bound.
 
     Parameters
     ----------
@@ -104,14 +119,24 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
     Returns
     -------
     Numeric
+        +inf where the large rate is at or beyond :math:`2/\lambda` and so has no stationary law.
 
     Examples
     --------
     >>> annealed_variance(8.0, 0.08, 0.01, 6000)
     0.00967...
     """
-    ratio = annealed_variance_ratio.function(large_rate, small_rate, weight_decay)
-    return ratio + (1 - ratio) * decay(small_rate * weight_decay, 2 * steps)
+    gain = small_rate * weight_decay
+    if is_symbolic(gain):
+        kicks = geometric_sum(gain * (2 - gain), steps)
+        return (
+            decay(gain, 2 * steps) + small_rate**2 * weight_decay * (2 - large_rate * weight_decay) / large_rate * kicks
+        )
+    beyond = (gain > _LARGEST_ROOT) & (steps > 0)
+    gain = where(gain > _LARGEST_ROOT, _LARGEST_ROOT, gain)
+    kick = quotient((small_rate, small_rate, weight_decay, 2 - large_rate * weight_decay), (large_rate,))
+    kicks = geometric_sum(gain * (2 - gain), steps)  # of the squares of 1 - gain
+    return where(beyond, math.inf, decay(gain, 2 * steps) + where(steps == 0, 0.0, kick * kicks))
 
 
 @formula(
@@ -121,14 +146,20 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
     status="asymptotic",
     symbolic=True,
     source="derived",
-    assumptions=("weight decay times time, and it times the result's square, much smaller than 1",),
+    assumptions=(
+        "weight decay times the small rate small",
+        "stationary under the large rate at the start",
+    ),
 )
 def refreshing_angle(time: Numeric, rate_ratio: Numeric, weight_decay: Numeric) -> Numeric:
     r"""Angle by which the noise of the small rate turns the activation pattern within a time.
 
-    .. math:: \delta = \sqrt{2(1-\rho)} \approx \sqrt{2 \lambda T\, \eta_2/\eta_1}
+    .. math:: \delta = \sqrt{2(1-\rho)}, \qquad \rho = \Bigl(1 + \frac{\eta_2}{\eta_1}
+        \bigl(e^{2\lambda T} - 1\bigr)\Bigr)^{-1/2},
 
-    A kink between rays of separation r survives while :math:`\delta \ll r`: the wall of the small rate. With
+    with :math:`\rho` the correlation of the noise part of a weight over that time: what the weight decay forgets of the
+    noise of the large rate, the small one replaces. :math:`\sqrt{2\lambda T\,\eta_2/\eta_1}` for :math:`\lambda T \ll
+    1`. A kink between rays of separation r survives while :math:`\delta \ll r`: the wall of the small rate. With
     ``rate_ratio`` 1 it is that of the large rate.
 
     Parameters
@@ -143,11 +174,21 @@ def refreshing_angle(time: Numeric, rate_ratio: Numeric, weight_decay: Numeric) 
     Returns
     -------
     Numeric
-        Radians.
+        Radians, at most :math:`\sqrt 2`.
 
     Examples
     --------
     >>> refreshing_angle(2300.0, 1000.0, 3e-4)
-    0.03714...
+    0.0544...
     """
-    return sqrt(2 * weight_decay * time / rate_ratio)
+    elapsed = 2 * weight_decay * time
+    if is_symbolic(elapsed) or is_symbolic(rate_ratio):
+        return sqrt(2 * (1 - 1 / sqrt(1 + (exp(elapsed) - 1) / rate_ratio)))
+    elapsed = quotient((2, weight_decay, time))
+    long = elapsed > 1
+    growth = where(elapsed > 0, np.expm1(where(long, 1.0, elapsed)) / where(elapsed > 0, elapsed, 1.0), 1.0)
+    short = sqrt(2 * growth) * sqrt(weight_decay) * sqrt(time) / sqrt(rate_ratio)
+    lost = where(long, np.exp(elapsed - np.log(rate_ratio)) - 1 / rate_ratio, short**2)
+    root = sqrt(1 + where(lost > 1, 1.0, lost))
+    near = where(long, sqrt(lost), short) * sqrt(2 / (root * (1 + root)))
+    return where(lost > 1, sqrt(2 * (1 - 1 / sqrt(1 + lost))), near)

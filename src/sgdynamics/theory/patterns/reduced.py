@@ -1,4 +1,4 @@
-r"""The infinitely wide network as a recursion for a few numbers: what the two algorithms learn, and when.
+r"""A wide network as a recursion for a few numbers: what the two algorithms learn, and when.
 
 In the limit of wide blocks the noise part of the weights decides which units are active, and the driven part is linear
 in what it has been taught. On the rays, with :math:`G_l(s)` the slope of the loss in the output on ray l,
@@ -15,7 +15,8 @@ kernel is its linear part, 1/4, and its diagonal, 1/2: a linear rule :math:`\bet
     f_P(x_i) = \langle \beta, x_i \rangle + m_i,
 
 of which only :math:`\beta` generalises. Deterministic, given the examples. Dropped: the output of the noise part
-itself, of size :math:`\tau_0`, and what the noise does to the memorised numbers.
+itself, a random function of size :math:`\tau_0` at any width, so that the recursion is that of a wide network for small
+:math:`\tau_0` only; and what the noise does to the memorised numbers.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def reduced_dynamics(
     kernel: str = "relu",
     stop_loss: float | None = None,
 ) -> xr.Dataset:
-    r"""A run of the infinitely wide network on given examples: the recursion of the module's page, exactly.
+    r"""A run of the wide network without the output of its noise on given examples: the recursion of the module's page.
 
     Parameters
     ----------

@@ -10,8 +10,8 @@ import math
 
 from sgdynamics.domains import Interval, Numeric, nonnegative, positive
 from sgdynamics.formula import formula, sqrt
-from sgdynamics.theory.patterns._angles import pi
-from sgdynamics.theory.patterns.curvature import curvature_form
+from sgdynamics.theory._quotients import quotient
+from sgdynamics.theory.patterns._angles import arctan, hypotenuse, pi
 
 __all__ = ["lazy_width", "p_time", "q_time", "time_separation"]
 
@@ -55,7 +55,9 @@ def q_time(
     >>> q_time(0.1, 4.0, 0.95)
     16.425...
     """
-    return 4 / (q_bearing * mean_alpha * amplitude**2 * curvature_form.function(separation))
+    root = hypotenuse(1, separation)
+    learnt = (q_bearing, mean_alpha, amplitude, amplitude, root, root, arctan(separation))
+    return quotient((8, pi(separation)), learnt)
 
 
 @formula(
@@ -92,7 +94,8 @@ def p_time(dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) 
     >>> p_time(100, 0.0, 0.8)
     1570.79...
     """
-    return 8 * dimension / (p_bearing * (margin + sqrt(2 / pi(margin + dimension))) ** 2)
+    signal = margin + sqrt(2 / pi(margin + dimension))
+    return quotient((8, dimension), (p_bearing, signal, signal))
 
 
 @formula(
@@ -145,8 +148,9 @@ def time_separation(
     >>> time_separation(100, 0.0, 0.1, 4.0, 0.8, 0.95)
     95.63...
     """
-    learnt = p_time.function(dimension, margin, p_bearing)
-    return learnt / q_time.function(separation, amplitude, q_bearing, mean_alpha)
+    root, signal = hypotenuse(1, separation), margin + sqrt(2 / pi(margin + dimension))
+    over = (dimension, q_bearing, mean_alpha, amplitude, amplitude, root, root, arctan(separation))
+    return quotient(over, (pi(separation), p_bearing, signal, signal))
 
 
 @formula(
@@ -187,4 +191,4 @@ def lazy_width(curvature: Numeric, separation: Numeric, noise_scale: Numeric, am
     >>> lazy_width(5.0, 0.1, 3.0, 4.0)
     17134.7...
     """
-    return (math.pi * curvature / (amplitude * separation**2 * noise_scale)) ** 2
+    return quotient((math.pi, curvature), (amplitude, separation, separation, noise_scale)) ** 2

@@ -12,8 +12,9 @@ slopes, for batches without replacement.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, checked, nonnegative, positive, real, unit_interval
-from sgdynamics.formula import formula
+from sgdynamics.domains import Interval, Numeric, checked, is_symbolic, nonnegative, positive, real, unit_interval
+from sgdynamics.formula import formula, where
+from sgdynamics.theory._quotients import quotient
 
 _slope_size = Interval("a finite number > 0, the size of the slope", low=0)
 
@@ -64,7 +65,13 @@ def mean_minimiser(
     >>> mean_minimiser(0.5, 4.0, slope=1.0, batch_variance=1.0)
     0.25
     """
-    return 1 / (learning_rate * curvature * (1 + batch_variance / slope**2))
+    noise = quotient((batch_variance,), (slope, slope))
+    if is_symbolic(noise):
+        return 1 / (learning_rate * curvature * (1 + noise))
+    loud = noise > 1
+    inverse = quotient((slope, slope), (where(loud, batch_variance, 1.0),))  # of the noise
+    drowned = quotient((slope, slope), (where(loud, batch_variance, 1.0), 1 + inverse, learning_rate, curvature))
+    return where(loud, drowned, quotient((1,), (1 + where(loud, 1.0, noise), learning_rate, curvature)))
 
 
 @formula(
