@@ -4,6 +4,7 @@ import itertools
 import math
 
 import mpmath
+import mpmath as mp
 import numpy as np
 import pytest
 import sympy
@@ -240,9 +241,85 @@ def test_imbalance_shrinks_over_a_two_cycle_by_its_transverse_multiplier(q):
 
 
 def test_no_catapult_below_2_no_end_beyond_4():
-    np.testing.assert_array_equal(catapult_final_ntk(np.array([0.5, 2.0, 4.0, 5.0])), [0.5, 2.0, math.inf, math.inf])
-    with pytest.raises(ValueError, match=r"c must be at most 2 or at least 2.0001, .* got 2.00001"):
-        catapult_final_ntk(2.00001)
+    made = catapult_final_ntk(np.array([0.5, 1.9, 4.0, 5.0]))
+    np.testing.assert_allclose(made, [0.5, 1.9, math.inf, math.inf], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("c", "start"), [(2.0, 0.1), (1.9, 0.1), (0.5, 0.1), (0.21, 0.1), (2.3, 1e-5), (3.7, 0.02)])
+def test_the_final_kernel_is_that_of_the_map_in_plain_python_on_both_sides_of_2(c, start):
+    output, ntk = start, c
+    for _ in range(100_000):
+        output, ntk = output * (1 - ntk + output**2), ntk - (4 - ntk) * output**2
+    assert catapult_final_ntk(c, start) == pytest.approx(ntk, rel=1e-12)
+
+
+@pytest.mark.parametrize(("c", "start"), [(2.0, 1e-8), (1.99995, 1e-8), (2.00005, 1e-5), (1e-5, 1e-8), (0.2, 0.1)])
+def test_catapults_that_take_too_many_steps_are_refused_and_so_are_starts_of_no_weights(c, start):
+    with pytest.raises(ValueError, match=r"catapult_final_ntk: c must be away from 2 and from twice the start"):
+        catapult_final_ntk(c, start)
+    with pytest.raises(ValueError, match=r"catapult_final_ntk: c must be at least twice the start"):
+        catapult_final_ntk(0.1, 0.06)
+
+
+def sharpness_gain(output, ntk, kappa, target, rate):
+    """Change of the top Hessian eigenvalue in one step, in 60 digits."""
+    with mp.workdps(60):
+        f, trace, k, y, eta = map(mp.mpf, (output, ntk, kappa, target, rate))
+
+        def top(at, kernel):
+            return (kernel + mp.sqrt(kernel**2 - 4 * k * at**2 + 4 * k * (2 * at - y) ** 2)) / 2
+
+        change = eta * (f - y)
+        after, kernel = f - change * (trace - k * f * change), trace + k * change * (trace * change - 4 * f)
+        return top(after, kernel) - top(f, trace)
+
+
+@given(st.floats(0, 12), st.floats(-12, 0), st.sampled_from([-1, 1]), st.floats(-3, 3), st.sampled_from([-1, 0, 1]))
+def test_the_first_sharpness_rise_keeps_its_digits_at_any_width_and_alignment(width, alignment, sign, size, side):
+    """Nothing rises below the wall, however low that is, and what is just above it does."""
+    width, alignment, target = float(int(10**width)), sign * 10**alignment, side * 10**size
+    data = regime(1.0, width, target=target, alignment=alignment, units="ntk")
+    wall = data.location.sel(wall="first sharpness rise").item()
+    escape = data.location.sel(wall="escape").item()
+    start = data.output.item(), data.ntk.item(), 1 / width, target
+    if wall > 0:
+        top = min(wall, escape)
+        for share in [1e-9, 1e-6, 1e-3, *np.linspace(0.02, 0.98, 25), 1 - 1e-9]:
+            assert sharpness_gain(*start, top * share / start[1]) <= 0
+    if 0 < wall < math.inf:
+        assert sharpness_gain(*start, wall * (1 + 1e-9) / start[1]) > 0
+    if wall == 0:
+        assert sharpness_gain(*start, 1e-12 * escape / start[1]) > 0
+
+
+def test_walls_of_a_tiny_alignment_and_of_a_wide_network():
+    data = regime([3.0], 64, alignment=1e-9)
+    assert data.location.sel(wall="first sharpness rise").item() == pytest.approx(2.5, rel=1e-14)
+    assert Regime(data.regime.item()) is Regime.LOSS_AND_SHARPNESS_CATAPULT
+    wide = regime(1.0, 10**12, units="ntk")
+    expected = c_sharp((wide.output / wide.ntk).item() ** 2 / 10**12)
+    assert wide.location.sel(wall="first sharpness rise").item() == pytest.approx(expected, rel=1e-14)
+
+
+@given(st.floats(-300, 300), st.sampled_from([-1, 1]))
+def test_regimes_of_targets_at_the_ends_of_the_range_of_a_float(size, side):
+    data = regime(np.array([1e-3, 0.5, 1.5, 10.0]), 16, target=side * 10**size)
+    assert not np.isnan(data.location).any()
+    assert Regime(data.regime[0].item()) < Regime.PERIOD_TWO
+    assert Regime(data.regime[-1].item()) is Regime.DIVERGENT
+
+
+@given(st.floats(-150, 150), st.floats(-150, 150), st.floats(-6, 0), st.floats(-20, 20), st.sampled_from([-1, 0, 1, 2]))
+def test_the_largest_rate_is_right_in_any_units_and_on_the_boundary_of_the_cone(ntk, kappa, alignment, size, kind):
+    """In particular where the output is twice the target and the imbalance is 0, or the rounding of 0."""
+    ntk, kappa = 10**ntk, 10**kappa
+    output = 10**alignment * ntk / (2 * math.sqrt(kappa))
+    target = output / 2 if kind == 2 else kind * 10**size * output
+    with mp.workdps(60):
+        f, trace, k, y = map(mp.mpf, (output, ntk, kappa, target))
+        squared = max(trace**2 - 4 * k * f**2, 0) + 4 * k * (f - 2 * y) ** 2
+        expected = float(8 / (trace + mp.sqrt(squared)))
+    assert largest_learning_rate(output, ntk, kappa, target) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("width", [2, 8, 64])

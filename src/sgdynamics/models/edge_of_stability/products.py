@@ -35,8 +35,11 @@ def _outer(kind: str, target: float, z: Numeric) -> tuple[Numeric, Numeric, Nume
     if kind == "log_cosh":
         e = np.exp(-2 * abs(r))
         return _log_cosh(r), np.tanh(r), 4 * e / (1 + e) ** 2
-    root = np.hypot(1.0, r)
-    return r * (r / (1 + root)), r / root, root**-3.0
+    # near 0 the first form, far out the second: neither cancels or overflows where it is used
+    small, finite = np.clip(r, -1, 1), np.clip(r, -1e300, 1e300)
+    root, inside = np.hypot(1.0, r), abs(r) < 1
+    near = small * (small / (1 + np.hypot(1.0, small)))
+    return inside * near + (1 - inside) * (root - 1), finite / np.hypot(1.0, finite), root**-3.0
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,10 @@ class SelfStabilization:
         -------
         Numeric
         """
-        return 0.5 * (curvature + np.hypot(curvature, 2 * self.restoring**0.5 * x))
+        root = np.hypot(curvature, 2 * self.restoring**0.5 * x)
+        # the product of both eigenvalues is -beta x^2, so that a negative curvature does not cancel the root
+        beside, larger = self.restoring**0.5 * x, 0.5 * root + 0.5 * abs(curvature)
+        return np.maximum(curvature, 0.0) + beside * (beside / (larger + (larger == 0)))
 
     @checked(x=real, curvature=real, learning_rate=nonnegative)
     def step(self, x: Numeric, curvature: Numeric, learning_rate: Numeric) -> tuple[Numeric, Numeric]:

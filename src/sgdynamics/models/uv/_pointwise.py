@@ -9,6 +9,14 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, is_symbolic
+from sgdynamics.formula import sqrt
+
+
+def hypotenuse(one: Numeric, other: Numeric) -> Numeric:
+    """The root of the sum of two squares, none of which is formed."""
+    if is_symbolic(one) or is_symbolic(other):
+        return sqrt(one**2 + other**2)
+    return np.hypot(one, other)
 
 
 def pointwise(owner: str, core: Callable[..., tuple[Any, ...]], outputs: int, **values: Numeric) -> tuple[Any, ...]:

@@ -37,6 +37,34 @@ def inside_cone(owner: str, output: Numeric, ntk: Numeric, kappa: Numeric) -> No
         )
 
 
+def _product(one: Any, other: Any) -> tuple[Any, Any]:
+    """A product and its rounding error, exactly; of numbers within [2^-500, 2^500]."""
+    product = one * other
+    high, low = (part * 134217729.0 for part in (one, other))  # 2^27 + 1 halves the digits
+    high, low = high - (high - one), low - (low - other)
+    return product, ((high * low - product) + high * (other - low) + (one - high) * low) + (one - high) * (other - low)
+
+
+def cone_sides(output: Any, ntk: Any, kappa: Any) -> tuple[Any, Any]:
+    r""":math:`\lambda - 2\sqrt\kappa|f|` and :math:`\lambda + 2\sqrt\kappa|f|` of numbers, to rounding.
+
+    Near the boundary of the cone the first is as small as the rounding of a root and a product, which are therefore
+    carried along. Below 0, where no weights are, it is 0.
+    """
+    size = np.maximum(np.asarray(ntk, float), np.sqrt(kappa) * abs(output))
+    unit = np.ldexp(1.0, np.frexp(np.where((size > 0) & np.isfinite(size), size, 1.0))[1])
+    power = np.frexp(kappa)[1] // 2  # the root of kappa as a number near 1 times a power of two
+    near_one = np.ldexp(kappa, -2 * power)
+    root = np.sqrt(near_one)
+    square, error = _product(root, root)
+    correction = ((near_one - square) - error) / (2 * root)
+    reach = np.ldexp(abs(output), power + 1) / unit
+    product, error = _product(np.where(reach > 1e-100, reach, 0.0), root)
+    product = np.where(reach > 1e-100, product, reach * root)
+    lower = (ntk / unit - product) - (error + reach * correction)
+    return np.maximum(lower, 0.0) * unit, ntk + product * unit
+
+
 @formula(
     output=real,
     ntk=nonnegative,
@@ -57,7 +85,7 @@ def imbalance(output: Numeric, ntk: Numeric, kappa: Numeric) -> Numeric:
     output : Numeric
         :math:`f`.
     ntk : Numeric
-        :math:`\lambda \ge 2\sqrt\kappa|f|`; below that no weights exist and the value is negative.
+        :math:`\lambda \ge 2\sqrt\kappa|f|`; below that no weights exist, and the value is 0.
     kappa : Numeric
         :math:`\kappa > 0`.
 
@@ -70,8 +98,19 @@ def imbalance(output: Numeric, ntk: Numeric, kappa: Numeric) -> Numeric:
     >>> imbalance(0.5, 2.0, 1.0)
     3.0
     """
-    reach = 2 * sqrt(kappa) * output
-    return (ntk - reach) * (ntk + reach)
+    if any(map(is_symbolic, (output, ntk, kappa))):
+        reach = 2 * sqrt(kappa) * output
+        return (ntk - reach) * (ntk + reach)
+    lower, upper = cone_sides(output, ntk, kappa)
+    return lower * upper
+
+
+def flow_root(output: Any, ntk: Any, kappa: Any, to: Any) -> Any:
+    r""":math:`\sqrt{D + 4\kappa g^2}` for a number g, without squares where these could cancel or overflow."""
+    if any(map(is_symbolic, (output, ntk, kappa, to))):
+        return sqrt(imbalance.function(output, ntk, kappa) + 4 * kappa * to**2)
+    lower, upper = cone_sides(output, ntk, kappa)
+    return np.hypot(np.sqrt(lower) * np.sqrt(upper), 2 * np.sqrt(kappa) * to)
 
 
 def plain_step(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any) -> tuple[Any, Any]:
@@ -293,11 +332,16 @@ def log_cone_step(log_plus: Numeric, log_minus: Numeric, q: Numeric) -> tuple[Nu
 
     def core(log_plus: Any, log_minus: Any, q: Any) -> tuple[Any, Any]:
         residual = (exp(log_plus) - exp(log_minus)) / 4 - q
-        up, down = log(abs(1 - residual)), log(abs(1 + residual))
-        # beyond e^600 what is added to the residual is below its rounding
+        # beyond the range of their difference it is so large that nothing can be added to it
         larger = np.maximum(log_plus, log_minus)
-        huge = larger > 600
-        size = where(huge, larger - np.log(4.0) + np.log1p(-np.exp(-abs(log_plus - log_minus))), 0.0)
+        apart = np.log(-np.expm1(-abs(log_plus - log_minus)))
+        huge = (larger > 600) & (larger + apart > 600)
+        size = where(huge, larger - np.log(4.0) + apart, 0.0)
+        # where two huge ones cancel to less, the difference is that of the logarithms
+        cancelled = (larger > 600) & ~huge
+        sign = np.sign(log_plus - log_minus)
+        residual = where(cancelled, sign * exp(larger + apart) / 4 - q, residual)
+        up, down = log(abs(1 - residual)), log(abs(1 + residual))
         return log_plus + 2 * where(huge, size, up), log_minus + 2 * where(huge, size, down)
 
     made = pointwise("log_cone_step", core, 2, log_plus=log_plus, log_minus=log_minus, q=q)

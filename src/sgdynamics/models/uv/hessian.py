@@ -9,7 +9,7 @@ import numpy as np
 from sgdynamics.domains import Numeric, checked, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import sqrt, where
 from sgdynamics.models.uv._pointwise import pointwise
-from sgdynamics.models.uv.dynamics import imbalance, inside_cone
+from sgdynamics.models.uv.dynamics import cone_sides, imbalance, inside_cone
 
 
 @checked(output=real, ntk=nonnegative, target=real, kappa=positive)
@@ -57,9 +57,9 @@ def hessian_eigenvalues(output: Numeric, ntk: Numeric, *, target: Numeric, kappa
         if any(map(is_symbolic, (output, ntk, target, kappa))):
             root = sqrt(reach**2 + imbalance(output, ntk, kappa))
             return (ntk + root) / 2, (ntk - root) / 2
-        edge = 2 * sqrt(kappa) * abs(output)
+        lower, upper = cone_sides(output, ntk, kappa)
         # two roots and a hypotenuse, because the squares of a diverging run overflow long before it does
-        root = np.hypot(reach, np.sqrt(np.maximum(ntk - edge, 0.0)) * np.sqrt(ntk + edge))
+        root = np.hypot(reach, np.sqrt(lower) * np.sqrt(upper))
         top = (ntk + root) / 2
         residual = sqrt(kappa) * (output - target)
         bottom = where(top == 0, 0.0, -residual * (sqrt(kappa) * (3 * output - target) / where(top == 0, 1.0, top)))

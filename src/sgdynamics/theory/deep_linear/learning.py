@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, integer, nonnegative, positive
-from sgdynamics.formula import exp, formula, log
+from sgdynamics.domains import Interval, Numeric, checked, complain, integer, is_symbolic, nonnegative, positive
+from sgdynamics.formula import exp, formula, log, where
 
 _BALANCED_FLOW = ("gradient flow", "whitened inputs", "balanced start aligned with the target")
 
@@ -52,7 +52,25 @@ def two_layer_strength(time: Numeric, start: Numeric, singular_value: Numeric) -
     >>> two_layer_strength(0.0, 0.25, 1.0), two_layer_strength(50.0, 0.25, 1.0)
     (0.25, 1.0)
     """
-    return singular_value * start / (start + (singular_value - start) * exp(-2 * singular_value * time))
+    if any(map(is_symbolic, (time, start, singular_value))):
+        return singular_value * start / (start + (singular_value - start) * exp(-2 * singular_value * time))
+    left, gone = np.exp(-2 * singular_value * time), -np.expm1(-2 * singular_value * time)
+    ratio = start / singular_value
+    closed = where(ratio <= 1, start / (left + ratio * gone), singular_value / (left / ratio + gone))
+    # a ratio at the ends of the range of a float goes by its logarithm
+    logarithm = np.log(singular_value) - np.log(start)
+    far = np.exp(np.log(singular_value) - np.logaddexp(logarithm - 2 * singular_value * time, np.log(gone)))
+    return where((ratio > 1e-300) & (ratio < 1e300), closed, far)
+
+
+def _log_odds_ratio(one: Numeric, other: Numeric) -> Numeric:
+    r""":math:`\ln\frac{p(1-p_0)}{p_0(1-p)}` in two terms of one sign, however close the fractions are."""
+    if is_symbolic(one) or is_symbolic(other):
+        return log(one * (1 - other) / (other * (1 - one)))
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    growth = (high - low) / low
+    of_fractions = where(growth < 1e10, np.log1p(growth), np.log(high) - np.log(low))
+    return np.sign(one - other) * (of_fractions + np.log1p((high - low) / (1 - high)))
 
 
 @formula(
@@ -90,8 +108,7 @@ def two_layer_learning_time(fraction: Numeric, start_fraction: Numeric, singular
     >>> round(two_layer_learning_time(0.5, 0.01, 2.0), 6)
     1.14878
     """
-    odds = fraction * (1 - start_fraction) / (start_fraction * (1 - fraction))
-    return log(odds) / (2 * singular_value)
+    return _log_odds_ratio(fraction, start_fraction) / 2 / singular_value
 
 
 @formula(
@@ -129,9 +146,8 @@ def infinite_depth_learning_time(fraction: Numeric, start_fraction: Numeric, sin
     >>> round(infinite_depth_learning_time(0.5, 0.01, 2.0), 4)
     25.6488
     """
-    odds = fraction * (1 - start_fraction) / (start_fraction * (1 - fraction))
-    waiting = (fraction - start_fraction) / (fraction * start_fraction)
-    return (log(odds) + waiting) / singular_value**2
+    waiting = (fraction - start_fraction) / fraction / start_fraction
+    return (_log_odds_ratio(fraction, start_fraction) + waiting) / singular_value / singular_value
 
 
 @checked(time=nonnegative, start=positive, singular_value=positive, depth=integer(1))

@@ -11,9 +11,10 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, complain, count, integer, positive, real
-from sgdynamics.formula import formula, geometric_sum, sqrt, stable_below, where
+from sgdynamics.domains import Numeric, checked, complain, count, integer, is_symbolic, positive, real
+from sgdynamics.formula import formula, geometric_sum, stable_below, where
 from sgdynamics.models.deep_linear._domains import finite_matrix, input_covariance_matrix
+from sgdynamics.models.uv._pointwise import hypotenuse
 
 _BALANCED = ("whitened inputs", "balanced global minimum", "hidden layers no narrower than the rank of the target")
 
@@ -113,8 +114,14 @@ def balanced_eigenvalue(output_value: Numeric, input_value: Numeric, depth: Nume
     >>> balanced_eigenvalue(4.0, 1.0, 2)
     5.0
     """
-    large, small = output_value ** (2 / depth), input_value ** (2 / depth)
-    return large ** (depth - 1) * geometric_sum(1 - small / large, depth)
+    if any(map(is_symbolic, (output_value, input_value, depth))):
+        large, small = output_value ** (2 / depth), input_value ** (2 / depth)
+        return large ** (depth - 1) * geometric_sum(1 - small / large, depth)
+    low, high = np.minimum(output_value, input_value), np.maximum(output_value, input_value)
+    # log(low/high), by a form that neither cancels nor underflows
+    step = 2 * where(2 * low > high, np.log1p((low - high) / high), np.log(low) - np.log(high))
+    terms = where(step == 0, depth, np.expm1(step) / where(step == 0, 1.0, np.expm1(step / depth)))
+    return high ** (2 - 2 / depth) * terms
 
 
 @checked(target=finite_matrix, depth=integer(1), input_covariance=input_covariance_matrix)
@@ -254,7 +261,7 @@ def two_layer_flow_sharpness(imbalance: Numeric, target: Numeric) -> Numeric:
     >>> two_layer_flow_sharpness(3.0, 2.0)
     5.0
     """
-    return sqrt(imbalance**2 + 4 * target**2)
+    return hypotenuse(imbalance, 2 * target)
 
 
 @formula(

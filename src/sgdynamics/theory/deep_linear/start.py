@@ -142,6 +142,11 @@ def standard_initial_ntk(depth: Numeric, width: Numeric, inputs: Numeric) -> Num
     return inputs + (depth - 1) * width
 
 
+def _grown(one: float, other: float) -> float:
+    """(1 + a)(1 + b) - 1."""
+    return one + other + one * other
+
+
 class NtkMoments(NamedTuple):
     """Mean and variance of the tangent kernel at the start."""
 
@@ -184,18 +189,21 @@ def initial_ntk_moments(widths: Sequence[int]) -> NtkMoments:
     7.660156
     """
     depth = len(widths) + 1
-    before = [1.0]  # products of g over the layers below
+    # of every product what it is above 1, so that nothing cancels in the end
+    below, above = [0.0], [0.0]  # products of g over the layers below, and above
     for width in widths:
-        before.append(before[-1] * (1 + 2 / width))
-    second = depth * before[-1]  # the squares of all terms
+        below.append(_grown(below[-1], 2 / width))
+    for width in widths[::-1]:
+        above.append(_grown(above[-1], 2 / width))
+    variance = depth * below[-1]  # the squares of all terms
     for first in range(len(widths)):
-        spread = square = 1.0
+        spread, square = 0.0, 1.0  # T less 1, and S
         for last in range(first, len(widths)):
             if last > first:
                 ratio = widths[last - 1]
                 spread, square = (
-                    spread + 2 * square / (widths[last] * ratio),
-                    spread + (widths[last] + 1) / ratio * square,
+                    spread + 2 * square / widths[last] / ratio,
+                    1 + spread + (widths[last] + 1) / ratio * square,
                 )
-            second += 2 * before[first] * spread * before[-1] / before[last + 1]
-    return NtkMoments(float(depth), second - depth**2)
+            variance += 2 * _grown(_grown(below[first], spread), above[len(widths) - 1 - last])
+    return NtkMoments(float(depth), variance)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Interval, Numeric, positive, real
 from sgdynamics.formula import formula, sqrt
+from sgdynamics.models.uv._pointwise import hypotenuse
 
 _NEAR_THE_EDGE = ("learning rate to 0 at a fixed outer function, or the drift to 0", "start just above the edge")
 
@@ -86,7 +87,7 @@ def minimum_sharpness(imbalance: Numeric, minimum: Numeric, second_derivative: N
     >>> minimum_sharpness(3.75, 1.0, 2.0)  # x = 2, y = 1/2 in the example of Zhu et al.
     8.5
     """
-    return second_derivative * sqrt(imbalance**2 + 4 * minimum**2)
+    return second_derivative * hypotenuse(imbalance, 2 * minimum)
 
 
 @formula(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import lambertw
 
-from sgdynamics.domains import Numeric, nonnegative, positive, real
+from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import exp, formula, where
 
 # 1 + W_0(-(1+d) exp(-(1+d))) as a power series in d, from the coefficient of d on
@@ -81,14 +81,12 @@ def tracking_amplitude(excess: Numeric, drift: Numeric) -> Numeric:
     return excess + drift / 2
 
 
-def _below_one(d: NDArray[np.float64]) -> Any:
-    r"""1 + W_0(-(1+d) e^{-(1+d)}) for d >= 0; by its series where Lambert's function meets its branch point."""
-    small = where(d < 0.01, d, 0.0)
+def _series(d: NDArray[np.float64]) -> Any:
+    """1 + W_0(-(1+d) e^{-(1+d)}) over d where Lambert's function meets its branch point."""
     series: Any = 0.0
     for coefficient in reversed(_SERIES):
-        series = small * (coefficient + series)
-    beyond = where(d < 0.01, 1.0, d)
-    return where(d < 0.01, series, 1 + lambertw(-(1 + beyond) * exp(-(1 + beyond))).real)
+        series = coefficient + d * series
+    return series
 
 
 @formula(
@@ -122,7 +120,10 @@ def end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
     >>> round(end_excess(1.0, drift=0.01), 12), round(end_excess(0.0001, drift=1.0), 12)
     (-0.005, -9.9986668e-05)
     """
-    return -drift / 2 * _below_one(2 * start_excess / drift)
+    distance = 2 * (start_excess / drift)
+    near = -start_excess * _series(where(distance < 0.01, distance, 0.0))
+    beyond = 1 + where(distance < 0.01, 1.0, where(distance < 1e3, distance, 1e3))  # from there on W_0 is 0
+    return where(distance < 0.01, near, -(drift / 2) * (1 + lambertw(-beyond * exp(-beyond)).real))
 
 
 @formula(
@@ -158,4 +159,8 @@ def critical_end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
     >>> critical_end_excess(0.5, drift=1.0)
     -0.25
     """
-    return -drift * start_excess / (2 * start_excess + drift)
+    if is_symbolic(start_excess) or is_symbolic(drift):
+        return -drift * start_excess / (2 * start_excess + drift)
+    # the smaller one over what is between 1 and 2
+    small, ratio = start_excess < drift / 2, 2 * (start_excess / drift)
+    return -where(small, start_excess, drift / 2) / (1 + where(small, ratio, 1 / where(small, 1.0, ratio)))

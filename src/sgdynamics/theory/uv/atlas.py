@@ -12,7 +12,7 @@ import xarray as xr
 from sgdynamics.domains import Numeric, checked, closed_unit_interval, complain, count, optional, positive, real
 from sgdynamics.models.uv import UVNetwork, alignment_quantile, hessian_eigenvalues
 from sgdynamics.models.uv._pointwise import pointwise
-from sgdynamics.models.uv.dynamics import plain_step
+from sgdynamics.models.uv.dynamics import flow_root
 from sgdynamics.models.uv.start import alignment_range
 from sgdynamics.theory.uv._choose import choose
 from sgdynamics.theory.uv.critical import c_loss_at, units_of_c
@@ -22,7 +22,10 @@ from sgdynamics.theory.uv.fixed_points import critical_learning_rate
 
 
 class Regime(IntEnum):
-    """What becomes of a run at a learning rate."""
+    """What the first step does, up to LOSS_AND_SHARPNESS_CATAPULT; beyond, where the run ends.
+
+    Of a run that converges only the first step is named: its sharpness may move the other way later.
+    """
 
     LAZY = 0
     PROGRESSIVE_SHARPENING = 1
@@ -41,10 +44,10 @@ class Regime(IntEnum):
 
 
 _SENTENCES = {
-    Regime.LAZY: "The loss falls from the first step, the sharpness does not rise, and the start's kernel is stable.",
+    Regime.LAZY: "The first step lowers the loss and does not raise the sharpness; the start's kernel is stable.",
     Regime.PROGRESSIVE_SHARPENING: "The first step lowers the loss and raises the sharpness.",
     Regime.SHARPNESS_REDUCTION: "The first step lowers loss and sharpness, but the start's kernel is unstable.",
-    Regime.LOSS_CATAPULT: "The first step raises the loss, not the sharpness; the run converges to a flatter point.",
+    Regime.LOSS_CATAPULT: "The first step raises the loss, not the sharpness; the run still converges.",
     Regime.LOSS_AND_SHARPNESS_CATAPULT: "The first step raises loss and sharpness; the run still converges.",
     Regime.PERIOD_TWO: "No minimum is stable; the run ends on a 2-cycle at the edge of stability.",
     Regime.PERIOD_DOUBLED: "No minimum is stable; the run ends on a cycle of period 4, 8, 16 or more.",
@@ -54,35 +57,81 @@ _SENTENCES = {
 
 # Where the final kernel of a catapult varies by a thousandth over widths, read off orbits; no formula is known.
 _WIDTH_DEPENDENT = 2.7
-_SCAN = 400
-_BISECTIONS = 60
+_BISECTIONS, _NEWTON_STEPS = 64, 4
 
 
-def _sharpness_gain(output: Any, ntk: Any, rate: Any, kappa: Any, target: Any) -> Any:
-    """Top Hessian eigenvalue after one step less that before it; nan-free for rates that do not diverge."""
-    after, kernel = plain_step(output, ntk, rate, kappa, target)
+class _FirstStep:
+    r"""Whether the first step at a rate raises the top Hessian eigenvalue: the sign of a cubic in the rate.
 
-    def top(at: Any, trace: Any) -> Any:
-        return trace + np.sqrt(np.maximum(trace**2 + 4 * kappa * (at - target) * (3 * at - target), 0.0))
+    With :math:`x` the rate over the largest one, there :math:`l = \eta\lambda`, :math:`h = \eta\lambda^H`,
+    :math:`\theta = \phi s/l` (scaled, see the module ``escape``) and :math:`u = 1 - \theta x`, the old eigenvalue lies
+    between the two new ones where
 
-    return (top(after, kernel) - top(output, ntk)) / 2
+    .. math:: s\,\bigl[h\,(xls - 4\phi) + lu\,(3xlsu - 4s - 2\phi)\bigr] > 0,
+
+    the change of the two eigenvalues' sum and product, out of which the step's own factor x has been taken: nothing
+    cancels, however small the change is. Below both new ones it lies only where the kernel more than doubles it, which
+    is beyond the first rise.
+    """
+
+    def __init__(self, output: Any, ntk: Any, largest: Any, kappa: Any, target: Any) -> None:
+        residual, root = output - target, np.sqrt(kappa)
+        size = np.maximum(abs(output), abs(residual))
+        size = np.where(size == 0, 1.0, size)
+        self.output, self.residual = output / size, residual / size
+        self.kernel = largest * ntk
+        self.height = largest * (ntk + flow_root(output, ntk, kappa, 2 * output - target)) / 2
+        self.drive = root * largest * residual
+        self.bend = root * output / ntk * self.drive
+
+    def cubic(self, x: Any) -> Any:
+        left, along = 1 - self.bend * x, x * self.kernel * self.residual
+        inner = self.height * (along - 4 * self.output)
+        return self.residual * (inner + self.kernel * (left * (3 * along * left - 4 * self.residual - 2 * self.output)))
+
+    def slope(self, x: Any) -> Any:
+        left = 1 - self.bend * x
+        inner = self.height * self.residual + self.bend * (4 * self.residual + 2 * self.output)
+        return (
+            self.residual * self.kernel * (inner + 3 * self.kernel * self.residual * (left * (1 - 3 * self.bend * x)))
+        )
+
+    def turns(self) -> tuple[Any, Any]:
+        """Where the cubic has its two extrema, the roots of its slope; not finite where it has none."""
+        over = np.where(self.residual == 0, 1.0, self.residual)
+        rest = 3 + (self.height + self.bend * (4 + 2 * self.output / over)) / self.kernel
+        root = np.sqrt(4 - rest)
+        return rest / (3 * (2 + root)) / self.bend, (2 + root) / 3 / self.bend
+
+    def rises(self, x: Any) -> Any:
+        grown = x * (x * self.drive**2 - 4 * self.bend)  # the kernel, relative to itself
+        return (self.cubic(x) > 0) | (self.kernel * (1 + grown) > 2 * self.height)
 
 
-def _sharpness_wall(output: Any, ntk: Any, largest: Any, kappa: Any, target: Any) -> tuple[Any]:
-    """Smallest rate beyond which the first step raises the sharpness: a scan from below, then bisection."""
-    point = [np.asarray(value, dtype=float)[..., np.newaxis] for value in (output, ntk, kappa, target)]
-    largest = np.asarray(largest, dtype=float)[..., np.newaxis]
-    output, ntk, kappa, target = point
-    rates = largest * np.arange(1, _SCAN + 1) / _SCAN
-    rises = _sharpness_gain(output, ntk, rates, kappa, target) > 0
-    first = np.argmax(rises, axis=-1)[..., np.newaxis]
-    high, low = largest * (first + 1) / _SCAN, largest * first / _SCAN
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        above = _sharpness_gain(output, ntk, middle, kappa, target) > 0
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    wall = np.where(first == 0, 0.0, high)
-    return (np.where(rises.any(axis=-1), wall[..., 0], np.inf),)
+def _sharpness_rises(x: Any, **start: Any) -> tuple[Any]:
+    return (_FirstStep(**start).rises(x),)
+
+
+def _sharpness_wall(**start: Any) -> tuple[Any]:
+    """Smallest rate, over the largest one, beyond which the first step raises the sharpness; +inf for none."""
+    step = _FirstStep(**start)
+    one, other = (np.clip(np.where(np.isfinite(turn), turn, 0.0), 0.0, 1.0) for turn in step.turns())
+    ends = [np.zeros_like(one), np.minimum(one, other), np.maximum(one, other), np.ones_like(one)]
+    wall = np.full(np.shape(one), np.inf)
+    # between its extrema the cubic is monotonic
+    for start_, end in zip(ends[-2::-1], ends[:0:-1], strict=True):  # the lowest comes last
+        low, high = start_, end
+        crosses = (step.cubic(low) <= 0) & (step.cubic(high) > 0)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            above = step.cubic(middle) > 0
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        for _ in range(_NEWTON_STEPS):  # for roots far below what bisection tells from 0
+            slope = step.slope(high)
+            better = high - step.cubic(high) / np.where(slope == 0, 1.0, slope)
+            high = np.where((slope != 0) & (better >= start_) & (better <= end), better, high)
+        wall = np.where(crosses, high, wall)
+    return (np.where(step.cubic(0.0) > 0, 0.0, wall),)
 
 
 def _axis(name: str, value: Numeric) -> Numeric:
@@ -120,7 +169,8 @@ def regime(
     its absolute value, with an output of positive sign.
 
     Kinds of walls: a ``theorem`` is a closed form; a ``numeric root`` solves an exact equation; a ``fit`` is read off
-    orbits. What the first step does is exact for this start. The end of the run below the escape is exact for almost
+    orbits. What the first step does is exact for this start, and of runs that converge the regime names the first step
+    alone: a run whose first step is LAZY may sharpen later. The end of the run below the escape is exact for almost
     every start up to period 2; further up the cascade it is that of the edge line, onto which orbits fall.
 
     Status: exact in its walls, but for the fit; see each.
@@ -183,9 +233,8 @@ def regime(
     unit = sharpness if units == "hessian" else ntk
 
     largest = largest_learning_rate(output, ntk, kappa, target)
-    (sharpness_wall,) = pointwise(
-        "regime", _sharpness_wall, 1, output=output, ntk=ntk, largest=largest, kappa=kappa, target=target
-    )
+    start = {"output": output, "ntk": ntk, "largest": largest, "kappa": kappa, "target": target}
+    (sharpness_wall,) = pointwise("regime", _sharpness_wall, 1, **start)
     residual = output - target
     still = residual == 0
     ntk_rises = choose(still, np.inf, 4 * output / choose(still, 1.0, residual))
@@ -193,7 +242,7 @@ def regime(
     chaos = period_doubling_limit()
     walls = {
         "first loss rise": ("theorem", c_loss_at(output, ntk, kappa, target, units)),
-        "first sharpness rise": ("numeric root", sharpness_wall * unit),
+        "first sharpness rise": ("numeric root", sharpness_wall * (largest * unit)),
         "first kernel rise": ("theorem", np.maximum(ntk_rises, 0.0) * unit / ntk),
         "unstable kernel": ("theorem", 2 * unit / ntk),
         "width dependence": ("fit", choose(target == 0, _WIDTH_DEPENDENT, np.inf) * unit / ntk),
@@ -209,20 +258,12 @@ def regime(
     location = location.transpose(..., "wall").assign_coords(wall=list(walls))
 
     rate = c / unit
-    scaled = rate * kappa**0.5 * abs(target)
-    factor = 1 - rate * (ntk - rate * kappa * output * residual)
-    # beyond the escape nothing is asked of the sharpness, and its square would overflow
-    (gain,) = pointwise(
-        "regime",
-        lambda **point: (_sharpness_gain(**point),),
-        1,
-        output=output,
-        ntk=ntk,
-        rate=np.minimum(rate, largest),
-        kappa=kappa,
-        target=target,
-    )
-    loss_rises, sharpness_rises = abs(factor) > 1, gain > 0
+    scaled = rate * (kappa**0.5 * abs(target))
+    reach = rate * kappa**0.5
+    factor = 1 - rate * ntk + (reach * output) * (reach * residual)
+    # beyond the escape nothing is asked of the sharpness
+    (rises,) = pointwise("regime", _sharpness_rises, 1, x=np.minimum(rate / largest, 1.0), **start)
+    loss_rises, sharpness_rises = abs(factor) > 1, rises > 0
     label = choose(
         loss_rises,
         choose(sharpness_rises, Regime.LOSS_AND_SHARPNESS_CATAPULT, Regime.LOSS_CATAPULT),

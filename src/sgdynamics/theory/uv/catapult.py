@@ -9,6 +9,7 @@ Infinite width is :math:`\phi_0 \to 0` at :math:`l_0 = c`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,14 @@ def peak_time(c: Numeric, width: Numeric) -> Numeric:
 
 
 _MOST_STEPS = 1_000_000
-_SLOWEST = 2.0001
+# Below this share of what is left per step an orbit takes too long.
+_SLOWEST = 1e-4
+_HALF_A_DIGIT = 2.0**-54
+_POSSIBLE = "at least twice the start, as of all weights"
+_FAST = (
+    "away from 2 and from twice the start, (c - 2)^2 + 2 start^2 and c^2 - 4 start^2 at least 1e-8, "
+    "because next to them it takes too many steps"
+)
 
 
 def _settle(c: Any, start: Any) -> Any:
@@ -109,7 +117,7 @@ def _settle(c: Any, start: Any) -> Any:
         output, change = output * (1 - ntk + square), square * (ntk - 4)
         before, ntk = ntk, ntk + change
         # both: at the start the kernel has not begun to move
-        still = (abs(change) <= 1e-17) & (before <= 2)
+        still = (abs(change) <= _HALF_A_DIGIT * before) & (before <= 2)
         if still.all():
             break
         if still.any():
@@ -126,15 +134,18 @@ def _settle(c: Any, start: Any) -> Any:
 def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
     r"""Learning rate times final kernel of a wide network, by iterating the map of two numbers from a small output.
 
-    Below 2 the kernel keeps its start, :math:`c`; beyond 4 there is no end. Up to about 2.7 the value hardly depends on
-    the start, as long as that is small; beyond, it depends on it periodically in its logarithm, hence on the width.
+    Below 2 the kernel nearly keeps its start, :math:`c`; from 4 on there is no end. Up to about 2.7 the value hardly
+    depends on the start, as long as that is small; beyond, it depends on it periodically in its logarithm, hence on the
+    width.
 
     Status: exact for the given start, an iteration.
 
     Parameters
     ----------
     c : Numeric
-        Learning rate times initial kernel, > 0.
+        Learning rate times initial kernel, at least :math:`2\phi_0`, as of all weights. Refused are rates next to 2 and
+        next to :math:`2\phi_0`, where :math:`(c-2)^2 + 2\phi_0^2` or :math:`c^2 - 4\phi_0^2` is below 1e-8: the run takes
+        too many steps.
     start : Numeric
         :math:`\phi_0 = \eta\sqrt\kappa f_0` in (0, 0.1]; of the order :math:`n^{-1/2}` at width n.
 
@@ -155,17 +166,14 @@ def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
     """
 
     def core(c: Any, start: Any) -> tuple[Any]:
-        runs = (c > 2) & (c < 4)
-        slow = np.atleast_1d(runs & (c < _SLOWEST))
-        if slow.any():
-            raise complain(
-                "catapult_final_ntk",
-                "c",
-                f"at most 2 or at least {_SLOWEST}, below which it takes too many steps and is mirror_ntk",
-                float(np.broadcast_to(c, slow.shape)[slow].flat[0]),
-            )
-        settled = _settle(np.where(runs, c, 2.5), start)
-        return (np.where(runs, settled, np.where(c < 4, c, np.inf)),)
+        c, start = np.broadcast_arrays(c, start)
+        impossible, runs = c < 2 * start, c < 4
+        balance = np.sqrt(np.maximum(c - 2 * start, 0.0)) * np.sqrt(c + 2 * start)
+        slow = runs & (np.minimum(balance, np.hypot(c - 2, math.sqrt(2) * start)) < _SLOWEST)
+        for wrong, text in ((impossible, _POSSIBLE), (slow, _FAST)):
+            if wrong.any():
+                raise complain("catapult_final_ntk", "c", text, float(c[wrong].flat[0]))
+        return (np.where(runs, _settle(np.where(runs, c, 2.5), start), np.inf),)
 
     (final,) = pointwise("catapult_final_ntk", core, 1, c=c, start=start)
     return final

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Interval, Numeric, choice, nonnegative, positive, real
 from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.models.uv.dynamics import flow_root
 
 start_ratio_range = Interval("a number in [0, 1/4]", low=0, high=0.25, low_open=False, high_open=False)
 units_of_c = choice("ntk", "hessian")
@@ -140,9 +141,9 @@ def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0
     >>> c_loss_at(0.0, 2.0, 0.25, target=2.0), c_loss_at(0.0, 2.0, 0.25, target=2.0, units="hessian")
     (2.0, 2.414213562...)
     """
-    residual = output - target
-    rho = kappa * output * residual / ntk**2
-    scale = (1 + sqrt(1 + 4 * kappa * residual * (3 * output - target) / ntk**2)) / 2 if units == "hessian" else 1
+    reach = sqrt(kappa) / ntk
+    rho = (reach * output) * (reach * (output - target))
+    scale = (1 + flow_root(output, ntk, kappa, 2 * output - target) / ntk) / 2 if units == "hessian" else 1
     return where(8 * rho <= 1, 4 * scale / (1 + sqrt(1 - 8 * rho)), float("inf"))
 
 

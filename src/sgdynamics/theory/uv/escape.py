@@ -13,7 +13,8 @@ it forever. On the third line :math:`s' = s^3 - 3s`, which is the tripling of an
 from __future__ import annotations
 
 from sgdynamics.domains import Numeric, nonnegative, positive, real
-from sgdynamics.formula import formula, sqrt
+from sgdynamics.formula import formula
+from sgdynamics.models.uv.dynamics import flow_root
 from sgdynamics.theory.uv.critical import sharpness_over_ntk, start_ratio_range, units_of_c
 
 _ZERO_TARGET = ("two linear layers", "one example", "target 0")
@@ -91,9 +92,7 @@ def largest_learning_rate(output: Numeric, ntk: Numeric, kappa: Numeric, target:
     >>> largest_learning_rate(0.0, 2.0, 1.0, target=2.0)
     0.780776...
     """
-    reach = 2 * sqrt(kappa) * output
-    root = sqrt((ntk - reach) * (ntk + reach) + 4 * kappa * (output - 2 * target) ** 2)
-    return 8 / (ntk + root)
+    return 8 / (ntk + flow_root(output, ntk, kappa, output - 2 * target))
 
 
 @formula(

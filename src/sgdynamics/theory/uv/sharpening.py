@@ -3,7 +3,8 @@ r"""Which way the sharpness goes: along gradient flow, in one step, and over man
 from __future__ import annotations
 
 from sgdynamics.domains import Numeric, nonnegative, positive, real, whole
-from sgdynamics.formula import formula, geometric_sum, sqrt
+from sgdynamics.formula import formula, geometric_sum
+from sgdynamics.models.uv.dynamics import flow_root
 from sgdynamics.theory.uv.critical import start_ratio_range
 
 _ONE_EXAMPLE = ("two linear layers", "one example")
@@ -45,8 +46,7 @@ def gradient_flow_ntk(output: Numeric, ntk: Numeric, kappa: Numeric, target: Num
     >>> gradient_flow_ntk(0.5, 2.0, 1.0, target=0.5)
     2.0
     """
-    reach = 2 * sqrt(kappa) * output
-    return sqrt((ntk - reach) * (ntk + reach) + 4 * kappa * target**2)
+    return flow_root(output, ntk, kappa, target)
 
 
 @formula(
