@@ -144,8 +144,8 @@ def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
     ----------
     c : Numeric
         Learning rate times initial kernel, at least :math:`2\phi_0`, as of all weights. Refused are rates next to 2 and
-        next to :math:`2\phi_0`, where :math:`(c-2)^2 + 2\phi_0^2` or :math:`c^2 - 4\phi_0^2` is below 1e-8: the run takes
-        too many steps.
+        next to :math:`2\phi_0`, where :math:`(c-2)^2 + 2\phi_0^2` or :math:`c^2 - 4\phi_0^2` is below 1e-8: the run
+        takes too many steps.
     start : Numeric
         :math:`\phi_0 = \eta\sqrt\kappa f_0` in (0, 0.1]; of the order :math:`n^{-1/2}` at width n.
 
