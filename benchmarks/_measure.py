@@ -21,6 +21,8 @@ ROUNDS = 5
 ROUNDS_OF_OTHER_SIZES = 3
 # A measurement repeats what is shorter than this.
 SHORTEST = 0.05
+# Characters of an error that are shown.
+LONGEST_REASON = 120
 # A contender that needs longer for one run sits out the larger sizes.
 LONGEST = 20.0
 
@@ -36,7 +38,8 @@ class Contender:
 
     ``prepare`` takes the size, does what is not to be timed (inputs, compilation) and returns the run. ``share`` is the
     part of the work that a run does, for what would take minutes: its time counts divided by that. ``requires`` names
-    the modules without which it is left out.
+    the modules without which it is left out. The first contender of a workload is ours and must run; another that
+    cannot be prepared or run is absent, with the reason.
     """
 
     name: str
@@ -117,7 +120,7 @@ def with_long_vectors(workload: Workload) -> tuple[Workload, ...]:
 
     OpenBLAS knows processors by name and takes shorter vectors on those that are newer than itself.
     """
-    if not llvmlite.binding.get_host_cpu_features().get("avx512f"):
+    if vector_width() < 8:
         return (workload,)
     told = {"OPENBLAS_CORETYPE": "SkylakeX"}
     long = replace(
@@ -152,6 +155,12 @@ def on_one_thread(prepare: Callable[[int], Run]) -> Callable[[int], Run]:
     return prepared
 
 
+def vector_width() -> int:
+    """Doubles in a vector of the processor; 2 stands for all that is neither AVX nor AVX-512."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return 8 if features.get("avx512f") else 4 if features.get("avx2") else 2
+
+
 def clock(threads: int) -> float:
     if threads > 1:
         return time.perf_counter()
@@ -175,11 +184,20 @@ def _enough(run: Run, threads: int) -> tuple[int, float]:
     return repeats, seconds
 
 
+def _in_one_line(error: Exception) -> str:
+    """Why a contender is absent; an error that it did not expect by its kind and first line."""
+    if isinstance(error, Missing):
+        return str(error)
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:LONGEST_REASON]}"
+
+
 def measure(workload: Workload, threads: int, sizes: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
     """Times of every round by size and contender, and why contenders are absent."""
     absent: dict[str, str] = {}
     times: dict[int, list[dict[str, float]]] = {}
-    waiting = list(workload.contenders(threads))
+    ours, *others = workload.contenders(threads)
+    waiting = [ours, *others]
     for size in sizes:
         runs: dict[str, tuple[Run, int, float]] = {}
         results: dict[str, Any] = {}
@@ -191,12 +209,15 @@ def measure(workload: Workload, threads: int, sizes: Sequence[int], say: Callabl
                 continue
             try:
                 run = contender.prepare(size)
-            except Missing as reason:
-                absent[contender.name] = str(reason)
+                results[contender.name] = run()
+                run()  # the first runs after compilation still touch new memory
+            except Exception as error:
+                if contender is ours:
+                    raise
+                results.pop(contender.name, None)
+                absent[contender.name] = _in_one_line(error)
                 waiting.remove(contender)
                 continue
-            results[contender.name] = run()
-            run()  # the first runs after compilation still touch new memory
             repeats, seconds = _enough(run, threads)
             say(f"{workload.name}, {threads} thread(s), {size}: {contender.name} {seconds:.3g} s")
             runs[contender.name] = run, repeats, contender.share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -11,16 +12,24 @@ from pathlib import Path
 
 from benchmarks._measure import Missing
 
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffp-contract=off", "-fno-math-errno")
+FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
+# What asks for the processor at hand, as compilers for x86 and for Arm have it.
+AT_HAND = ("-march=native", "-mcpu=native")
 
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
-    """The shared library made of ``native/NAME.c``."""
-    compiler = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
-    if compiler is None:
+    """The shared library made of ``native/NAME.c``, by the first compiler and target that work."""
+    compilers = [path for path in map(shutil.which, ("gcc", "clang", "cc")) if path]
+    if not compilers:
         raise Missing("no C compiler")
     source = Path(__file__).parent / "native" / f"{name}.c"
     target = Path(tempfile.mkdtemp()) / f"{name}.so"
-    subprocess.run([compiler, *FLAGS, "-shared", "-fPIC", "-o", str(target), str(source), "-lm"], check=True)
-    return ctypes.CDLL(str(target))
+    complaint = ""
+    for compiler, at_hand in itertools.product(compilers, AT_HAND):
+        command = [compiler, *FLAGS, at_hand, "-o", str(target), str(source), "-lm"]
+        made = subprocess.run(command, capture_output=True, text=True)
+        if made.returncode == 0:
+            return ctypes.CDLL(str(target))
+        complaint = complaint or next((line for line in made.stderr.splitlines() if "error" in line), "no reason given")
+    raise Missing(f"does not compile: {complaint}")

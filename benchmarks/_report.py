@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks._measure import Workload, exponent, median
+from benchmarks._measure import Workload, exponent, median, vector_width
 
 PACKAGES = (
     "sgdynamics",
@@ -40,10 +40,9 @@ def machine() -> dict[str, str]:
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-        features = next(line for line in lines if line.startswith("flags")).split()
-        model = f"{', '.join(sorted(names))}, {'with' if 'avx512f' in features else 'without'} AVX-512"
-    except (OSError, StopIteration):
+        names = sorted({line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")})
+        model = ", ".join(names) or model
+    except OSError:
         pass
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -51,7 +50,7 @@ def machine() -> dict[str, str]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"processor": model, **versions}
+    return {"processor": model, "doubles in a vector": str(vector_width()), **versions}
 
 
 def _quoted(measured: Mapping[str, Any]) -> tuple[int, list[dict[str, float]]]:

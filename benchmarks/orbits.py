@@ -231,7 +231,7 @@ NUMPY, NUMPY_RARELY = "NumPy in place (1/50 of the steps)", "NumPy in place, log
 JAX, JAX_BLOCKS = "JAX scan, vmapped (1/10 of the steps)", "JAX scan, in blocks (1/10)"
 JAX_RARELY = "JAX scan, in blocks, logarithm every 16 steps (1/10)"
 LOOPED = "pynamicalsys, looped (1/100 of the parameters)"
-C = "C with AVX-512, every step"
+C = "C in vectors, every step"
 
 
 def _contenders(threads: int) -> list[Contender]:

@@ -220,7 +220,7 @@ ALTERNATIVES = {
     "JAX scan, rbg": (jax_scan, 50, ("rbg",), ("jax",)),
     "PyTorch in place": (torch_in_place, 20, ("threads",), ("torch",)),
 }
-C = "C, AVX-512"
+C = "C in vectors"
 
 
 def named(name: str) -> str:

@@ -279,7 +279,7 @@ def _torch(side: int) -> Run:
 
 OURS, FULL, PUBLIC = "sgdynamics", "sgdynamics without exits", "sgdynamics, phase_diagram()"
 ONE, PUBLIC_ONE = "sgdynamics, one thread", "sgdynamics, phase_diagram(), one thread"
-C_EXITS, C_FULL = "C AVX-512 with exits", "C AVX-512 without exits"
+C_EXITS, C_FULL = "C in vectors with exits", "C in vectors without exits"
 SCALAR = "Numba, a loop with an exit"
 NATURAL, BLOCKED, WHILE = "JAX", "JAX in blocks", "JAX in blocks with an exit"
 # what does less than the others

@@ -194,20 +194,40 @@ def test_a_contender_without_its_module_is_left_out_and_named(one_second):
     assert "| theirs | - | not installed: no_such_module |" in _report.markdown(workload(), found)
 
 
-def test_a_contender_that_cannot_be_prepared_is_left_out_and_named(one_second, monkeypatch):
-    monkeypatch.setattr(_native.shutil, "which", lambda name: None)
+@pytest.mark.parametrize(
+    ("compilers", "reason"),
+    [({}, "no C compiler"), ({"cc": "/bin/cc"}, "does not compile: error: no such instruction")],
+)
+def test_a_contender_that_cannot_be_built_is_left_out_and_named(one_second, monkeypatch, compilers, reason):
+    def refused(command, **_):
+        return subprocess.CompletedProcess(command, 1, "", "In file a.c\nerror: no such instruction\n1 error")
+
+    monkeypatch.setattr(_native.shutil, "which", compilers.get)
+    monkeypatch.setattr(_native.subprocess, "run", refused)
     _native.library.cache_clear()
     found = measured_of(contender("ours"), Contender("C", lambda size: _native.library("anything")))
-    assert found["absent"] == {"C": "no C compiler"}
+    assert found["absent"] == {"C": reason}
 
 
-def test_any_other_error_of_a_contender_is_an_error():
-    def broken(size):
-        raise ImportError("what requires did not name")
+def raising(error):
+    def fail(*_):
+        raise error
 
-    with pytest.raises(ImportError, match="requires"):
-        measured_of(contender("ours"), Contender("theirs", broken))
-    assert not issubclass(Missing, ImportError)
+    return fail
+
+
+@pytest.mark.parametrize(
+    "prepare", [raising(ImportError("half\ninstalled")), lambda size: raising(ImportError("half"))]
+)
+def test_a_contender_that_fails_is_left_out_and_named_and_the_others_go_on(one_second, prepare):
+    found = measured_of(contender("ours"), Contender("theirs", prepare), contender("third"))
+    assert found["absent"] == {"theirs": "ImportError: half"}
+    assert all(one.keys() == {"ours", "third"} for rounds in found["times"].values() for one in rounds)
+
+
+def test_ours_must_not_fail():
+    with pytest.raises(MemoryError, match="ours"):
+        measured_of(Contender("ours", raising(MemoryError("ours"))), contender("theirs"))
 
 
 def test_results_are_checked_before_anything_is_timed(monkeypatch):
@@ -247,7 +267,7 @@ def test_the_clock_of_one_thread_counts_children_and_not_waiting():
 
 def run_command(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
-    command.main()
+    assert command.main() == 0
     return capsys.readouterr().out
 
 
@@ -279,6 +299,7 @@ def test_a_workload_runs_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
         started.append((arguments[-1] == "--quick", env["SGDYNAMICS_THREADS"]))
         name, threads, path = arguments[4:7]
         command.child(name, int(threads), "--quick" in arguments, command.Path(path))
+        return subprocess.CompletedProcess(arguments, 0)
 
     monkeypatch.setattr(command, "workloads", lambda: {"made_up": made})
     monkeypatch.setattr(command.subprocess, "run", child_here)
@@ -289,6 +310,28 @@ def test_a_workload_runs_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
     assert "| theirs | 1 s | 1 |" in text
     (first, second) = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert (list(first["times"]), list(second["times"])) == (["10"], ["10"])
+    # the same again is not measured again; what is asked for in full, or of other code, is
+    again = ("made_up", "--out", str(tmp_path / "out"))
+    assert run_command(monkeypatch, capsys, *again, "--quick").count("measured before") == 2
+    assert len(started) == 2
+    assert "measured before" not in run_command(monkeypatch, capsys, *again)
+    monkeypatch.setattr(command, "code", lambda: "other")
+    run_command(monkeypatch, capsys, *again)
+    assert len(started) == 6
+
+
+def test_a_workload_that_fails_does_not_end_the_others(monkeypatch, tmp_path, capsys):
+    made = {name: workload(name=name) for name in ("broken", "whole")}
+
+    def run(workload, threads, quick):
+        return None if workload.name == "broken" else measured({10: ROUNDS})
+
+    monkeypatch.setattr(command, "workloads", lambda: made)
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--out", str(tmp_path)])
+    assert command.main() == 1
+    assert "failed: broken" in capsys.readouterr().err
+    assert [one["workload"] for one in json.loads((tmp_path / "results.json").read_text())["results"]] == ["made_up"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

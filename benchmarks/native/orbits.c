@@ -1,47 +1,40 @@
-/* Mean logarithms of the slopes along orbits of x' = x (r - x)^2, r = 1 + q: eight orbits to a register, four registers
-   at a time so that one hides the latency of the others, products renormalised every sixteen steps. Every step of every
-   orbit is taken. */
-#include <immintrin.h>
-#include <math.h>
-#include <stdint.h>
+/* Mean logarithms of the slopes along orbits of x' = x (r - x)^2, r = 1 + q: as many orbits to a register as it holds,
+   four registers at a time so that one hides the latency of the others, products renormalised every sixteen steps.
+   Every step of every orbit is taken. */
+#include "vectors.h"
 
-#define LANES 8
 #define GROUPS 4
 #define STRIDE 16
 
-typedef __m512d Real;
-typedef __m512i Word;
-
-static inline Real split(Real product, Word *total) {
+INLINE Real split(Real product, Word *total) {
     Word power = (((Word)product >> 52) & 2047) - 1023;
     *total += power;
     return product * (Real)((1023 - power) << 52);
 }
 
-static inline void step(Real *x, Real r, Real roof, Real *along, Real *across) {
+INLINE void step(Real *x, Real r, Real roof, Real *along, Real *across) {
     Real rest = r - *x;
-    *along *= rest * _mm512_fnmadd_pd(_mm512_set1_pd(3.0), *x, r);
+    *along *= rest * FMA(SET(-3.0), *x, r);
     *across *= 2.0 - rest;
-    *x = _mm512_min_pd(*x * (rest * rest), roof);
+    *x = MIN(*x * (rest * rest), roof);
 }
 
-/* count is a multiple of 32 */
+/* count is a multiple of WIDTH * GROUPS */
 void exponents(const double *q, double start, int64_t transient, int64_t steps, int64_t count, double *along,
                double *across) {
-    for (int64_t first = 0; first < count; first += LANES * GROUPS) {
-        Real x[GROUPS], r[GROUPS], roof[GROUPS], up[GROUPS], out[GROUPS];
-        Word up_power[GROUPS], out_power[GROUPS];
-        for (int g = 0; g < GROUPS; g++)
-            for (int lane = 0; lane < LANES; lane++) {
-                double value = q[first + g * LANES + lane];
-                x[g][lane] = start;
-                r[g][lane] = 1.0 + value;
-                roof[g][lane] = (2.0 + value) * (1.0 - 0x1p-52);
-            }
+    for (int64_t first = 0; first < count; first += WIDTH * GROUPS) {
+        Real x[GROUPS], r[GROUPS], roof[GROUPS], up[GROUPS] = {{0}}, out[GROUPS] = {{0}};
+        Word up_power[GROUPS] = {{0}}, out_power[GROUPS] = {{0}};
+        for (int g = 0; g < GROUPS; g++) {
+            Real value = load(q + first + g * WIDTH);
+            x[g] = SET(start);
+            r[g] = 1.0 + value;
+            roof[g] = (2.0 + value) * (1.0 - 0x1p-52);
+        }
         for (int64_t t = -transient; t < steps;) {
             if (t == 0 || t == -transient)
                 for (int g = 0; g < GROUPS; g++) {
-                    up[g] = out[g] = (Real){0} + 1.0;
+                    up[g] = out[g] = SET(1.0);
                     up_power[g] = out_power[g] = (Word){0};
                 }
             int64_t left = (t < 0 ? 0 : steps) - t;
@@ -55,8 +48,8 @@ void exponents(const double *q, double start, int64_t transient, int64_t steps, 
             t += taken;
         }
         for (int g = 0; g < GROUPS; g++)
-            for (int lane = 0; lane < LANES; lane++) {
-                int64_t i = first + g * LANES + lane;
+            for (int lane = 0; lane < WIDTH; lane++) {
+                int64_t i = first + g * WIDTH + lane;
                 along[i] = (log(fabs(up[g][lane])) + up_power[g][lane] * log(2.0)) / steps;
                 across[i] = 2.0 * (log(fabs(out[g][lane])) + out_power[g][lane] * log(2.0)) / steps;
             }
