@@ -1,12 +1,13 @@
 # On a fresh machine with Python >= 3.11 and make, each of these works alone: it creates .venv, installs and runs.
 #
-#   make figures     every figure with its numbers, into out/figures (make figures OPTIONS=--fast for the quick versions)
-#   make test        the tests and the examples in the documentation strings, without the slow tests
-#   make test-all    all of them
-#   make bench       timings against what one would otherwise pick, into out/benchmarks (installs JAX and PyTorch)
-#   make docs        the documentation, into docs/_build
-#   make check       style, types and import contracts
-#   make clean       remove .venv, outputs and caches
+#   make figures       every figure in its quick version, with its numbers and the report on all, into out/figures
+#   make figures-full  every figure on the full grids and samples
+#   make test          the tests and the examples in the documentation strings, without the slow tests
+#   make test-all      all of them
+#   make bench         timings against what one would otherwise pick, into out/benchmarks (installs JAX and PyTorch)
+#   make docs          the documentation, into docs/_build
+#   make check         style, types and import contracts
+#   make clean         remove .venv, outputs and caches
 
 PYTHON ?= python3
 OPTIONS ?=
@@ -16,10 +17,13 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q -n auto --doctest-modules src/sgdynamics tests
 
-.PHONY: figures test test-all bench docs check clean
+.PHONY: figures figures-full test test-all bench docs check clean
 .DELETE_ON_ERROR:
 
 figures: $(VENV)/core.stamp
+	$(BIN)/python -m figures --fast $(OPTIONS)
+
+figures-full: $(VENV)/core.stamp
 	$(BIN)/python -m figures $(OPTIONS)
 
 test: $(VENV)/test.stamp
