@@ -7,8 +7,10 @@ that imports the same and merges nothing. Equality is checked before anything is
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,9 @@ from sgdynamics.checkpoints import merge
 ROUNDS = 3
 CHECKPOINTS = 20
 TENSORS = 10
-WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(CHECKPOINTS))
+# Folders of brain floats in shards, as language models are saved.
+SHARDED = "folders of 4 shards, BF16"
+FOLDERS, SHARDS = 6, 4
 
 # Peak resident memory in kilobytes of a process that does one thing; what getrusage says includes the parent's.
 PEAK = """
@@ -36,7 +40,13 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
+def weights(count: int) -> np.ndarray:
+    return np.random.default_rng(0).dirichlet(np.ones(count))
+
+
 def files(folder: Path, suffix: str) -> list[Path]:
+    if suffix == SHARDED:
+        return [folder / f"checkpoint-{step}" for step in range(FOLDERS)]
     return [folder / f"{step:02d}{suffix}" for step in range(CHECKPOINTS)]
 
 
@@ -50,25 +60,51 @@ def write(folder: Path, suffix: str, elements: int) -> None:
             save_file(tensors, path)
 
 
+def write_shards(folder: Path, elements: int) -> None:
+    rng = np.random.default_rng(1)
+    count = elements // (SHARDS * TENSORS)
+    for path in files(folder, SHARDED):
+        path.mkdir()
+        weight_map = {}
+        for k in range(SHARDS):
+            shard = f"model-{k + 1:05d}-of-{SHARDS:05d}.safetensors"
+            names = [f"layer{k}.{place}" for place in range(TENSORS)]
+            entries = {
+                name: {"dtype": "BF16", "shape": [count], "data_offsets": [2 * count * place, 2 * count * (place + 1)]}
+                for place, name in enumerate(names)
+            }
+            header = json.dumps(entries).encode()
+            with open(path / shard, "wb") as file:
+                file.write(struct.pack("<Q", len(header)) + header)
+                for name in names:
+                    upper = rng.standard_normal(count, np.float32).view(np.uint32) >> np.uint32(16)
+                    file.write(upper.astype(np.uint16).data)
+                    weight_map[name] = shard
+        (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
 def load(path: Path) -> dict[str, np.ndarray]:
     return dict(np.load(path)) if path.suffix == ".npz" else load_file(path)
 
 
 def merged(paths: list[Path]) -> None:
-    merge(paths, WEIGHTS, paths[0].with_name(f"merged{paths[0].suffix}"))
+    target = paths[0].with_name(f"merged{paths[0].suffix}")
+    if target.is_dir():
+        shutil.rmtree(target)
+    merge(paths, weights(len(paths)), target)
 
 
 def copied(paths: list[Path]) -> None:
     folder = paths[0].with_name("copies")
     folder.mkdir(exist_ok=True)
-    subprocess.run(["cp", *map(str, paths), str(folder)], check=True)
+    subprocess.run(["cp", "-r", *map(str, paths), str(folder)], check=True)
     shutil.rmtree(folder)
 
 
 def numpy_loop(paths: list[Path]) -> None:
     """What one would write: one checkpoint in memory at a time, and sums in float64."""
     sums: dict[str, np.ndarray] = {}
-    for path, weight in zip(paths, WEIGHTS.tolist(), strict=True):
+    for path, weight in zip(paths, weights(len(paths)).tolist(), strict=True):
         for name, values in load(path).items():
             sums[name] = sums.get(name, 0.0) + weight * values.astype(np.float64)
     result = {name: values.astype(np.float32) for name, values in sums.items()}
@@ -110,7 +146,11 @@ def compare(folder: Path, suffix: str, elements: int) -> None:
     ours, loop = (load(folder / f"{name}{suffix}") for name in ("merged", "looped"))
     assert all(np.array_equal(ours[name], loop[name]) for name in loop)
     del ours, loop
-    timed = [name for name in CONTENDERS if name != "nothing"]
+    take_turns(folder, suffix, [name for name in CONTENDERS if name != "nothing"])
+
+
+def take_turns(folder: Path, suffix: str, timed: list[str]) -> None:
+    paths = files(folder, suffix)
     rounds = [{name: wall_seconds(lambda name=name: CONTENDERS[name](paths)) for name in timed} for _ in range(ROUNDS)]
     idle = peak_megabytes("nothing", suffix, folder)
     for name in timed:
@@ -130,6 +170,10 @@ def main() -> None:
     for suffix in (".safetensors", ".npz"):
         with tempfile.TemporaryDirectory() as folder:
             compare(Path(folder), suffix, elements)
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder), 2 * elements)
+        take_turns(Path(folder), SHARDED, ["merge", "cp of the same files"])
+    print(f"\nThe folders: {FOLDERS} checkpoints of {2 * elements:.0e} brain floats.")
 
 
 if __name__ == "__main__":

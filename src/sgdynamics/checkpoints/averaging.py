@@ -12,10 +12,8 @@ from sgdynamics.checkpoints.damage import DamagedFile
 from sgdynamics.checkpoints.number_types import NumberType
 from sgdynamics.checkpoints.tensors import Reader, Tensor, in_column_major, in_row_major, read_into
 
-# Bytes of one tensor of one checkpoint in memory at a time.
-BLOCK = 2**20
-# Numbers that are summed at a time: their float64 stays in the cache.
-CHUNK = 2**15
+# Bytes of one tensor of one checkpoint in memory at a time: their sums in float64 stay in the cache.
+BLOCK = 2**18
 # Bytes that are compared first: tensors that differ do so at once.
 FIRST = 2**12
 
@@ -126,7 +124,7 @@ def averaged(
     kind, name = tensor.type, streams[0].name
     buffer = np.empty(min(BLOCK, tensor.size), np.uint8)
     sums: NDArray[Any] = np.empty(buffer.size // kind.stored.itemsize, kind.sums)
-    scratch: NDArray[Any] = np.empty(CHUNK, kind.sums)
+    scratch = np.empty_like(sums)
     for begin in range(0, tensor.size, BLOCK):
         part = buffer[: min(BLOCK, tensor.size - begin)]
         values, total = part.view(kind.stored), sums[: part.size // kind.stored.itemsize]
@@ -135,7 +133,7 @@ def averaged(
         with np.errstate(all="ignore"):  # what is not finite is found below
             for stream, weight in zip(streams, weights, strict=True):
                 stream.read(part)
-                _add(values, weight, kind, total, scratch)
+                _add(values, weight, kind, total, scratch[: total.size])
                 negative = negative or (nonnegative and _has_negative(values, kind))
                 advance(part.size)
             merged = kind.narrow(total)
@@ -155,12 +153,9 @@ def averaged(
 
 def _add(values: NDArray[Any], weight: float, kind: NumberType, total: NDArray[Any], scratch: NDArray[Any]) -> None:
     """Add the weighted values to the total."""
-    for begin in range(0, values.size, CHUNK):
-        chunk, into = values[begin : begin + CHUNK], total[begin : begin + CHUNK]
-        wide = scratch[: chunk.size]
-        kind.widen(chunk, wide)
-        wide *= weight
-        into += wide
+    kind.widen(values, scratch)
+    scratch *= weight
+    total += scratch
 
 
 def _check_finite(reader: Reader, name: str, tensor: Tensor) -> None:

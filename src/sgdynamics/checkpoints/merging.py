@@ -236,7 +236,7 @@ def merge(
 
     Notes
     -----
-    Peak memory is a few blocks of 1 MB, whatever the number and size of the checkpoints; files of PyTorch are mapped
+    Peak memory is a few megabytes, whatever the number and size of the checkpoints; files of PyTorch are mapped
     into memory, and their result is held in it. At most 64 files are open at a time.
     """
     wanted: Plan = plan  # type: ignore[assignment]
