@@ -29,6 +29,7 @@ from sgdynamics.theory.patterns import (
     annealed_variance_ratio,
     curvature_ceiling,
     curvature_form,
+    first_time_below,
     gap_map,
     lazy_width,
     mean_classifier_cosine,
@@ -36,6 +37,7 @@ from sgdynamics.theory.patterns import (
     noisy_correlation,
     p_only_error,
     p_time,
+    population_dynamics,
     predict,
     q_time,
     reduced_dynamics,
@@ -479,6 +481,32 @@ def test_the_schedule_is_stationary_under_the_large_rate_and_follows_the_anneale
     noisy = training.steps("small_with_activation_noise")
     assert float(noisy.activation_noise.max()) == 2.0
     np.testing.assert_array_equal(noisy.activation_noise > 0, noisy.step < 1000)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "rate", "separation", "amplitude", "alpha_low", "time", "ratio", "decay"),
+    [
+        (21, 1.5, 0.082, 2.23, 0.0, 212.0, 1e-4, 4e-4),  # twice faster at the start, and still too slow
+        (31, 0.76, 0.087, 0.92, 1.0, 353.0, 2e-4, 8e-4),
+        (44, 0.78, 0.142, 1.43, 1.0, 456.0, 0.0187, 2e-4),
+        (55, 1.91, 0.093, 2.09, 1.0, 547.0, 0.0028, 5e-4),
+        (35, 1.28, 0.139, 3.29, 0.0, 530.0, 7e-4, 5e-4),
+    ],
+)
+def test_times_to_learn_are_compared_where_learning_ends(
+    dimension, rate, separation, amplitude, alpha_low, time, ratio, decay
+):
+    data = TwoPatternData(
+        dimension, p_only=0.05, q_only=0.2, margin=0.0, separation=separation, amplitude=amplitude, alpha_low=alpha_low
+    )
+    training = TwoPatternTraining(rate, rate * ratio, time, time, weight_decay=decay, coarse_step=rate)
+    setting = TwoPatternSetting(data, training, 4 * dimension)
+    made = predict(setting)
+    assert made.q_time < made.p_time
+    run = population_dynamics(setting, "small")
+    q_first = first_time_below(run, "loss_q_only", 0.35) < first_time_below(run, "loss_p_only", 0.5)
+    assert bool(regime(setting).holds.sel(condition="small_rate_learns_q_first")) == q_first
+    assert q_first or not made.reverses
 
 
 def test_the_conditions_hold_at_the_desk_and_the_wrong_order_is_foreseen_for_unit_constants():

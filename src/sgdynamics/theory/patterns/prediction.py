@@ -2,6 +2,7 @@ r"""Will the order of learning reverse? What the time scales say before anything
 
 The order reverses where a small learning rate learns Q before P and a large one P before Q. Each condition is a number
 that must be below 1; how far below is its margin.
+What must be fast is counted with the pull that is left when it is learnt, what must be slow with that of the start.
 They are cautious: in maps around the desk the order reverses wherever they all hold, and in about as many cells again
 where one of them fails by a factor of two or three.
 """
@@ -34,14 +35,17 @@ def _margin_at(loss: float) -> float:
     return -math.log(math.expm1(loss))
 
 
-def _visible_ceiling(mean_alpha: float) -> float:
-    r"""The ceiling of the curvature at which Q is just learnt.
+def _slowing(loss: float) -> float:
+    r"""How much weaker examples pull at a loss than at the start: 1/2 over :math:`\sigma(-m)` at its margin m."""
+    return (1 + math.exp(_margin_at(loss))) / 2
 
-    Output :math:`\pm c/2` on the rays makes the margin :math:`\alpha c/2`; the ceiling counts a pull of 1/2 where that
-    margin leaves :math:`\sigma(-\alpha c/2)`.
+
+def _visible_ceiling(mean_alpha: float) -> float:
+    r"""The ceiling of the curvature at which Q is just learnt, as the pull of the start counts it.
+
+    Output :math:`\pm c/2` on the rays makes the margin :math:`\alpha c/2`.
     """
-    margin = _margin_at(Q_LEVEL)
-    return 2 * margin / mean_alpha * (1 + math.exp(margin)) / 2
+    return 2 * _margin_at(Q_LEVEL) / mean_alpha * _slowing(Q_LEVEL)
 
 
 def _scales(setting: TwoPatternSetting) -> dict[str, float]:
@@ -69,6 +73,7 @@ def _scales(setting: TwoPatternSetting) -> dict[str, float]:
 def _conditions(setting: TwoPatternSetting) -> list[tuple[str, float, str]]:
     data, training, scales = setting.data, setting.training, _scales(setting)
     needed = _margin_at(P_LEVEL) * scales["p_time"]
+    visible = _visible_ceiling(data.mean_alpha)
     few = data.p_only * setting.examples / data.dimension
     carriers = (1 - data.q_only) * setting.examples
     return [
@@ -84,8 +89,8 @@ def _conditions(setting: TwoPatternSetting) -> list[tuple[str, float, str]]:
         ),
         (
             "small_rate_learns_q_first",
-            scales["q_time"] / scales["p_time"] if math.isfinite(scales["q_time"]) else math.inf,
-            "time to learn Q over time to learn P with a frozen pattern, T_Q/T_P",
+            scales["q_time"] * visible / needed if math.isfinite(scales["q_time"]) else math.inf,
+            "time Q needs to be learnt with a frozen pattern, over that P needs, each to its level",
         ),
         (
             "small_rate_freezes",
@@ -99,12 +104,12 @@ def _conditions(setting: TwoPatternSetting) -> list[tuple[str, float, str]]:
         ),
         (
             "large_rate_hides_q",
-            scales["curvature_ceiling"] / _visible_ceiling(data.mean_alpha),
+            scales["curvature_ceiling"] / visible,
             "curvature that the large rate can hold, over that at which Q counts as learnt",
         ),
         (
             "large_rate_learns_p",
-            needed / scales["p_growth_time"],
+            needed * _slowing(P_LEVEL) / scales["p_growth_time"],
             "time P needs to be learnt, over the time it has before annealing, weight decay counted",
         ),
     ]
