@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.models.quadratic import FiniteSumQuadratic, GaussianLeastSquares
+from sgdynamics.theory._roots import bracketed_root
 
 __all__ = ["CurvatureLaw", "DiscreteLaw", "GammaLaw", "curvature_law"]
 
@@ -41,8 +42,6 @@ class CurvatureLaw(ABC):
 
     def tail_index(self, rate: float) -> float:
         r"""The root of :math:`\log E|1-\eta h|^\kappa / \kappa`, the logarithm of a power mean, increasing in kappa."""
-        from scipy.optimize import brentq
-
         if self.contracts(rate):
             return math.inf
         if self.mean_log(rate) >= 0:
@@ -56,7 +55,7 @@ class CurvatureLaw(ABC):
             low /= 2
         while log_power_mean(high) <= 0:
             high *= 2
-        return float(brentq(log_power_mean, low, high, rtol=1e-14))
+        return bracketed_root(log_power_mean, low, high)
 
 
 class DiscreteLaw(CurvatureLaw):
@@ -66,8 +65,8 @@ class DiscreteLaw(CurvatureLaw):
         possible = probabilities > 0
         order = np.argsort(values[possible], kind="stable")
         values, probabilities = values[possible][order], probabilities[possible][order]
-        # equal up to rounding is equal
-        first = np.concatenate([[True], np.diff(values) > 1e-13 * values[-1]])
+        # equal up to the rounding of a mean, which is that of its own size
+        first = np.concatenate([[True], np.diff(values) > 1e-13 * values[1:]])
         self.values: Array = values[first]
         self.probabilities: Array = np.add.reduceat(probabilities, np.flatnonzero(first))
 
@@ -87,8 +86,6 @@ class DiscreteLaw(CurvatureLaw):
 
     def almost_sure_edge(self) -> float:
         """The mean logarithm is concave between its poles, the reciprocals of the curvatures, and -inf at them."""
-        from scipy.optimize import brentq
-
         def slope(rate: float) -> float:
             with np.errstate(divide="ignore"):  # on a pole
                 return float(-np.sum(self.probabilities * self.values / (1 - rate * self.values)))
@@ -109,13 +106,13 @@ class DiscreteLaw(CurvatureLaw):
                 width = right - left
                 inside = (left + 1e-12 * width, right - 1e-12 * width)
                 bracketed = slope(inside[0]) > 0 > slope(inside[1])  # not if the poles are a few roundings apart
-                top = brentq(slope, *inside, rtol=1e-14) if bracketed else (left + right) / 2
+                top = bracketed_root(slope, *inside) if bracketed else (left + right) / 2
                 if self.mean_log(top) < 0:
                     continue
             low = top
             while self.mean_log(low) >= 0:  # towards the pole, where it is -inf
                 low = left + (low - left) / 2
-            return float(brentq(self.mean_log, low, top, rtol=1e-14))
+            return bracketed_root(self.mean_log, low, top)
         raise AssertionError("the mean logarithm grows without bound beyond the last pole")
 
 
@@ -159,13 +156,11 @@ class GammaLaw(CurvatureLaw):
         return False
 
     def almost_sure_edge(self) -> float:
-        from scipy.optimize import brentq
-
         low = 1 / (self.scale * (self.shape + 1))  # half the edge in mean square
         high = 2 * low
         while self.mean_log(high) <= 0:
             low, high = high, 1.25 * high
-        return float(brentq(self.mean_log, low, high, rtol=1e-11))
+        return bracketed_root(self.mean_log, low, high)
 
 
 def _batches(model: FiniteSumQuadratic, owner: str) -> DiscreteLaw:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, flag, positive, unit_interval
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory._symmetric_maps import largest_eigenvalue
 from sgdynamics.theory.quadratic._gradient_noise import (
     ANY_MODEL,
@@ -85,8 +86,6 @@ def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.
 
 
 def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: bool) -> float:
-    from scipy.optimize import brentq
-
     variances, draws = model.feature_variance, model.batch_size
     pole = float(variance_edge_gain(1 / draws, momentum, nesterov) / variances.max())
 
@@ -94,7 +93,7 @@ def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: boo
         total = float(np.sum(trace_rule_term(rate * variances, draws, momentum=momentum, nesterov=nesterov)))
         return 1 - 2 / (1 + total)
 
-    return float(brentq(balance, pole * 1e-3 / variances.size, pole, xtol=1e-15 * pole, rtol=1e-15))
+    return root_below(balance, pole)
 
 
 def _generalised_edge(curvature: Array, noise: GradientNoise) -> float:
@@ -160,8 +159,6 @@ def mean_square_edge(
     curvature, _, noise = in_eigenbasis(noise)
 
     def core(momentum: Array) -> float:
-        from scipy.optimize import brentq
-
         beta = float(momentum)
         if isinstance(model, GaussianLeastSquares):
             return _trace_rule_edge(model, beta, nesterov)
@@ -177,14 +174,15 @@ def mean_square_edge(
         def excess(rate: float) -> float:
             return radius(noise, curvature, rate, beta, nesterov) - 1
 
-        below = 0.0
-        for rate in limit * np.arange(1, _GRID) / _GRID:
-            if excess(rate) >= 0:
-                return float(brentq(excess, below or limit * 1e-9, rate, rtol=1e-14))
-            below = rate
+        below = limit / _GRID
+        if excess(below) >= 0:
+            return root_below(excess, below)
         # curvature noise diverges at the edge of the mean, if only there
-        top = limit * (1 - 1e-12)
-        return float(brentq(excess, below, top, rtol=1e-14)) if excess(top) > 0 else limit
+        for rate in limit * np.append(np.arange(2, _GRID) / _GRID, 1 - 1e-12):
+            if excess(rate) >= 0:
+                return bracketed_root(excess, below, rate)
+            below = rate
+        return limit
 
     (made,) = over_points(core, [(momentum, [])], [[]], {})
     return unswept(made)

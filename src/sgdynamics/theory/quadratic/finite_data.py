@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import Numeric, checked, count, instance_of, is_symbolic, positive
 from sgdynamics.formula import decayed, formula, geometric_sum, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
+from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory._sampling import batch_factor
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.path_edges import almost_sure_edge
@@ -90,7 +91,8 @@ def reshuffled_variance(gain: Numeric, batches: Numeric, batch_size: Numeric = 1
         = \frac{x}{2-x}\, \frac{n}{n-1} \left[ 1 - \frac{(2-x)(1-a^m)}{m x (1+a^m)} \right].
 
     The bracket is the ratio to independent batches (:func:`stationary_variance`), up to :math:`n/(n-1)`; for
-    :math:`m x \to 0` it vanishes like :math:`(m^2-1) x^2/12`. Within an epoch the variance is larger.
+    :math:`m x \to 0` it vanishes like :math:`(m^2-1) x^2/12`. Within an epoch the variance is larger for gains up to
+    1; beyond, where every step overshoots, it may be smaller.
 
     Parameters
     ----------
@@ -204,8 +206,8 @@ def reshuffled_edge(model: FiniteSumQuadratic) -> float:
     The first rate with :func:`reshuffled_growth` 1. With one example a batch this is :func:`almost_sure_edge`: in
     which order the examples come changes nothing. In general it is at most that, by Jensen's inequality.
 
-    Status: exact, by enumeration; for batches of several examples the first crossing is bracketed on a grid of 1024
-    rates.
+    Status: exact, by enumeration: the growth is a polynomial in the rate, monotone between the roots of its
+    derivative, so that the first of these at which it is not below 1 brackets the first crossing.
 
     Parameters
     ----------
@@ -226,18 +228,32 @@ def reshuffled_edge(model: FiniteSumQuadratic) -> float:
     >>> round(reshuffled_edge(FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled")), 10)
     2.6666666667
     """
-    from scipy.optimize import brentq
-
     curvatures = _epoch_curvatures(model, "reshuffled_edge")
     limit = float(almost_sure_edge(model))
     if len(curvatures) == 1:
         return limit
+    unit = float(curvatures.max())
 
-    def log_growth(rate: float) -> float:
+    def log_growth(gain: float) -> float:
         with np.errstate(divide="ignore"):
-            return float(np.log(np.mean(np.prod((1 - rate * curvatures) ** 2, axis=1))))
+            return float(np.log(np.mean(np.prod((1 - gain * curvatures / unit) ** 2, axis=1))))
 
-    rates = limit * np.arange(1, 1025) / 1024
-    values = np.array([log_growth(rate) for rate in rates])
-    crossed = int(np.argmax(values >= 0)) if (values >= 0).any() else len(rates) - 1
-    return float(brentq(log_growth, rates[crossed - 1], rates[crossed], rtol=1e-14)) if values[crossed] > 0 else limit
+    turns = np.roots(np.polyder(_growth_polynomial(curvatures / unit))).real
+    below = 0.0
+    for gain in [*np.sort(turns[(turns > 0) & (turns < limit * unit)]), limit * unit]:
+        if log_growth(gain) >= 0:
+            return (bracketed_root(log_growth, below, gain) if below else root_below(log_growth, gain)) / unit
+        below = float(gain)
+    return limit
+
+
+def _growth_polynomial(gains: Array) -> Array:
+    """Coefficients in the rate, highest power first, of the mean over partitions of the squared product."""
+    product = np.ones((len(gains), 1))
+    for batch in np.repeat(gains, 2, axis=1).T:
+        longer = np.zeros((len(gains), product.shape[1] + 1))
+        longer[:, 1:] = product
+        longer[:, :-1] -= batch[:, None] * product
+        product = longer
+    coefficients: Array = product.mean(axis=0)
+    return coefficients

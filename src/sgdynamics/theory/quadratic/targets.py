@@ -10,21 +10,20 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, instance_of, positive
+from sgdynamics.domains import Numeric, checked, complain, instance_of, positive
 from sgdynamics.formula import decay, geometric_sum
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.outcome import Outcome, outcome_attributes
+from sgdynamics.theory._roots import bracketed_root
 
 Array = NDArray[np.float64]
 
+_MOST_STEPS = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
-    r"""Expected excess risk at a constant learning rate as a sum of monotone curves, one per mode.
-
-    Mode i is at :math:`\tfrac12 n h [e_0^2 \rho^k + \sigma^2 g^2 (1-\rho^k)/(1-\rho)]` with :math:`\rho = (1-g)^2`: it
-    moves from its start to its stationary value without turning, so that two steps bracket everything in between.
-    """
+class _Mode:
+    """The modes at a constant learning rate."""
 
     weight: Array  # n h / 2
     gain: Array
@@ -32,63 +31,117 @@ class _Curve:
     noise: Array  # sigma^2
 
     @functools.cached_property
-    def _forget(self) -> Array:
+    def forget(self) -> Array:
         return self.gain * (2 - self.gain)  # 1 - rho, accurate for small gains
 
-    def modes(self, step: float) -> Array:
-        spread = self.noise * self.gain**2 * geometric_sum(self._forget, step)
+    @functools.cached_property
+    def plateau(self) -> Array:
+        """Stationary risks, of use below the edge."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            plateau: Array = np.where(self.noise > 0, self.weight * self.noise * self.gain / (2 - self.gain), 0.0)
+            return plateau
+
+    def risks(self, step: float) -> Array:
+        """Risks after a step, which may be inf."""
+        if math.isinf(step):
+            return np.full(self.weight.size, math.inf)
         with np.errstate(over="ignore", invalid="ignore"):
-            kept = self.start * decay(self._forget, step)
+            spread = self.noise * self.gain**2 * geometric_sum(self.forget, step)
+            kept = np.where(self.start > 0, self.start * decay(self.forget, step), 0.0)
             risks: Array = self.weight * (kept + np.where(self.noise > 0, spread, 0.0))
             return risks
 
-    @functools.cached_property
-    def _limit(self) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            stationary = np.where(self._forget > 0, self.noise * self.gain / (2 - self.gain), np.inf)
-        still = (self.noise == 0) & ((self._forget == 0) | (self.start == 0))
-        limit: Array = self.weight * np.where(still, self.start, stationary)
-        return limit
+    def slopes(self, k: float, learning_rate: float) -> tuple[float, float, float]:
+        """Derivatives of the risk in the step, in the learning rate and in the logarithm of the noise."""
+        curvature, at_edge = self.gain / learning_rate, self.forget == 0
+        left = decay(self.forget, k)
+        summed = geometric_sum(self.forget, k)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            speed = np.where(at_edge, 1.0, -np.log1p(-self.forget) / self.forget)  # -log rho/(1 - rho)
+            step = np.where(left == 0, 0.0, left * speed * (self.noise * self.gain**2 - self.start * self.forget))
+            faded = np.where(left == 0, 0.0, -2 * k * curvature * left / (1 - self.gain))  # slope of rho^k in the rate
+            settled = 2 * curvature / (2 - self.gain) ** 2 * self.forget * summed - self.gain / (2 - self.gain) * faded
+            noisy = np.where(at_edge, 4 * curvature * k**2, settled)
+            rate = self.start * faded + np.where(self.noise > 0, self.noise * noisy, 0.0)
+            noise = self.noise * self.gain**2 * summed
+        return float(self.weight @ step), float(self.weight @ rate), float(self.weight @ noise)
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    r"""Expected excess risk at a constant learning rate, minus a target, as a sum of monotone curves.
+
+    Mode i is at :math:`p_i + a_i \rho_i^k` with :math:`\rho = (1-g)^2`, its plateau :math:`p = \tfrac12 n h \sigma^2
+    g/(2-g)` and its amplitude :math:`a = \tfrac12 n h e_0^2 - p`. Plateaus join the target: what is left falls to 0 or
+    rises to 0 and keeps its digits however small it becomes. Modes beyond their edge grow without bound instead. Equal
+    gains are one curve. Two steps bracket everything in between.
+    """
+
+    mode: _Mode
+    target: float
 
     @functools.cached_property
-    def _falling(self) -> NDArray[np.bool_]:
-        return self._limit < self.modes(0.0)
+    def _stable(self) -> NDArray[np.bool_]:
+        return (self.mode.forget > 0) | (self.mode.start == 0) & (self.mode.noise == 0)
+
+    @functools.cached_property
+    def room(self) -> float:
+        """Target above the plateau of the stable modes."""
+        return self.target - float(self.mode.plateau[self._stable].sum())
+
+    @functools.cached_property
+    def _decaying(self) -> tuple[Array, Array]:
+        """Amplitudes and 1 - rho of the stable modes, one for each gain."""
+        forget, which = np.unique(self.mode.forget[self._stable], return_inverse=True)
+        amplitude = np.zeros(forget.size)
+        np.add.at(amplitude, which, (self.mode.weight * self.mode.start - self.mode.plateau)[self._stable])
+        if self.room == 0 and forget.size and self._stable.all():
+            # which sign is left for long is that of the slowest mode, also where all of them underflow
+            forget = np.where(forget == 1, 1.0, (forget - forget[0]) / (1 - forget[0]) if forget[0] < 1 else forget)
+        return amplitude, forget
 
     @functools.cache  # noqa: B019 - the curve lives as long as one search
-    def parts(self, step: float) -> tuple[float, float]:
-        """Sum of the falling and of the rising modes; the step may be inf."""
-        modes = self._limit if math.isinf(step) else self.modes(step)
-        return float(modes[self._falling].sum()), float(modes[~self._falling].sum())
+    def parts(self, step: float) -> tuple[float, float, float]:
+        """Sums of what falls to 0, of what rises to 0 as a positive number, and of what grows; the step may be inf."""
+        amplitude, forget = self._decaying
+        left = np.where(forget > 0, 0.0, 1.0) if math.isinf(step) else decay(forget, step)
+        falling, rising = np.maximum(amplitude, 0.0) @ left, np.maximum(-amplitude, 0.0) @ left
+        growing = ~self._stable
+        if not growing.any():
+            return float(falling), float(rising), 0.0
+        return float(falling), float(rising), float(self.mode.risks(step)[growing].sum())
 
-    def risk(self, step: float) -> float:
-        return sum(self.parts(step))
+    @functools.cached_property
+    def _start(self) -> float:
+        return float((self.mode.weight * self.mode.start).sum()) - self.target
 
-    def may_cross(self, target: float, first: float, last: float) -> bool:
+    def gap(self, step: float) -> float:
+        """Risk above the target, or something of its sign."""
+        falling, rising, growing = self.parts(step)
+        return self._start if step == 0 else falling - rising + growing - self.room
+
+    def may_cross(self, first: float, last: float) -> bool:
         """Whether the risk can be on both sides of the target in first..last."""
-        falling_first, rising_first = self.parts(first)
-        falling_last, rising_last = self.parts(last)
-        return falling_last + rising_first <= target < falling_first + rising_last
+        falling, rising, growing = zip(self.parts(first), self.parts(last), strict=True)
+        low, high = falling[1] - rising[0] + growing[0] - self.room, falling[0] - rising[1] + growing[1] - self.room
+        if first == 0:  # where the start is at the target up to rounding
+            low, high = min(low, self._start), max(high, self._start)
+        return low <= 0 < high
 
 
-def _crossings(curve: _Curve, target: float) -> list[int]:
+def _crossings(curve: _Curve) -> list[int]:
     """All steps k >= 1 at which the risk is on the other side of the target than at k - 1."""
     horizon = 1
-    resolution = np.finfo(float).eps * max(target, float(np.sum(curve.weight * curve.start)))
-    while curve.may_cross(target, horizon, math.inf):
+    while curve.may_cross(horizon, math.inf):
         horizon *= 2
-        falling, rising = curve.parts(horizon)
-        falling_limit, rising_limit = curve.parts(math.inf)
-        # closer to the plateau than floating point tells apart
-        if falling - falling_limit <= resolution and rising_limit - rising <= resolution:
-            break
     found = []
     pending = [(0, horizon)]
     while pending:
         first, last = pending.pop()
-        if not curve.may_cross(target, first, last):
+        if not curve.may_cross(first, last):
             continue
         if last - first == 1:
-            if (curve.risk(first) <= target) != (curve.risk(last) <= target):
+            if (curve.gap(first) <= 0) != (curve.gap(last) <= 0):
                 found.append(last)
             continue
         middle = (first + last) // 2
@@ -96,32 +149,17 @@ def _crossings(curve: _Curve, target: float) -> list[int]:
     return found
 
 
-def _sensitivities(curve: _Curve, target: float, step: int, learning_rate: float, batch_size: float) -> list[float]:
+def _sensitivities(curve: _Curve, step: int, learning_rate: float, batch_size: float) -> list[float]:
     """Real-valued crossing before ``step`` and its derivatives in rate, batch size and target."""
-    from scipy.optimize import brentq
-
-    def gap(k: float) -> float:
-        return float(curve.modes(k).sum()) - target
-
     ends = (step - 1, step)
-    if gap(step - 1) * gap(step) < 0:
-        k = brentq(gap, *ends, xtol=1e-12)
+    if curve.gap(step - 1) * curve.gap(step) < 0:
+        k = bracketed_root(curve.gap, *ends)
     else:  # the target is the risk at one end, up to rounding
-        k = float(min(ends, key=lambda end: abs(gap(end))))
-    a = 1 - curve.gain
-    curvature = curve.gain / learning_rate
-    with np.errstate(divide="ignore", invalid="ignore"):
-        plateau = curve.noise * curve.gain / (2 - curve.gain)
-        left = np.abs(a) ** (2 * k)
-        log_keep = np.where(a == 0, 0.0, 2 * np.log(np.abs(a)))
-        per_step = float(np.sum(curve.weight * (curve.start - plateau) * left * log_keep))
-        left_slope = -2 * k * curvature * np.sign(a) * np.abs(a) ** (2 * k - 1)
-        plateau_slope = curve.noise * 2 * curvature / (2 - curve.gain) ** 2
-        per_rate = float(np.sum(curve.weight * ((curve.start - plateau) * left_slope + plateau_slope * (1 - left))))
-        per_batch = -float(np.sum(curve.weight * plateau * (1 - left))) / batch_size
+        k = float(min(ends, key=lambda end: abs(curve.gap(end))))
+    per_step, per_rate, per_noise = curve.mode.slopes(k, learning_rate)
     if per_step == 0:  # a gain of 1 gets there in one step: the curve jumps and k has no derivatives
         return [k, math.nan, math.nan, math.nan]
-    return [k, -per_rate / per_step, -per_batch / per_step, 1 / per_step]
+    return [k, -per_rate / per_step, per_noise / batch_size / per_step, 1 / per_step]
 
 
 @checked(model=instance_of(MiniBatchQuadratic), learning_rate=positive, target=positive)
@@ -154,7 +192,7 @@ def steps_to_target(model: MiniBatchQuadratic, learning_rate: Numeric, target: N
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or a crossing takes more than 2^63 steps.
 
     See Also
     --------
@@ -186,13 +224,14 @@ def steps_to_target(model: MiniBatchQuadratic, learning_rate: Numeric, target: N
     real = np.full((4, *shape), np.nan)
     crossings = np.empty(shape, dtype=object)
     for point in np.ndindex(shape):
-        curve = _Curve(*(field.values[point] for field in fields))
-        goal = float(goals.values[point])
-        found = crossings[point] = _crossings(curve, goal)
-        first[point] = 0 if curve.risk(0) <= goal else found[0] if found else -1
+        rate, batch_size = float(rates.values[point]), float(batch_sizes.values[point])
+        curve = _Curve(_Mode(*(field.values[point] for field in fields)), float(goals.values[point]))
+        found = crossings[point] = _crossings(curve)
+        if found and found[-1] > _MOST_STEPS:
+            raise complain("steps_to_target", "learning_rate", "such that 64 bits count the steps", rate)
+        first[point] = 0 if curve.gap(0) <= 0 else found[0] if found else -1
         if found:
-            rate, batch_size = float(rates.values[point]), float(batch_sizes.values[point])
-            real[(slice(None), *point)] = _sensitivities(curve, goal, found[0], rate, batch_size)
+            real[(slice(None), *point)] = _sensitivities(curve, found[0], rate, batch_size)
     padded = np.full((*shape, max(map(len, crossings.flat))), -1, dtype=np.int64)
     for point in np.ndindex(shape):
         padded[point][: len(crossings[point])] = crossings[point]
