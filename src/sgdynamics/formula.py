@@ -109,6 +109,14 @@ def decayed(gain: Numeric, count: Numeric) -> Numeric:
     return where((gain > 1) & (count % 2 == 1), 1 - decay(gain, count), -np.expm1(_log_power(gain, count)))
 
 
+def raised(gain: Numeric, count: Numeric) -> Numeric:
+    r""":math:`1 + (1-x)^n` without cancellation for odd :math:`n` and :math:`x` close to 2."""
+    if is_symbolic(gain) or is_symbolic(count):
+        return 1 + (1 - gain) ** count
+    odd = (gain > 1) & (count % 2 == 1)
+    return where(odd, decayed(where(odd, 2 - gain, gain), count), 1 + decay(gain, count))
+
+
 def geometric_sum(gain: Numeric, count: Numeric) -> Numeric:
     r""":math:`\sum_{i<n} (1-x)^i = (1 - (1-x)^n)/x`, with its limit :math:`n` at :math:`x = 0`."""
     if is_symbolic(gain) or is_symbolic(count):

@@ -240,12 +240,13 @@ def sharpest_direction_edge(
     return float(edge_learning_rate.function(top, float(these.along_sharpest.var()), factor))
 
 
-def _largest(stacks: Array) -> float:
-    """Largest eigenvalue of the mean over the batch, of Hessians (batch, S, d, d) or features (batch, S, d)."""
+def _extremes(stacks: Array) -> tuple[float, float]:
+    """Extreme eigenvalues of means over batches, of Hessians (batch, S, d, d) or features (batch, S, d)."""
     with one_blas_thread():
         if stacks.ndim == 3:
-            return float(np.linalg.norm(stacks, ord=2, axis=(1, 2)).max() ** 2 / stacks.shape[1])
-        return float(np.linalg.eigvalsh(stacks.mean(axis=1)).max())
+            return 0.0, float(np.linalg.norm(stacks, ord=2, axis=(1, 2)).max() ** 2 / stacks.shape[1])
+        eigenvalues = np.linalg.eigvalsh(stacks.mean(axis=1))
+        return float(eigenvalues.min()), float(eigenvalues.max())
 
 
 @checked(**_ENSEMBLE)
@@ -257,6 +258,8 @@ def strict_edge(
     sampling: str = "without_replacement",
 ) -> float:
     r"""Largest learning rate at which no single batch is unstable, :math:`2/\max_B \lambda_1(H_B)`.
+
+    A batch with a negative eigenvalue is unstable at every rate: the edge is then 0.
 
     A bounded perturbation of a quadratic can diverge in expectation as soon as one batch is unstable, however rare it
     is. Never above :func:`mean_square_edge`. Sampled with replacement the worst batch is one example S times.
@@ -295,14 +298,20 @@ def strict_edge(
     given = np.asarray(features if hessians is None else hessians)
     if given[0].size == 1:
         curvatures = np.sort(given.ravel() ** 2 if hessians is None else given.ravel())
-        return float(2 / curvatures[-draws:].mean())
+        return _edge_within(float(curvatures[:draws].mean()), float(curvatures[-draws:].mean()))
     number = math.comb(examples, draws)
     if number > _MOST_BATCHES:
         text = f"such that at most {_MOST_BATCHES} batches are enumerated, not {number}"
         raise complain(owner, "batch_size", text, batch_size)
     chosen = np.array(list(combinations(range(examples), draws)))
     block = max(1, _AT_ONCE // (draws * given[0].size))
-    return 2 / max(_largest(given[chosen[start : start + block]]) for start in range(0, number, block))
+    extremes = [_extremes(given[chosen[start : start + block]]) for start in range(0, number, block)]
+    return _edge_within(min(low for low, _ in extremes), max(high for _, high in extremes))
+
+
+def _edge_within(lowest: float, highest: float) -> float:
+    """The edge of batches whose eigenvalues lie between these."""
+    return 0.0 if lowest < -_ROUNDING * highest else 2 / highest
 
 
 @checked(

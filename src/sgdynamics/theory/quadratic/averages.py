@@ -7,7 +7,7 @@ One direction of curvature :math:`h`, constant learning rate :math:`\eta`, indep
 from __future__ import annotations
 
 from sgdynamics.domains import Numeric, count, is_symbolic, nonnegative, positive, unit_interval
-from sgdynamics.formula import decay, decayed, formula, geometric_sum, stable_below, triangular_sum, where
+from sgdynamics.formula import decay, decayed, formula, geometric_sum, raised, stable_below, triangular_sum, where
 
 
 @formula(
@@ -47,7 +47,7 @@ def ema_variance(gain: Numeric, beta: Numeric) -> Numeric:
     0.026388686...
     """
     forget = 1 - beta
-    return gain / (2 - gain) * forget * (1 + (1 - gain) * beta) / ((1 + beta) * (forget + gain * beta))
+    return gain / (2 - gain) * forget * (forget + beta * (2 - gain)) / ((1 + beta) * (forget + gain * beta))
 
 
 @formula(
@@ -83,7 +83,7 @@ def two_point_variance(gain: Numeric, separation: Numeric) -> Numeric:
     >>> two_point_variance(0.1, 10)
     0.035491537...
     """
-    return gain / (2 - gain) * (1 + decay(gain, separation)) / 2
+    return gain / (2 - gain) * raised(gain, separation) / 2
 
 
 @formula(
@@ -104,7 +104,7 @@ def tail_variance(gain: Numeric, points: Numeric, stride: Numeric = 1) -> Numeri
     .. math:: V = \frac{x}{2-x}\,\frac1n \left[ \frac{1+\rho}{1-\rho} - \frac{2\rho(1-\rho^n)}{n(1-\rho)^2} \right]
         = \frac{x}{2-x}\,\frac{1}{n^2} \Bigl[ 2 \sum_{i<n} (n-i)\rho^i - n \Bigr],
 
-    evaluated in the second form, which does not cancel for small gains.
+    evaluated in the second form, which does not cancel for small gains, and for negative :math:`\rho` in the first.
 
     Parameters
     ----------
@@ -125,7 +125,11 @@ def tail_variance(gain: Numeric, points: Numeric, stride: Numeric = 1) -> Numeri
     >>> tail_variance(0.1, 20)
     0.029195236...
     """
-    correlations = 2 * triangular_sum(decayed(gain, stride), points) - points
+    apart = decayed(gain, stride)  # 1 - rho
+    correlations = 2 * triangular_sum(apart, points) - points
+    if not is_symbolic(correlations):  # where signs alternate the first form is a sum of what is positive
+        ends = 2 * (apart - 1) * decayed(gain, stride * points) / apart**2
+        correlations = where(apart > 1, points * raised(gain, stride) / apart + ends, correlations)
     return gain / (2 - gain) * correlations / points**2
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, count, instance_of, is_symbolic, positive
-from sgdynamics.formula import decayed, formula, geometric_sum, stable_below, where
+from sgdynamics.formula import formula, geometric_sum, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory._sampling import batch_factor
@@ -114,7 +114,7 @@ def reshuffled_variance(gain: Numeric, batches: Numeric, batch_size: Numeric = 1
     0.074396...
     """
     examples = batches * batch_size
-    both = batches * (2 - decayed(gain, batches))  # m (1 + a^m)
+    both = batches * raised(gain, batches)  # m (1 + a^m)
     bracket = 1 - (2 - gain) * geometric_sum(gain, batches) / both
     if not is_symbolic(bracket):
         series: Numeric = 1.0

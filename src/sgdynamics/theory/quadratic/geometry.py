@@ -7,8 +7,8 @@ x/(2-x)`. Squared lengths are per dimension in units of the center variance; los
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, count, positive, real, whole
-from sgdynamics.formula import decay, decayed, formula, sqrt
+from sgdynamics.domains import Interval, Numeric, count, is_symbolic, positive, real, whole
+from sgdynamics.formula import decay, decayed, formula, raised, sqrt, where
 
 stable_gain = Interval("a number in (0, 2), inside the stability edge", low=0, high=2)
 _HIGH_DIMENSION = ("isotropic", "additive noise", "stationary", "plain SGD", "dimension to infinity")
@@ -90,7 +90,11 @@ def chord_excess(gain: Numeric, lag: Numeric, position: Numeric) -> Numeric:
     >>> chord_excess(0.5, 2, 0.5)
     0.625
     """
-    return (1 - position) ** 2 + position**2 + 2 * position * (1 - position) * decay(gain, lag)
+    between = 2 * position * (1 - position)
+    beyond = 1 - between * decayed(gain, lag)
+    if is_symbolic(beyond):
+        return beyond
+    return where(between > 0, (1 - 2 * position) ** 2 + between * raised(gain, lag), beyond)
 
 
 @formula(gain=stable_gain, status="asymptotic", symbolic=True, source="derived", assumptions=_HIGH_DIMENSION)
@@ -188,7 +192,7 @@ def held_out_loss(gain: Numeric) -> Numeric:
 def used_batch_loss(gain: Numeric, lag: Numeric) -> Numeric:
     r"""Expected loss of a batch ``lag`` steps after the step that used it.
 
-    .. math:: 1 + V - 2 x a^k
+    .. math:: 1 + V - 2 x a^k = \frac{2 a^2}{2-x} + 2 x (1 - a^k), \qquad a = 1 - x.
 
     At lag 0, right after its step, it is :math:`(1-x)^2` times what it was before; it then recovers to the held-out
     loss.
@@ -210,7 +214,7 @@ def used_batch_loss(gain: Numeric, lag: Numeric) -> Numeric:
     >>> used_batch_loss(1.0, 0)
     0.0
     """
-    return 2 / (2 - gain) - 2 * gain * decay(gain, lag)
+    return 2 * (1 - gain) ** 2 / (2 - gain) + 2 * gain * decayed(gain, lag)
 
 
 @formula(gain=stable_gain, trial_gain=real, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Numeric, count, flag, positive, unit_interval
 from sgdynamics.formula import formula, stable_below
-from sgdynamics.theory.quadratic._kernel import gradient_point_parts, variance_edge_gain
+from sgdynamics.theory.quadratic._kernel import below_the_edge, gradient_point_parts, variance_edge_gain
 
 __all__ = ["trace_rule_term"]
 
@@ -71,4 +71,4 @@ def trace_rule_term(
     (0.5, 0.0909090...)
     """
     numerator, denominator = gradient_point_parts(gain, gain, momentum, nesterov)
-    return numerator / (batch_size * denominator - numerator)
+    return below_the_edge(numerator, batch_size * denominator - numerator)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Numeric, flag, nonnegative, positive, unit_interval, whole
 from sgdynamics.formula import decay, formula, geometric_sum, stable_below
-from sgdynamics.theory.quadratic._kernel import gradient_point_parts, kernel_parts, variance_edge_gain
+from sgdynamics.theory.quadratic._kernel import below_the_edge, gradient_point_parts, kernel_parts, variance_edge_gain
 
 __all__ = [
     "mean_square_edge_gain",
@@ -149,7 +149,7 @@ def random_curvature_variance(
     """
     numerator, denominator = kernel_parts(gain, gain, momentum, nesterov)
     ahead, _ = gradient_point_parts(gain, gain, momentum, nesterov)
-    return (1 + relative_variance) * numerator / (denominator - relative_variance * ahead)
+    return below_the_edge((1 + relative_variance) * numerator, denominator - relative_variance * ahead)
 
 
 @formula(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Numeric, flag, nonnegative, positive, unit_interval
 from sgdynamics.formula import formula, sqrt, stable_below, where
-from sgdynamics.theory.quadratic._kernel import edge_gain
+from sgdynamics.theory.quadratic._kernel import below_the_edge, edge_gain
 
 
 @formula(
@@ -52,8 +52,9 @@ def stationary_variance(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     """
     if nesterov:
         q = 1 - gain
-        return gain * (1 + momentum * q) / (((1 - momentum) + momentum * gain) * (1 + q * (1 + 2 * momentum)))
-    return gain * (1 + momentum) / ((1 - momentum) * (2 * (1 + momentum) - gain))
+        forget = (1 - momentum) + momentum * gain
+        return below_the_edge(gain * (1 + momentum * q), forget * ((2 - gain) + 2 * momentum * q))
+    return below_the_edge(gain * (1 + momentum), (1 - momentum) * ((2 - gain) + 2 * momentum))
 
 
 @formula(
