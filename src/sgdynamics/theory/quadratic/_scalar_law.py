@@ -86,6 +86,7 @@ class DiscreteLaw(CurvatureLaw):
 
     def almost_sure_edge(self) -> float:
         """The mean logarithm is concave between its poles, the reciprocals of the curvatures, and -inf at them."""
+
         def slope(rate: float) -> float:
             with np.errstate(divide="ignore"):  # on a pole
                 return float(-np.sum(self.probabilities * self.values / (1 - rate * self.values)))
@@ -123,7 +124,7 @@ class GammaLaw(CurvatureLaw):
         self.scale = 2 * variance / draws
         self.shape = draws / 2
 
-    def _expect(self, rate: float, log_weight: float, power: float) -> float:
+    def _expect(self, gain: float, log_weight: float, power: float) -> float:
         """Integral over the root of h, which takes the pole of the density at 0 away, cut where 1 - eta h is 0."""
         from scipy.integrate import quad
         from scipy.special import gammaln
@@ -133,13 +134,13 @@ class GammaLaw(CurvatureLaw):
             density = 2 * math.exp((2 * self.shape - 1) * math.log(root) - h - gammaln(self.shape)) if root > 0 else 0.0
             if self.shape == 0.5 and root == 0:
                 density = 2 / math.sqrt(math.pi)
-            distance = abs(1 - rate * self.scale * h)
+            distance = abs(1 - gain * h)
             if distance == 0:
                 return 0.0
             logarithm = math.log(distance)
             return density * (logarithm if log_weight else math.exp(power * logarithm))
 
-        cut = 1 / math.sqrt(rate * self.scale)
+        cut = 1 / math.sqrt(gain)
         far = math.sqrt(self.shape) + 12.0 + math.sqrt(power)  # the density is below 1e-60 beyond
         points = sorted({0.0, min(cut, far), math.sqrt(self.shape), far})
         options = {"epsabs": 1e-13, "epsrel": 1e-12, "limit": 200}
@@ -147,20 +148,23 @@ class GammaLaw(CurvatureLaw):
         return math.fsum(pieces)
 
     def mean_log(self, rate: float) -> float:
-        return self._expect(rate, 1.0, 0.0)
+        return self._expect(rate * self.scale, 1.0, 0.0)
 
     def log_moment(self, rate: float, power: float) -> float:
-        return math.log(self._expect(rate, 0.0, power))
+        return math.log(self._expect(rate * self.scale, 0.0, power))
 
     def contracts(self, rate: float) -> bool:
         return False
 
     def almost_sure_edge(self) -> float:
-        low = 1 / (self.scale * (self.shape + 1))  # half the edge in mean square
+        def mean_log(gain: float) -> float:
+            return self._expect(gain, 1.0, 0.0)
+
+        low = 1 / (self.shape + 1)  # half the edge in mean square
         high = 2 * low
-        while self.mean_log(high) <= 0:
+        while mean_log(high) <= 0:
             low, high = high, 1.25 * high
-        return bracketed_root(self.mean_log, low, high)
+        return bracketed_root(mean_log, low, high) / self.scale
 
 
 def _batches(model: FiniteSumQuadratic, owner: str) -> DiscreteLaw:

@@ -121,7 +121,7 @@ def reshuffled_variance(gain: Numeric, batches: Numeric, batch_size: Numeric = 1
         for i in range(16, 0, -1):  # sum_i (i+1) C(m+1, i+3) (-x)^i over C(m+1, 3): the bracket is a difference
             series = 1 - (i + 1) / i * (batches - 1 - i) * gain / (i + 3) * series
         small = gain**2 * (batches + 1) * batches * (batches - 1) / 6 * series / both
-        bracket = where(batches * gain < 0.5, small, bracket)
+        bracket = where((batches * gain < 0.5) | (batches == 1), small, bracket)
     return gain / (2 - gain) * examples / where(examples == 1, 1, examples - 1) * bracket
 
 
