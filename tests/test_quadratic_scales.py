@@ -20,6 +20,7 @@ from sgdynamics.theory.quadratic import (
     mean_square_edge,
     mean_square_edge_gain,
     one_step_edge,
+    optimal_schedule,
     random_curvature_variance,
     reshuffled_edge,
     stationary_variance,
@@ -197,6 +198,41 @@ def test_steps_to_a_target_in_numbers():
     assert first(1e-10, 1e6, 0.5, 2e-11) == 39
     with pytest.raises(ValueError, match="steps_to_target: learning_rate must be such that 64 bits count the steps"):
         first(0.0, 1.0, 1e-30, 1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Schedules where noise is weak
+
+
+def end_of(model, rates):
+    second = model.displacement**2
+    for rate in rates:
+        gain = rate * model.curvature
+        second = (1 - gain) ** 2 * second + gain**2 * model.center_variance
+    return 0.5 * np.sum(model.multiplicity * model.curvature * second)
+
+
+def test_the_best_schedule_is_not_the_valley_of_the_greedy_one():
+    model = MiniBatchQuadratic(
+        [0.13102743719172175, 0.012800853655527196, 0.03079172673331237],
+        1e-6,
+        multiplicity=[55.72046967846638, 56.02420402485973, 9.00211430209404],
+        displacement=[24.946428494647428, 0.6159255042444934, 0.26342769703307495],
+    )
+    assert end_of(model, optimal_schedule(model, 3)) <= end_of(model, (78.11958412, 32.47607883, 7.63198931)) * 1.000001
+
+
+@given(st.lists(st.tuples(powers(-2, 0), powers(-2, 2)), min_size=2, max_size=4), st.integers(1, 3))
+def test_without_noise_no_schedule_is_better(modes, steps):
+    """The mean is a polynomial in the curvature that is 1 at 0: least squares in its other coefficients."""
+    curvature, displacement = np.array(modes).T
+    model = MiniBatchQuadratic(curvature, 0.0, displacement=displacement)
+    weights = np.sqrt(curvature / 2) * displacement
+    powers_of = (curvature / curvature.max())[:, None] ** np.arange(1, steps + 1)
+    coefficients = np.linalg.lstsq(weights[:, None] * powers_of, -weights, rcond=None)[0]
+    least = np.sum((weights * (1 + powers_of @ coefficients)) ** 2)
+    start = np.sum(weights**2)
+    assert end_of(model, optimal_schedule(model, steps)) <= least * (1 + 1e-6) + 1e-12 * start
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, integer, nonnegative, sequence, unit_interval
+from sgdynamics.domains import Numeric, checked, flag, integer, nonnegative, sequence, unit_interval
 
 __all__ = [
     "SOURCES",
@@ -43,8 +43,8 @@ def along_step(value: Numeric, profile: NDArray[np.float64], first: int = 1) -> 
     return np.multiply.outer(value, profile)
 
 
-def _fractions(steps: int) -> NDArray[np.float64]:
-    return np.arange(1, steps + 1) / steps
+def _fractions(steps: int, first_at_rate: bool) -> NDArray[np.float64]:
+    return (np.arange(steps) if first_at_rate else np.arange(1, steps + 1)) / steps
 
 
 @checked(rate=nonnegative, steps=integer(1))
@@ -76,8 +76,8 @@ def constant(rate: Numeric, steps: int) -> Numeric:
     return along_step(rate, np.ones(steps))
 
 
-@checked(rate=nonnegative, steps=integer(1), final=nonnegative)
-def linear(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
+@checked(rate=nonnegative, steps=integer(1), final=nonnegative, first_at_rate=flag)
+def linear(rate: Numeric, steps: int, final: Numeric = 0.0, *, first_at_rate: bool = False) -> Numeric:
     r"""A linear schedule from just below ``rate`` to ``final``.
 
     Parameters
@@ -88,6 +88,9 @@ def linear(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
         Number of steps :math:`T`, >= 1.
     final : Numeric
         Learning rate of the last step, >= 0.
+    first_at_rate : bool
+        Whether the first step is at ``rate`` itself: :math:`j-1` in the place of :math:`j`, as PyTorch's schedulers
+        count, so that ``final`` is what would come after the last step.
 
     Returns
     -------
@@ -103,13 +106,15 @@ def linear(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
     --------
     >>> linear(0.4, 4)
     array([0.3, 0.2, 0.1, 0. ])
+    >>> linear(0.4, 4, first_at_rate=True)
+    array([0.4, 0.3, 0.2, 0.1])
     """
-    done = _fractions(steps)
+    done = _fractions(steps, first_at_rate)
     return along_step(rate, 1 - done) + along_step(final, done)
 
 
-@checked(rate=nonnegative, steps=integer(1), final=nonnegative)
-def cosine(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
+@checked(rate=nonnegative, steps=integer(1), final=nonnegative, first_at_rate=flag)
+def cosine(rate: Numeric, steps: int, final: Numeric = 0.0, *, first_at_rate: bool = False) -> Numeric:
     r"""Half a cosine from ``rate`` to ``final``.
 
     Parameters
@@ -120,6 +125,9 @@ def cosine(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
         Number of steps :math:`T`, >= 1.
     final : Numeric
         Learning rate of the last step, >= 0.
+    first_at_rate : bool
+        Whether the first step is at ``rate`` itself: :math:`j-1` in the place of :math:`j`, as PyTorch's schedulers
+        count, so that ``final`` is what would come after the last step.
 
     Returns
     -------
@@ -135,9 +143,12 @@ def cosine(rate: Numeric, steps: int, final: Numeric = 0.0) -> Numeric:
     --------
     >>> cosine(1.0, 2)
     array([0.5, 0. ])
+    >>> cosine(1.0, 2, first_at_rate=True)
+    array([1. , 0.5])
     """
-    left = np.cos(np.pi / 2 * _fractions(steps)) ** 2
-    left[-1] = 0.0
+    left = np.cos(np.pi / 2 * _fractions(steps, first_at_rate)) ** 2
+    if not first_at_rate:
+        left[-1] = 0.0
     return along_step(rate, left) + along_step(final, 1 - left)
 
 
@@ -222,7 +233,8 @@ def ema(beta: Numeric, steps: int) -> Numeric:
     r"""The exponential moving average as weights over the iterates.
 
     The convention is :math:`y_0 = x_0`, :math:`y_t = \beta y_{t-1} + (1-\beta) x_t`, with no bias correction: the
-    start keeps :math:`\beta^T`.
+    start keeps :math:`\beta^T`. PyTorch's ``AveragedModel`` starts at the first update instead, :math:`y_1 = x_1`:
+    that average has no weight on the start and :math:`\beta^{T-1}` on :math:`x_1`.
 
     Parameters
     ----------

@@ -102,8 +102,9 @@ def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) 
     Returns
     -------
     Numeric
-        A float, or labelled as the sweep. +inf if no batch expands the error, 0 at and beyond the almost-sure
-        edge, where no stationary law exists.
+        A float, or labelled as the sweep. +inf if no batch expands the error, 0 where the mean
+        logarithm is not negative and no stationary law exists, as at the almost-sure edge; at rates beyond it that
+        are stable again it is positive again.
 
     Raises
     ------

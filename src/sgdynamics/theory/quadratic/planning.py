@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, instance_of, integer
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.theory.quadratic._sweep import over_modes
@@ -15,6 +16,8 @@ Array = NDArray[np.float64]
 
 # The sweeps are monotone and converge linearly; this many have never been needed.
 _MOST_SWEEPS = 1000
+# Schedules without noise, of 1, 2, ... rates, that sweeps start from beside the greedy one.
+_MOST_STARTS = 4
 
 
 def _best_rate(cost: Array, curvature: Array, second_moment: Array, variance: Array) -> float:
@@ -37,8 +40,46 @@ def _greedy(curvature: Array, variance: Array, displacement: Array, multiplicity
     return schedule
 
 
+def _without_noise(curvature: Array, displacement: Array, multiplicity: Array, steps: int) -> Array:
+    """The best rates for the mean alone, falling: reciprocals of the Ritz values of conjugate gradients."""
+    curvatures, which = np.unique(curvature, return_inverse=True)
+    residual = np.zeros(curvatures.size)
+    np.add.at(residual, which, multiplicity * (curvature * displacement) ** 2)
+    seen = residual > 0
+    basis = np.sqrt(residual[seen] / residual.sum())[:, None]
+    while basis.shape[1] < min(steps, int(seen.sum())):
+        longer = curvatures[seen] * basis[:, -1]
+        for _ in range(2):  # the second time for rounding
+            longer = longer - basis @ (basis.T @ longer)
+        basis = np.column_stack([basis, longer / np.linalg.norm(longer)])
+    rates: Array = 1 / np.linalg.eigvalsh(basis.T @ (curvatures[seen, None] * basis))
+    return rates
+
+
 def _optimal(curvature: Array, variance: Array, displacement: Array, multiplicity: Array, steps: int) -> Array:
-    schedule = _greedy(curvature, variance, displacement, multiplicity, steps)
+    def risk(schedule: Array) -> float:
+        second_moment = displacement**2
+        for rate in schedule:
+            second_moment = _step(second_moment, rate * curvature, variance)
+        return float(np.sum(multiplicity * curvature * second_moment))
+
+    starts = [_greedy(curvature, variance, displacement, multiplicity, steps)]
+    if np.any(curvature * displacement):
+        with one_blas_thread():
+            chosen = range(1, 1 + min(steps, np.unique(curvature).size, _MOST_STARTS))
+            quiet = [_without_noise(curvature, displacement, multiplicity, count) for count in chosen]
+        for rates in quiet:
+            second_moment = displacement**2
+            for rate in rates:
+                second_moment = _step(second_moment, rate * curvature, variance)
+            rest = _greedy(curvature, variance, np.sqrt(second_moment), multiplicity, steps - rates.size)
+            starts.append(np.concatenate([rates, rest]))
+    return min((_descended(start, curvature, variance, displacement, multiplicity) for start in starts), key=risk)
+
+
+def _descended(schedule: Array, curvature: Array, variance: Array, displacement: Array, multiplicity: Array) -> Array:
+    """The local minimum that sweeps over one rate at a time reach."""
+    steps = schedule.size
     final_cost = multiplicity * curvature / 2
     costs = np.empty((steps, curvature.size))
     best = np.inf
@@ -108,14 +149,18 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
 
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1))
 def optimal_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
-    r"""The schedule with the lowest expected risk after the last step.
+    r"""The schedule with the lowest expected risk after the last step that is found from several starts.
 
     With the costate :math:`p_T = n h/2`, :math:`p_{t-1} = (1-\eta_t h)^2 p_t`, every rate solves
     :math:`\eta_t = \sum p_t h v_{t-1} / \sum p_t h^2 (v_{t-1} + C/B)`. Sweeps forward in place, with the costates of
     the last backward pass, minimise over one rate at a time and so never raise the risk; they stop when it no longer
     falls by a relative 1e-13.
 
-    Status: exact stationarity; a local minimum, reached from the greedy schedule.
+    Where noise is weak there are many minima. The sweeps start from the greedy schedule and from those that are best
+    without noise (reciprocals of Ritz values, as conjugate gradients find them) for the first 1 to 4 steps and greedy
+    for the rest; the best end is returned.
+
+    Status: exact stationarity; a local minimum, that there is none below it is not proved.
 
     Parameters
     ----------

@@ -12,7 +12,12 @@ from sgdynamics.domains import Interval, Numeric, positive
 from sgdynamics.formula import formula
 
 source_exponent_above_one = Interval("a number > 1", low=1)
-_WINDOW = ("infinitely many modes", "gains below 2", "1 << 2 * rate * steps << 1 / smallest curvature")
+_WINDOW = (
+    "infinitely many modes",
+    "gains below 2",
+    "1 << 2 * rate * steps",
+    "(2 * rate * steps * smallest curvature)^kappa << 1",
+)
 
 
 @formula(

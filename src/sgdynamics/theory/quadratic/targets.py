@@ -82,7 +82,8 @@ class _Curve:
 
     @functools.cached_property
     def _stable(self) -> NDArray[np.bool_]:
-        return (self.mode.forget > 0) | (self.mode.start == 0) & (self.mode.noise == 0)
+        still = (self.mode.start == 0) & (self.mode.noise == 0)
+        return np.asarray((self.mode.forget > 0) | still, dtype=np.bool_)
 
     @functools.cached_property
     def room(self) -> float:
