@@ -1002,3 +1002,16 @@ def test_the_trainer_loads_nothing_heavy():
     heavy = {"numba", "sklearn", "sympy", "sgdynamics.formula", "sgdynamics.models.quadratic"}
     code = f"import sys, sgdynamics.simulate.trainer; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_masked_entries_are_missing_and_refused():
+    mask = np.zeros(np.shape(X), dtype=bool)
+    free = np.ma.masked_array(X, mask)
+    assert trainer.loss_value(NET, free, Y, "mse") == trainer.loss_value(NET, X, Y, "mse")  # nothing is missing
+    mask[0, 0] = True
+    hidden = np.ma.masked_array(X, mask)
+    for call in (trainer.loss_value, trainer.gradient):
+        with pytest.raises(ValueError, match=f"{call.__name__}: x must be .* none of them masked"):
+            call(NET, hidden, Y, "mse")
+    with pytest.raises(ValueError, match=r"top_hessian_eigenvalues: x must be .* none of them masked"):
+        trainer.top_hessian_eigenvalues(NET, hidden, Y, loss="mse")

@@ -22,6 +22,8 @@ class _FiniteArray:
     kinds: str = "iuf"
 
     def check(self, owner: str, name: str, value: Any) -> NDArray[Any]:
+        if np.ma.is_masked(value):  # a masked entry is missing: there is no number behind it
+            raise complain(owner, name, f"{self.text}, none of them masked", value)
         try:
             array = np.asarray(value)
         except ValueError:  # ragged nested lists
