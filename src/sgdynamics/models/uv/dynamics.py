@@ -331,17 +331,15 @@ def log_cone_step(log_plus: Numeric, log_minus: Numeric, q: Numeric) -> tuple[Nu
     """
 
     def core(log_plus: Any, log_minus: Any, q: Any) -> tuple[Any, Any]:
-        residual = (exp(log_plus) - exp(log_minus)) / 4 - q
-        # beyond the range of their difference it is so large that nothing can be added to it
         larger = np.maximum(log_plus, log_minus)
-        apart = np.log(-np.expm1(-abs(log_plus - log_minus)))
-        huge = (larger > 600) & (larger + apart > 600)
-        size = where(huge, larger - np.log(4.0) + apart, 0.0)
-        # where two huge ones cancel to less, the difference is that of the logarithms
-        cancelled = (larger > 600) & ~huge
-        sign = np.sign(log_plus - log_minus)
-        residual = where(cancelled, sign * exp(larger + apart) / 4 - q, residual)
+        # logarithm of the difference, of which nothing cancels
+        apart = where(log_plus == log_minus, -np.inf, larger + log(-np.expm1(-abs(log_plus - log_minus))))
+        residual = np.sign(log_plus - log_minus) * exp(apart) / 4 - q
+        residual = where(log_plus == log_minus, -q, residual)
         up, down = log(abs(1 - residual)), log(abs(1 + residual))
+        # beyond e^600 what is added to the residual is below its rounding
+        huge = apart > 600
+        size = where(huge, apart - np.log(4.0), 0.0)
         return log_plus + 2 * where(huge, size, up), log_minus + 2 * where(huge, size, down)
 
     made = pointwise("log_cone_step", core, 2, log_plus=log_plus, log_minus=log_minus, q=q)
