@@ -135,8 +135,8 @@ def ornstein_uhlenbeck_variance(pull: Numeric, diffusion: Numeric, time: Numeric
     r"""Variance of :math:`dX = -k X\,dt + \sqrt D\,dB` after a time: :math:`\frac{D}{2k}(1 - e^{-2kt})`.
 
     SGD on a quadratic of curvature :math:`h` with batch centers of variance :math:`\sigma^2` is approximated by
-    :math:`k = h`, :math:`D = \eta h^2\sigma^2`, and to one order more by :math:`k = h(1+\tfrac12\eta h)` with the same
-    :math:`D`.
+    :math:`k = h`, :math:`D = \eta h^2\sigma^2`, and to one order more by :math:`k = h(1+\tfrac12\eta h)` with
+    :math:`D = \eta h^2\sigma^2(1+\eta h)`. A corrected pull alone gives a variance that is further off.
 
     Parameters
     ----------

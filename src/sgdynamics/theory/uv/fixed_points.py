@@ -29,7 +29,7 @@ def critical_learning_rate(kappa: Numeric, target: Numeric) -> Numeric:
     Parameters
     ----------
     kappa : Numeric
-        :math:`\kappa > 0`; in the neutral tangent parametrization :math:`|x|^2/n`.
+        :math:`\kappa > 0`; in the neural tangent parametrization :math:`|x|^2/n`.
     target : Numeric
         :math:`y`.
 
