@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sgdynamics
-from sgdynamics.domains import Interval
+from sgdynamics.domains import Interval, average
 from sgdynamics.models.quadratic import FiniteSumQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory import break_even
 from sgdynamics.theory.quadratic import (
@@ -198,6 +198,22 @@ def test_steps_to_a_target_in_numbers():
     assert first(1e-10, 1e6, 0.5, 2e-11) == 39
     with pytest.raises(ValueError, match="steps_to_target: learning_rate must be such that 64 bits count the steps"):
         first(0.0, 1.0, 1e-30, 1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights in single precision
+
+
+@settings(max_examples=10)
+@given(st.integers(2, 300), st.integers(0, 2**32 - 1))
+def test_an_average_in_single_precision_is_an_average(steps, seed):
+    weights = np.random.default_rng(seed).uniform(size=steps + 1)
+    weights /= weights.sum()
+    single = average.check("f", "average", weights.astype(np.float32))
+    assert abs(single.sum() - 1) < 1e-9
+    np.testing.assert_allclose(single, weights, rtol=5e-7)
+    with pytest.raises(ValueError, match=r"f: average must be weights .* that sum to 1"):
+        average.check("f", "average", weights * 1.00001)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

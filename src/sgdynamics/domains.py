@@ -284,6 +284,10 @@ def optional(domain: Domain) -> Domain:
     return _Optional(domain)
 
 
+# How far from 1 the sum of weights may be, relative to the sum of their sizes, from rounding in float64 or float32.
+_DOUBLE_PRECISION, _SINGLE_PRECISION = 1e-9, 5e-7
+
+
 @dataclass(frozen=True)
 class _Sequence:
     """An array along ``step`` (its last axis, or the DataArray's dim of that name), each entry in ``entry``."""
@@ -296,12 +300,14 @@ class _Sequence:
         total = array.sum(axis=-1)
         # the scale of the rounding error of a signed sum
         scale = np.maximum(1.0, np.abs(array).sum(axis=-1))
-        wrong = np.abs(total - 1) > 1e-9 * scale
+        off = np.abs(total - 1) / scale
+        wrong = off > _SINGLE_PRECISION
         if wrong.any():
             raise ValueError(
                 f"{owner}: {name} must be {self.text}, got weights that sum to {float(total[wrong].flat[0])!r}"
             )
-        return array
+        # weights that were rounded to float32 sum to 1 but for that: they are made to
+        return np.where((off > _DOUBLE_PRECISION)[..., None], array / total[..., None], array)
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         if isinstance(value, numbers.Real | str) or value is None:
