@@ -325,8 +325,8 @@ def test_the_floor_itself_does_not_load_numba():
     assert run_python(code).strip() == "False"
 
 
-@pytest.mark.parametrize(("wanted", "kept"), [("1", True), ("0", False)])
-def test_compiled_code_is_kept_only_where_asked_for(tmp_path, wanted, kept):
+@pytest.mark.parametrize(("wanted", "kept"), [("", True), ("0", False)])
+def test_compiled_code_is_kept_unless_it_is_not_wanted(tmp_path, wanted, kept):
     code = """
 import numpy as np
 from sgdynamics.simulate._normals import open_streams

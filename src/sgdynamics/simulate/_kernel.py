@@ -4,35 +4,42 @@ Every kernel runs in float64 under IEEE rules: no ``fastmath`` (it folds ``isnan
 ``parallel`` (threads come from :mod:`sgdynamics.simulate._blocks`), division by zero as in NumPy, and without the GIL.
 Kernels keep their work in locals and write into arrays that are handed in.
 
-``SGDYNAMICS_NUMBA_CACHE=1`` in the environment keeps the compiled code on disk between processes.
+What was compiled is kept on disk, see :mod:`sgdynamics.simulate._kernel_cache`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
+
+from sgdynamics.simulate._kernel_cache import KernelCache, folder
 
 __all__ = ["inlined", "kernel"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CACHE = os.environ.get("SGDYNAMICS_NUMBA_CACHE") == "1"
-
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that is called from Python."""
-    compiled: Callable[P, R] = numba.njit(error_model="numpy", fastmath=False, nogil=True, cache=CACHE)(function)
+    compiled: Callable[P, R] = _kept(numba.njit(error_model="numpy", fastmath=False, nogil=True)(function))
     return compiled
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function of numbers into every kernel that calls it."""
     # without forceinline a call remains in the innermost loop, several times slower
-    compiled: Callable[P, R] = numba.njit(
-        error_model="numpy", fastmath=False, nogil=True, cache=CACHE, forceinline=True
-    )(function)
+    compiled: Callable[P, R] = _kept(
+        numba.njit(error_model="numpy", fastmath=False, nogil=True, forceinline=True)(function)
+    )
     return compiled
+
+
+def _kept(dispatcher: Any) -> Any:
+    """The same, looked for on disk before it is compiled."""
+    path = folder()
+    if path is not None and hasattr(dispatcher, "enable_caching"):  # a plain function where compilation is switched off
+        dispatcher._cache = KernelCache(dispatcher.py_func, path)
+    return dispatcher

@@ -1,0 +1,112 @@
+"""Compiled kernels on disk, from one process to the next.
+
+They lie in the user's folder for caches (``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS,
+``%LOCALAPPDATA%`` on Windows), or below ``NUMBA_CACHE_DIR`` where that is set, in a folder of this version of the
+sources: what one kernel takes from another file is in its code, and Numba looks only at the file of the kernel itself.
+Numba tells processors and their features apart. Where nothing can be written, kernels are compiled in every process;
+``SGDYNAMICS_NUMBA_CACHE=0`` asks for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+try:
+    import fcntl
+except ImportError:  # Windows, where Numba's own guard must do
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["KernelCache", "folder"]
+
+PACKAGE = Path(__file__).parents[1]
+# Folders of other versions go when they were not used for so long.
+KEPT_SECONDS = 30 * 86400.0
+
+
+def _users_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _version() -> str:
+    """Of all sources of the package: names, sizes and times."""
+    found = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        facts = path.stat()
+        found.update(f"{path.relative_to(PACKAGE)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:16]
+
+
+@functools.cache
+def folder() -> Path | None:
+    """Where compiled kernels are kept, or None where they are not."""
+    if os.environ.get("SGDYNAMICS_NUMBA_CACHE") == "0":
+        return None
+    try:
+        given = os.environ.get("NUMBA_CACHE_DIR")
+        versions = Path(given or _users_folder()).absolute() / "sgdynamics"
+        path = versions / _version()
+        if not path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+            _drop_unused(versions)
+        with tempfile.TemporaryFile(dir=path):  # whether it can be written
+            os.utime(path)
+    except (OSError, RuntimeError):  # no home, no rights, no room
+        return None
+    return path
+
+
+def _drop_unused(versions: Path) -> None:
+    for other in versions.iterdir():
+        if time.time() - other.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _only_one(path: str) -> Iterator[None]:
+    """One process at a time: Numba numbers its files by an index that it reads before."""
+    with open(os.path.join(path, "lock"), "ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+        yield
+
+
+class KernelCache(FunctionCache):
+    """What was compiled of one function; whatever goes wrong with the disk, it is compiled."""
+
+    def __init__(self, function: Any, path: Path) -> None:
+        settings: Any = numba.config
+        given, settings.CACHE_DIR = settings.CACHE_DIR, str(path)
+        try:
+            super().__init__(function)  # type: ignore[no-untyped-call]
+        finally:
+            settings.CACHE_DIR = given
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function for such arguments, or None."""
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was just compiled."""
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError), _only_one(self.cache_path):
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
