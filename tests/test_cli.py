@@ -87,7 +87,7 @@ def test_the_gain_is_said_first_with_a_spectrum_and_without(capsys):
     assert 0.7 < low < high < 1.1
     first, *rest = answer(capsys, line).splitlines()
     assert first.startswith(f"This merge keeps {100 * low:.0f} to {100 * high:.0f}% of what the decay would gain")
-    for text in ("held-out loss", "batch normalisation", "optimisers other than SGD"):
+    for text in ("still descends", "held-out loss", "batch normalisation", "optimisers other than SGD"):
         (said,) = [one for one in rest if one.startswith("Not in the model") and text in one]
         assert len(said) < 130
     known = read(capsys, f"{line} --log-uniform 0.01 10")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.checkpoints.damage import DamagedFile
 from sgdynamics.checkpoints.number_types import NumberType
-from sgdynamics.checkpoints.tensors import Reader, Tensor, in_column_major, in_row_major, read_into
+from sgdynamics.checkpoints.tensors import Reader, Tensor, read_into, turned
 
 # Bytes of one tensor of one checkpoint in memory at a time: their sums in float64 stay in the cache.
 BLOCK = 2**18
@@ -25,11 +25,9 @@ class Source:
 
     def __init__(self, reader: Reader, name: str, like: Tensor) -> None:
         self.reader, self.name = reader, name
-        self.turned = reader.tensors[name].column_major != like.column_major and len(like.shape) > 1
-        if self.turned:
-            self._stream: Any = in_column_major(reader, name) if like.column_major else in_row_major(reader, name)
-        else:
-            self._stream = reader.stream(name)
+        own = reader.tensors[name]
+        self._turned = own.column_major != like.column_major and len(like.shape) > 1
+        self._stream: Any = turned(reader, name) if self._turned else reader.stream(name)
 
     def read(self, buffer: Bytes) -> None:
         """The next bytes."""
@@ -37,7 +35,7 @@ class Source:
 
     def finish(self) -> None:
         """After the last."""
-        if not self.turned:
+        if not self._turned:
             self.reader.finish(self.name, self._stream)
 
 

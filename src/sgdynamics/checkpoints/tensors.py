@@ -124,23 +124,14 @@ def read_into(reader: Reader, name: str, stream: Any, buffer: NDArray[np.uint8])
         raise DamagedFile(reader.path, f"tensor {name!r} cannot be read, {error}") from None
 
 
-def in_row_major(reader: Reader, name: str) -> ArrayStream:
-    """The bytes of a tensor that is stored by columns, by rows: all of it is in memory."""
+def turned(reader: Reader, name: str) -> ArrayStream:
+    """The bytes of a tensor by rows where it is stored by columns, or the other way round; all of it is in memory."""
     tensor = reader.tensors[name]
     values = np.empty(tensor.size, np.uint8)
     stream = reader.stream(name)
     read_into(reader, name, stream, values)
     reader.finish(name, stream)
-    turned = np.ascontiguousarray(values.view(tensor.type.stored).reshape(tensor.shape, order="F"))
-    return ArrayStream(turned.reshape(-1).view(np.uint8))
-
-
-def in_column_major(reader: Reader, name: str) -> ArrayStream:
-    """The other way round."""
-    tensor = reader.tensors[name]
-    values = np.empty(tensor.size, np.uint8)
-    stream = reader.stream(name)
-    read_into(reader, name, stream, values)
-    reader.finish(name, stream)
-    turned = values.view(tensor.type.stored).reshape(tensor.shape).ravel(order="F")
-    return ArrayStream(turned.view(np.uint8))
+    array: NDArray[Any] = values.view(tensor.type.stored).reshape(
+        tensor.shape, order="F" if tensor.column_major else "C"
+    )
+    return ArrayStream(array.ravel(order="C" if tensor.column_major else "F").view(np.uint8))

@@ -30,6 +30,7 @@ _POINTS = {"merged": "merged point", "target": "decayed run", "base": "last chec
 
 # What a quadratic around one minimum knows nothing of.
 _UNSEEN = (
+    "a run that still descends: the gain is that of one that has settled before the first checkpoint.",
     "held-out loss: a merge often does better there, and may beat a decay that the plan prefers; score both.",
     "statistics of batch normalisation: measure them anew with the merged weights.",
     "optimisers other than SGD: say --optimiser; weights of 'wsm' hold for any, the gain is a guess.",
