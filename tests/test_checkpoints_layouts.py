@@ -455,6 +455,27 @@ def test_a_killed_merge_of_folders_leaves_nothing(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_without_nameless_files_a_folder_still_appears_whole_or_not_at_all(tmp_path, monkeypatch, few):
+    if few:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    else:
+        monkeypatch.setattr("sgdynamics.checkpoints.writing.MOST_NAMELESS", 1)
+    paths = run_of(tmp_path, "checkpoint-{}", sharded)
+    (tmp_path / ".merged.unfinished").mkdir()  # of a run that was killed
+    (tmp_path / ".merged.unfinished" / "old").write_text("old")
+    found = load(merge(paths, PLAN, tmp_path / "merged").output)
+    for name, tensor in expected().items():
+        np.testing.assert_array_equal(found[name], tensor)
+    assert not (tmp_path / "merged" / "old").exists()
+    not_a_number(paths[0])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DamagedFile):
+        merge(paths, PLAN, tmp_path / "other")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_more_files_than_a_process_may_open(tmp_path):
     paths = []
     for step in range(300):

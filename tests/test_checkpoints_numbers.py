@@ -196,6 +196,17 @@ def test_infinity_that_is_not_everywhere_is_damage(tmp_path):
         merge(run_of(tmp_path, *states), [0.5, 0.5], tmp_path / "out.safetensors")
 
 
+def test_what_an_optimiser_keeps_is_not_averaged(tmp_path):
+    kept = ("optimizer/w/m", "opt_state.0.nu", "w.exp_avg", "optimiser.steps")
+    states = [{name: np.full(2, value) for name in (*kept, "w", "optimism.bias")} for value in (1.0, 3.0)]
+    merged = merge(run_of(tmp_path, *states), [0.5, 0.5], tmp_path / "out.safetensors")
+    assert {name for name, role in merged.roles.items() if role == "state"} == set(kept)
+    found = safetensors.load_file(merged.output)
+    assert all((found[name] == 3.0).all() for name in kept)
+    assert (found["w"] == 2.0).all()
+    assert (found["optimism.bias"] == 2.0).all()
+
+
 def test_flags_are_the_last_checkpoints(tmp_path):
     states = [{"mask": np.array([True, False]), "w": np.ones(2)}, {"mask": np.array([False, False]), "w": np.zeros(2)}]
     merged = merge(run_of(tmp_path, *states), [0.5, 0.5], tmp_path / "out.safetensors")

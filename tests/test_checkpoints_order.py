@@ -59,7 +59,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(order=st.permutations(range(4)), first=st.integers(0, 10**7), gaps=st.lists(st.integers(2, 9999), min_size=3))
 def test_any_order_of_the_paths_gives_the_plans_weights_to_its_steps(tmp_path_factory, layout, order, first, gaps):
     folder = tmp_path_factory.mktemp("run")

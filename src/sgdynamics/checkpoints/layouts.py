@@ -28,7 +28,8 @@ SUFFIXES = (".safetensors", *torch.SUFFIXES, ".npz")
 # Files that are no description of a model: weights in other formats, and indexes of them.
 _WEIGHTS = (*SUFFIXES, ".h5", ".msgpack", ".onnx", ".gguf", ".pkl", ".distcp", ".index.json")
 _STATE = re.compile(
-    r"(optim|sched|scaler|rng_state|random_states|train(ing|er)_(args|state)|zero_|latest)", re.IGNORECASE
+    r"optimi[sz]er|optim_|scheduler|scaler|rng_state|random_states|train(ing|er)_(args|state)|zero_|latest",
+    re.IGNORECASE,
 )
 _SHARD = re.compile(r"\d+-of-\d+")
 _LONGEST_INDEX = 2**28

@@ -48,7 +48,7 @@ class Merged(NamedTuple):
     notes : tuple of str
         What was assumed.
     roles : dict
-        By tensor: ``parameter`` and ``statistic`` (averaged), ``equal``, ``counter``, ``flag`` and ``copied``.
+        By tensor: ``parameter`` and ``statistic`` (averaged), ``equal``, ``counter``, ``flag``, ``state``, ``copied``.
     left_out : tuple of str
         What stands beside the weights of the last checkpoint and is not in the result: states of optimisers, weights
         of other kinds.

@@ -8,6 +8,7 @@ parameter    floating point, real or complex                                 the
 statistic    those whose names say mean or variance of a layer's inputs      the average; to be measured anew
 counter      one whole number, which does not fall from step to step         the last checkpoint's
 flag         true or false                                                   the last checkpoint's
+state        what an optimiser keeps: ``optimizer/...``, ``exp_avg``         the last checkpoint's
 copied       what the caller names                                           the last checkpoint's
 ===========  ==============================================================  =====================================
 
@@ -35,6 +36,7 @@ class Role(StrEnum):
     STATISTIC = "statistic"
     COUNTER = "counter"
     FLAG = "flag"
+    STATE = "state"
     COPIED = "copied"
 
     @property
@@ -43,6 +45,9 @@ class Role(StrEnum):
         return self in (Role.PARAMETER, Role.STATISTIC)
 
 
+_OPTIMISER = re.compile(
+    r"(^|[./])(optimi[sz]ers?(_states?)?|opt_state|exp_avg(_sq)?|momentum_buffer)([./]|$)", re.IGNORECASE
+)
 # running_mean, moving_variance:0, batchnorm0_running_var, bn._variance, moving_mean_71
 _MEAN_OR_VARIANCE = re.compile(r"(?P<before>.*?)_?(?P<what>mean|avg|average|var|variance|std)")
 _RUNNING = re.compile(r"(^|_)(running|moving|ema|global|pop|population)_?$")
@@ -136,6 +141,8 @@ def _role(
         return Role.PARAMETER
     if are_equal(name):
         return Role.EQUAL
+    if _OPTIMISER.search(name):
+        return Role.STATE
     if tensor.type.is_floating:
         return Role.STATISTIC if name in statistics else Role.PARAMETER
     if not tensor.type.is_whole:

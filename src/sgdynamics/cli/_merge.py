@@ -30,6 +30,7 @@ _DONE = {
     "equal": "the same in all checkpoints, kept",
     "counter": "a count, from the last checkpoint",
     "flag": "flags, from the last checkpoint",
+    "state": "an optimiser's, from the last checkpoint",
     "copied": "from the last checkpoint, as asked for",
 }
 
