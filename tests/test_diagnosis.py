@@ -308,10 +308,13 @@ def test_a_diagnosis_survives_a_file_and_a_table(tmp_path):
     [
         ({"speed": [1.0]}, "run must be a Dataset, a mapping of arrays"),
         ({"gradient": [1.0, 2.0]}, "run must be a run whose 'gradient' has 2 axes"),
-        ({"loss": [1.0, np.nan]}, "run must be a run whose 'loss' has no gaps"),
+        ({"weights": [[1.0], [np.nan], [1.0]]}, "run must be a run whose 'weights' has no gaps"),
+        ({"weights": np.ma.masked_array([[1.0], [2.0]], [[0], [1]])}, "run whose 'weights' has no masked entries"),
+        ({"loss": [1.0, 2.0], "step": [0.0, np.nan]}, r"step must be .*, got nan at index \(1,\)"),
+        ({"loss": [1.0, 2.0], "step": [4.0, 4.0]}, "step must be .* and so not all the same"),
         ({"loss": [1.0, 2.0], "slope_before": [1.0]}, "run must be a run of records of one length"),
         (xr.Dataset({"loss": ("time", [1.0])}), r"run must be a run whose 'loss' has the dims \('step',\)"),
-        ("run.txt", "run must be a Dataset"),
+        ("run.doc", "run must be the path of a log that ends in"),
     ],
 )
 def test_what_is_no_run_says_why(run_given, message):
@@ -321,7 +324,10 @@ def test_what_is_no_run_says_why(run_given, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("loss\n", "a header and at least one row"), ("loss\n1\na\n", "a CSV file of numbers below one header")],
+    [
+        ("loss\n", "run must be a log that holds a table with headings and at least one row"),
+        ("loss\n1\na\n", "run must be a log that holds numbers in the column 'loss' in row 2: run.csv, got 'a'"),
+    ],
 )
 def test_files_that_are_no_runs_say_why(tmp_path, text, message):
     (tmp_path / "run.csv").write_text(text, encoding="utf-8")

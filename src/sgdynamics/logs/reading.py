@@ -223,7 +223,7 @@ def _along_steps(
         notes.append(f"{_records(unknown)} no step: skipped.")
     _refuse_fractions(steps[~unknown], attributes["step_column"])
     if main == "loss":
-        records["loss"] = _with_divergence(records["loss"], missing["loss"], notes)
+        records["loss"] = with_divergence(records["loss"], missing["loss"], notes)
     there = ~unknown & ~np.isnan(records[main])
     blank = ~unknown & ~there
     if blank.any():
@@ -261,7 +261,7 @@ def _refuse_fractions(steps: Array, heading: str) -> None:
         )
 
 
-def _with_divergence(loss: Array, missing: Mask, notes: list[str]) -> Array:
+def with_divergence(loss: Array, missing: Mask, notes: list[str]) -> Array:
     """NaN to the end is a run that diverged, if there is no stretch of NaN as long before; other NaN are gaps."""
     written = loss[~missing]
     gaps = np.flatnonzero(np.isnan(written))

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.outcome import Outcome, outcome_attributes
+from sgdynamics.theory.diagnosis.memory import FEWEST, line
 
 Array = NDArray[np.float64]
 
@@ -44,22 +45,29 @@ def block_means(values: Array, blocks: int) -> Array:
 
 
 def ratio_of_means(
-    numerator: Array, denominator: Array, *, blocks: int, confidence: float, seed: int, long_name: str
+    numerator: Array, denominator: Array, *, blocks: int, confidence: float, seed: int, long_name: str, lasting: bool = False
 ) -> Estimate:
     """The ratio of two means along a run, with a bias-corrected block-bootstrap interval.
 
-    Unbounded where the denominator cannot be told from 0.
+    ``lasting`` errors may outlast a block: the interval is widened by what blocks remember of each other, and unbounded
+    where that is a tenth of the record or more. Slopes along steps have none: fresh batches err independently, and what
+    the run itself swings back and forth adds up to the change of its loss. Unbounded, too, where there are fewer than
+    four blocks, and where the denominator cannot be told from 0.
     """
     from scipy.stats import bootstrap
 
     blocks = min(blocks, numerator.size)
     above, below = block_means(numerator, blocks), block_means(denominator, blocks)
     value = float(above.mean() / below.mean()) if below.mean() else np.nan
-    spread = float(below.std(ddof=1))
-    if abs(below.mean()) <= _FAR_FROM_ZERO * spread / np.sqrt(blocks):
+    spread = float(below.std(ddof=1)) if blocks > 1 else 0.0
+    if blocks < FEWEST or abs(below.mean()) <= _FAR_FROM_ZERO * spread / np.sqrt(blocks):
         return Estimate(0.0 if np.isnan(value) else value, -np.inf, np.inf, long_name)
+    errors = above - value * below
     if np.ptp(above * below.mean() - below * above.mean()) == 0:  # every block says the same
         return Estimate(value, value, value, long_name)
+    remembered = line(errors, np.arange(float(blocks)), numerator.size // blocks, of="middle") if lasting else None
+    if remembered is not None and remembered.hidden:
+        return Estimate(value, -np.inf, np.inf, long_name)
 
     def ratio(above: Array, below: Array, axis: int = -1) -> Array:
         made: Array = above.mean(axis=axis) / below.mean(axis=axis)
@@ -79,7 +87,8 @@ def ratio_of_means(
     lower, upper = float(interval.low), float(interval.high)
     if np.isnan(lower) or np.isnan(upper):
         lower, upper = -np.inf, np.inf
-    return Estimate(value, lower, upper, long_name)
+    wider = 1.0 if remembered is None else remembered.inflation(confidence)
+    return Estimate(value, value - wider * (value - lower), value + wider * (upper - value), long_name)
 
 
 def table(estimates: Mapping[str, Estimate], *, confidence: float, outcome: Outcome | None = None) -> xr.Dataset:

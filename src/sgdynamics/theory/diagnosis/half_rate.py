@@ -3,12 +3,12 @@ r"""Is the loss limited by noise? Where the parabola along a step has its lowest
 Along a step :math:`\Delta_t = w_t - w_{t-1}` the expected loss is a parabola through the start and the end of the step.
 Where the run is stationary both have the same height, whatever the spectrum and whatever the optimiser, so that the
 lowest point lies at half the step. While the run still descends it lies beyond. With fresh batches at both ends the
-slopes there are unbiased, and their ratio says where:
+slopes there are unbiased, whatever the sampling of the run itself, and their ratio says where:
 
 .. math:: \text{vertex} = \frac{s_0}{s_0 - s_1}, \qquad s_0 = \operatorname{E}[g'_t \cdot \Delta_t], \quad
-    s_1 = \operatorname{E}[g_{t+1} \cdot \Delta_t],
+    s_1 = \operatorname{E}[g'_{t+1} \cdot \Delta_t],
 
-with :math:`g'_t` of a batch that :math:`\Delta_t` has not seen, at :math:`w_{t-1}`, and :math:`g_{t+1}` at :math:`w_t`.
+with gradients :math:`g'_t` at :math:`w_{t-1}` of batches drawn afresh, which no step of the run has to do with.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import xarray as xr
 from sgdynamics.domains import Numeric, checked, complain, integer, positive
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.diagnosis._arguments import confidence_level, margin_width, matrix, series
-from sgdynamics.theory.diagnosis.estimates import BLOCKS, Array, Estimate, ratio_of_means, table
+from sgdynamics.theory.diagnosis.estimates import BLOCKS, Array, Estimate, block_means, ratio_of_means, table
 
+# Of fresh batches that look as if they were not.
+_CHANCE = 1e-3
 _VERTEX = "lowest point of the expected loss along a step, as a fraction of the step"
 
 
@@ -96,7 +98,7 @@ def half_rate_vertex(
     confidence : float
         Of the interval, in (0, 1).
     blocks : int
-        Number of contiguous blocks that the bootstrap draws from, >= 2; each must be longer than the run remembers.
+        Number of contiguous blocks that the bootstrap draws from, >= 2; fewer than four bound nothing.
     seed : int
         Of the bootstrap.
 
@@ -141,6 +143,7 @@ def cosines(gradient: Array, independent: Array | None, **how: float) -> dict[st
             consecutive,
             size[1:],
             long_name="cosine of consecutive batch gradients",
+            lasting=True,
             **how,  # type: ignore[arg-type]
         )
     }
@@ -149,6 +152,7 @@ def cosines(gradient: Array, independent: Array | None, **how: float) -> dict[st
             np.einsum("tp,tp->t", gradient, independent),
             size,
             long_name="cosine of gradients of two batches at one point",
+            lasting=True,
             **how,  # type: ignore[arg-type]
         )
     return found
@@ -173,19 +177,21 @@ def gradient_cosines(
 ) -> xr.Dataset:
     r"""Whether a run of plain SGD is limited by noise, from its batch gradients alone.
 
-    Needs the gradients :math:`g_t` of consecutive steps, and at the same points those of one more batch each. Where the
-    run is stationary the cosine of consecutive gradients is the negative of that of two batches at one point (:math:`-
-    x/2` and :math:`x/2` at gain :math:`x`), for every spectrum.
+    Needs the gradients :math:`g_t` of consecutive steps, and at the same points those of one more batch each, drawn
+    afresh from all examples. The vertex rests on these alone, so that the run itself may draw its batches in any way,
+    without replacement too. Where it draws them independently and is stationary, the cosine of consecutive gradients is
+    the negative of that of two batches at one point (:math:`- x/2` and :math:`x/2` at gain :math:`x`), for every
+    spectrum; where they are seen not to be independent, ``notes`` say so.
 
-    Status: exact in expectation for a quadratic loss and plain SGD at a constant learning rate, with batches drawn
-    independently; cosines are ratios of expectations. The verdict is a test.
+    Status: exact in expectation for a quadratic loss and plain SGD at a constant learning rate, averaged over whole
+    epochs where batches are reshuffled; cosines are ratios of expectations. The verdict is a test.
 
     Parameters
     ----------
     gradient : array, shape (steps, parameters)
         Batch gradients of consecutive steps, each at the weights before its step.
     independent_gradient : array, shape (steps, parameters)
-        Gradients of other batches at the same weights.
+        Gradients at the same weights, of batches drawn independently of the run and of each other.
     margin, confidence, blocks, seed
         As for :func:`half_rate_vertex`.
 
@@ -193,7 +199,7 @@ def gradient_cosines(
     -------
     xarray.Dataset
         ``estimate``, ``lower``, ``upper`` and ``identifiable`` by ``quantity``: ``vertex``, ``consecutive_cosine``,
-        ``independent_cosine``; ``outcome``.
+        ``independent_cosine``; ``outcome``; the attribute ``notes``.
 
     Raises
     ------
@@ -221,13 +227,29 @@ def gradient_cosines(
     if taken.shape[0] < 3:
         raise complain("gradient_cosines", "gradient", "at least three consecutive steps", f"shape {taken.shape}")
     how = {"blocks": blocks, "confidence": confidence, "seed": seed}
-    vertex = vertex_of_slopes(*slopes(-taken, taken, other), **how)  # type: ignore[arg-type]
+    vertex = vertex_of_slopes(*slopes(-taken, other), **how)  # type: ignore[arg-type]
     found = {"vertex": vertex, **cosines(taken, other, **how)}
-    return table(found, confidence=confidence, outcome=verdict(vertex, margin))
+    data = table(found, confidence=confidence, outcome=verdict(vertex, margin))
+    return data.assign_attrs(notes=sampling_note(-taken, taken, other, blocks))
 
 
-def slopes(displacement: Array, gradient: Array, independent: Array) -> tuple[Array, Array]:
+def slopes(displacement: Array, independent: Array) -> tuple[Array, Array]:
     """Slopes of fresh batch losses along every step but the last, at its start and at its end."""
     before = np.einsum("tp,tp->t", independent[:-1], displacement[:-1])
-    after = np.einsum("tp,tp->t", gradient[1:], displacement[:-1])
+    after = np.einsum("tp,tp->t", independent[1:], displacement[:-1])
     return before, after
+
+
+def sampling_note(displacement: Array, gradient: Array, independent: Array, blocks: int) -> str:
+    """What the batch of the next step knows of a step, which one drawn afresh does not; empty where it is nothing."""
+    from scipy.stats import ttest_1samp
+
+    known = np.einsum("tp,tp->t", gradient[1:] - independent[1:], displacement[:-1])
+    means = block_means(known, min(blocks, known.size))
+    if means.size < 3 or not np.ptp(means) or ttest_1samp(means, 0.0).pvalue > _CHANCE:
+        return ""
+    return (
+        "Batches of consecutive steps are not independent, as when an epoch goes through all examples: slopes and the "
+        "vertex use the independent gradients alone, and hold; consecutive gradients align otherwise than of fresh "
+        "batches."
+    )

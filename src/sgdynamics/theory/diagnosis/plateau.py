@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, complain, integer
+from sgdynamics.domains import Numeric, checked, complain, positive
 from sgdynamics.theory.diagnosis._arguments import confidence_level, matrix
 from sgdynamics.theory.diagnosis.estimates import Array, Estimate, block_means, table
 
@@ -19,24 +19,28 @@ _REACHED = 1.0
 _LAGS = 24
 
 
-def _fit(distance: Array, lags: Array) -> tuple[Array, Array]:
-    r"""Plateau and rate of :math:`A (1 - e^{-\kappa k})`, by least squares over rows; the rate on a fine grid."""
-    rate = np.geomspace(_SLOWEST / lags[-1], 20.0, _GRID)
-    shape = -np.expm1(-np.outer(rate, lags))
+def _fit(distance: Array, lags: Array, *, signed: bool) -> tuple[Array, Array]:
+    r"""Plateau and factor of :math:`A (1 - a^k)`, by least squares over rows; :math:`\operatorname{artanh} a` on a grid.
+
+    Distances of iterates that overshoot alternate: :math:`a < 0`.
+    """
+    steepest = np.arctanh(np.exp(-_SLOWEST / lags[-1]))
+    angle = np.linspace(-steepest if signed else 0.0, steepest, _GRID)
+    shape = 1 - np.tanh(angle)[:, None] ** lags
     projection, size = distance @ shape.T, np.sum(shape**2, axis=1)
-    gain = projection**2 / size  # what the fit takes off the sum of squares
-    best = np.clip(np.argmax(gain, axis=1), 1, _GRID - 2)
+    taken = projection**2 / size  # what the fit takes off the sum of squares
+    best = np.clip(np.argmax(taken, axis=1), 1, _GRID - 2)
     rows = np.arange(len(distance))
-    left, middle, right = (gain[rows, best + shift] for shift in (-1, 0, 1))
+    left, middle, right = (taken[rows, best + shift] for shift in (-1, 0, 1))
     bend = left - 2 * middle + right
     shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1.0), 0.0)
-    found = rate[best] * (rate[1] / rate[0]) ** np.clip(shift, -1, 1)
-    shape = -np.expm1(-found[:, None] * lags)
+    found = angle[best] + (angle[1] - angle[0]) * np.clip(shift, -1, 1)
+    shape = 1 - np.tanh(found)[:, None] ** lags
     plateau = np.sum(distance * shape, axis=1) / np.sum(shape**2, axis=1)
     return plateau, found
 
 
-def plateau_of_weights(weights: Array, *, stride: int, confidence: float) -> dict[str, Estimate]:
+def plateau_of_weights(weights: Array, *, stride: float, confidence: float) -> dict[str, Estimate]:
     """Plateau of the squared distances and gain of one step; intervals from leaving out one block at a time."""
     from scipy.stats import t as student
 
@@ -49,12 +53,18 @@ def plateau_of_weights(weights: Array, *, stride: int, confidence: float) -> dic
     means = block_means(distance, _BLOCKS)
     whole = means.mean(axis=0)
     without = (_BLOCKS * whole - means) / (_BLOCKS - 1)
-    logs = np.log(_fit(np.concatenate([whole[None], without]), lags))
-    spread = np.sqrt((_BLOCKS - 1) * np.var(logs[:, 1:], axis=1))
+    signed = stride % 2 == 1  # an even number of steps, or a part of one, leaves no trace of the sign
+    plateaus, angles = _fit(np.concatenate([whole[None], without]), lags, signed=signed)
+    found = np.stack([np.log(plateaus), angles])
+    spread = np.sqrt((_BLOCKS - 1) * np.var(found[:, 1:], axis=1))
     half = float(student.ppf((1 + confidence) / 2, _BLOCKS - 1)) * spread
-    (plateau, rate), (low, slow), (high, fast) = np.exp([logs[:, 0], logs[:, 0] - half, logs[:, 0] + half])
-    seen = slow * lags[-1] >= _REACHED
-    gain, slowest, fastest = -np.expm1(-np.array([rate, slow, fast]) / stride)
+    plateau, low, high = np.exp(found[0, 0] + np.array([0.0, -half[0], half[0]]))
+    factor = np.tanh(found[1, 0] + np.array([0.0, half[1], -half[1]]))
+    if not signed:
+        factor = np.maximum(factor, 0.0)
+    forgotten = float(np.abs(factor).max()) ** int(lags[-1])
+    seen = forgotten <= np.exp(-_REACHED)
+    gain, slowest, fastest = 1 - np.sign(factor) * np.abs(factor) ** (1 / stride)
     return {
         "plateau": Estimate(
             float(plateau),
@@ -66,18 +76,21 @@ def plateau_of_weights(weights: Array, *, stride: int, confidence: float) -> dic
             float(gain),
             float(slowest) if seen else -np.inf,
             float(fastest),
-            "mean gain of the directions that the distances are made of",
+            "mean gain of the directions that the distances are made of" + ("" if signed else ", taken to be at most 1"),
         ),
     }
 
 
-@checked(weights=matrix, stride=integer(1), confidence=confidence_level)
-def distance_plateau(weights: Numeric, *, stride: int = 1, confidence: float = 0.95) -> xr.Dataset:
+@checked(weights=matrix, stride=positive, confidence=confidence_level)
+def distance_plateau(weights: Numeric, *, stride: float = 1, confidence: float = 0.95) -> xr.Dataset:
     r"""Fit :math:`2 d v\,(1 - a^k)` to the mean squared distances of iterates k steps apart.
 
     Needs the weights at equally spaced steps of a stationary stretch of the run, many times longer than it remembers. A
     plateau is only there if the distances bend: a straight rise (memory longer than the record) or a drift leaves it
     open above, and it is then reported as not identifiable.
+
+    At gains above 1 iterates overshoot and distances alternate. That is seen where the stride is odd; with any other
+    stride the gains :math:`x` and :math:`2 - x` look alike, and the gain is taken to be at most 1.
 
     Status: exact in expectation for one curvature; across a spectrum an effective gain. Lags go up to a
     thirty-second part of the record.
@@ -86,8 +99,8 @@ def distance_plateau(weights: Numeric, *, stride: int = 1, confidence: float = 0
     ----------
     weights : array, shape (records, parameters)
         Iterates.
-    stride : int
-        Steps between two records.
+    stride : float
+        Steps between two records, > 0.
     confidence : float
         Of the interval, in (0, 1): by a jackknife over twelve contiguous blocks.
 
