@@ -343,7 +343,8 @@ def test_files_that_are_no_runs_say_why(tmp_path, text, message):
         (lambda: gradient_cosines(np.ones((2, 3)), np.ones((2, 3))), "gradient must be at least three consecutive"),
         (lambda: distance_plateau(np.ones((20, 2))), "weights must be at least 40 records"),
         (lambda: distance_plateau(np.ones((50, 2))), "weights must be iterates that move"),
-        (lambda: fit_loss_curve(np.arange(20)[::-1], np.ones(20)), "step must be increasing and >= 0"),
+        (lambda: fit_loss_curve(np.arange(20) - 1, np.ones(20)), "step must be >= 0, got -1.0"),
+        (lambda: half_rate_vertex(np.ma.masked_less(np.eye(4, 3), 0.5), [0.0, 0.1, 0.2], 0.1), "none of them masked"),
         (lambda: fit_loss_curve(np.arange(20), -np.ones(20)), "loss must be >= 0"),
     ],
 )

@@ -8,8 +8,11 @@ from scipy.special import gammainc, gammaln, hyp1f1
 
 from sgdynamics.domains import Numeric, checked, complain, nonnegative, positive
 from sgdynamics.formula import exp, formula, log, where
-from sgdynamics.theory.diagnosis._arguments import confidence_level, series
-from sgdynamics.theory.diagnosis.estimates import Array, Estimate, table
+from sgdynamics.logs import in_order
+from sgdynamics.logs.axis import StepAxis
+from sgdynamics.theory.diagnosis._arguments import confidence_level, gappy
+from sgdynamics.theory.diagnosis.estimates import BLOCKS, Array, Estimate, block_means, table
+from sgdynamics.theory.diagnosis.memory import FEWEST, line
 
 # The search: exponents, and rates in units of one over the longest time.
 _EXPONENTS = (0.02, 20.0)
@@ -61,7 +64,7 @@ def power_law_relaxation(time: Numeric, exponent: Numeric) -> Numeric:
 
 def _binned(step: Array, loss: Array) -> tuple[Array, Array, Array]:
     """Mean step, mean loss and count of bins that grow with the step: fine while a curve falls, broad once it rests."""
-    since = step - step[0]
+    since = (step - step[0]) / np.diff(step).min()
     edges = np.geomspace(1.0, since[-1] + 1.0, _BINS + 1)
     place = np.searchsorted(edges, since + 1.0, side="right")
     _, place = np.unique(place, return_inverse=True)
@@ -113,7 +116,17 @@ class _Profile:
         return tuple(np.maximum(values[inside], 0.0) for values in (*levels, *heights))
 
 
-@checked(step=series, loss=series, confidence=confidence_level)
+def _inflation(step: Array, loss: Array, profile: _Profile, confidence: float) -> float:
+    """How much wider than of independent errors an interval is, by what the residuals of the best fit remember."""
+    best = np.unravel_index(int(np.argmin(profile.misfit)), profile.misfit.shape)
+    shape = power_law_relaxation(profile.rate[best[1]] * step, profile.exponent[best[0]])
+    rest = loss - profile.level[best] - profile.height[best] * shape
+    blocks = max(min(BLOCKS, rest.size // 2), FEWEST)
+    middle = line(block_means(rest, blocks), np.arange(float(blocks)), rest.size // blocks, of="middle")
+    return 1.0 if middle is None else middle.inflation(confidence)
+
+
+@checked(step=StepAxis(), loss=gappy, confidence=confidence_level)
 def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) -> xr.Dataset:
     r"""Noise level, power-law exponent and effective rate of a loss curve, with profile-likelihood intervals.
 
@@ -126,15 +139,15 @@ def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) ->
     are one number, from early times alone there is no exponent, from a curve that still falls there is no level:
     intervals then end at infinity, and the quantity is reported as not identifiable.
 
-    Status: heuristic on a network; under the model, exact for small gains. Intervals assume independent errors of one
-    variance.
+    Status: heuristic on a network; under the model, exact for small gains. Intervals assume errors of one variance;
+    they are widened by what the residuals remember of each other.
 
     Parameters
     ----------
     step : array, shape (n,)
-        Increasing steps (or times) since the start, >= 0.
+        Steps (or times, in any unit) since the start, >= 0; put in order by ``logs.in_order``.
     loss : array, shape (n,)
-        Losses >= 0 at these steps.
+        Losses >= 0 at these steps; masked ones are left out.
     confidence : float
         Of every interval, in (0, 1).
 
@@ -142,7 +155,7 @@ def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) ->
     -------
     xarray.Dataset
         ``estimate``, ``lower``, ``upper`` and ``identifiable`` by ``quantity``: ``level``, ``height``, ``exponent``,
-        ``rate``.
+        ``rate``; the attribute ``notes`` of what was done to the records.
 
     Raises
     ------
@@ -160,14 +173,19 @@ def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) ->
     """
     from scipy.stats import f as fisher
 
-    steps, losses = np.asarray(step), np.asarray(loss)
     owner = "fit_loss_curve"
+    steps, losses = np.asarray(step), np.asarray(loss)
+    there = ~np.isnan(losses) if steps.shape == losses.shape else np.ones(steps.size, dtype=bool)
+    notes: tuple[str, ...] = ()
+    if steps.shape == losses.shape and np.ptp(steps[there]) > 0:
+        steps, places, notes = in_order(steps[there], loss=losses[there])
+        losses = losses[there][places]
     if steps.shape != losses.shape or steps.size < 12:
         raise ValueError(
             f"{owner}: loss must be at least 12 numbers, one for each step, got {losses.size} for {steps.size} steps"
         )
-    if steps[0] < 0 or (np.diff(steps) <= 0).any():
-        raise complain(owner, "step", "increasing and >= 0", steps.tolist())
+    if steps[0] < 0:
+        raise complain(owner, "step", ">= 0", float(steps[0]))
     if (losses < 0).any():
         raise complain(owner, "loss", ">= 0", float(losses.min()))
     middle, mean, count = _binned(steps, losses)
@@ -182,14 +200,16 @@ def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) ->
     profile, open_ends = coarse, {}
     for _ in range(_CLOSER):  # look closer at what the data allow, with a margin
         least = float(profile.misfit.min())
-        allowed = profile.misfit <= least + 9 * ((room - 1) * least + floor)
+        wider = _inflation(steps, losses, profile, confidence)
+        allowed = profile.misfit <= least + 9 * ((room - 1) * wider**2 * least + floor)
         spans = []
         for axis, grid in ((1, profile.exponent), (0, profile.rate)):
             found = np.flatnonzero(allowed.any(axis=axis))
             spans.append((grid[max(found[0] - 1, 0)], grid[min(found[-1] + 1, grid.size - 1)]))
         profile = _Profile(middle, mean, count, np.geomspace(*spans[0], _GRID), np.geomspace(*spans[1], 2 * _GRID))
-    bound = room * float(profile.misfit.min()) + floor
     best = np.unravel_index(int(np.argmin(profile.misfit)), profile.misfit.shape)
+    wider = _inflation(steps, losses, profile, confidence)
+    bound = (1 + (room - 1) * wider**2) * float(profile.misfit.min()) + floor
     estimates: dict[str, Estimate] = {}
     lows_level, highs_level, lows_height, highs_height = profile.reach(bound)
     inside = profile.misfit <= bound
@@ -226,4 +246,4 @@ def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) ->
             **estimates,
         },
         confidence=confidence,
-    )
+    ).assign_attrs(notes="\n".join(notes))
