@@ -397,12 +397,16 @@ def test_a_run_that_cannot_be_read_is_named(capsys, tmp_path):
 
     np.savez(tmp_path / "objects.npz", loss=np.array([{}], dtype=object))
     assert "No such file or directory" in refused(capsys, "diagnose", str(tmp_path / "nowhere.npz"))
-    assert "FILE cannot be read as .npz" in refused(capsys, "diagnose", written("broken.npz", b"PK\x03\x04"))
-    assert "FILE cannot be read as .npz" in refused(capsys, "diagnose", str(tmp_path / "objects.npz"))
-    assert "FILE cannot be read as .nc" in refused(capsys, "diagnose", written("broken.nc", b"CDF"))
-    assert "FILE must end in .nc, .npz or .csv" in refused(capsys, "diagnose", written("run.txt", b"1"))
-    assert "FILE must be a CSV file of numbers" in refused(capsys, "diagnose", written("a.csv", b"loss\nx\ny\n"))
-    assert "FILE must be" in refused(capsys, "diagnose", written("b.csv", b"accuracy\n1\n2\n"))
+    assert "FILE must be a file that can be read as .npz" in refused(
+        capsys, "diagnose", written("broken.npz", b"PK\x03\x04")
+    )
+    assert "FILE must be a file that can be read as .npz" in refused(capsys, "diagnose", str(tmp_path / "objects.npz"))
+    assert "FILE must be a file that can be read as .nc" in refused(capsys, "diagnose", written("broken.nc", b"CDF"))
+    assert "FILE must be the path of a log that ends in" in refused(capsys, "diagnose", written("run.doc", b"1"))
+    assert "FILE must be a log that holds numbers in the column 'loss'" in refused(
+        capsys, "diagnose", written("a.csv", b"loss\nx\ny\n")
+    )
+    assert "there are ['accuracy']" in refused(capsys, "diagnose", written("b.csv", b"accuracy\n1\n2\n"))
     flat = written("c.csv", b"slope_before,slope_after\n1,-1\n2,-2\n")
     assert "--curve needs a record 'loss'" in refused(capsys, "diagnose --curve", flat)
     assert "--margin must be" in refused(capsys, "diagnose --margin 0.7", flat)
@@ -411,8 +415,67 @@ def test_a_run_that_cannot_be_read_is_named(capsys, tmp_path):
     assert "'loss' in FILE must be at least 12 numbers" in refused(capsys, "diagnose --curve", short)
 
 
+def test_logs_are_diagnosed_with_what_was_guessed(capsys, tmp_path):
+    logs = Path(__file__).parent / "logs"
+    said = answer(capsys, "diagnose", str(logs / "wandb.csv"))
+    assert "Note: The loss is the column 'calm-sea-1 - train/loss', the step 'Step'." in said
+    assert "Note: 1 record has no loss: skipped." in said
+    assert "Next: a lower learning rate." in answer(capsys, "diagnose", str(logs / "tensorboard.json"))
+    two = str(logs / "wandb_two_runs.csv")
+    assert "--column must be given, as one of ['calm-sea-1 - train/loss'" in refused(capsys, "diagnose", two)
+    notes = read(capsys, "diagnose --column red-fog-2 --from-step 1", two)["notes"]
+    assert notes[-1] == "1 records before step 1 are left out."
+    assert "--from-step must be at most the last step 2" in refused(
+        capsys, "diagnose --column red-fog-2 --from-step 3", two
+    )
+
+
+def test_the_steps_of_a_curve_are_those_of_the_file_whatever_stands_before_them(capsys, tmp_path):
+    step = np.arange(100.0, 2100.0)
+    loss = 0.1 + 0.9 * power_law_relaxation(0.01 * step, 0.5) + 0.0002 * np.random.default_rng(0).normal(size=step.size)
+    text = "step,loss\n" + "".join(f"{k:.0f},{value!r}\n" for k, value in zip(step, loss.tolist(), strict=True))
+    found = []
+    for mark in ("", "\ufeff"):
+        (tmp_path / "run.csv").write_text(mark + text, encoding="utf-8")
+        found.append(read(capsys, "diagnose --curve", str(tmp_path / "run.csv"))["curve"])
+    assert found[0] == found[1]
+    rate = found[0]["quantity"].index("rate")
+    assert found[0]["lower"][rate] < 0.01 < found[0]["upper"][rate]
+
+
+def test_a_fault_of_the_program_is_no_wrong_input(monkeypatch, capsys, tmp_path):
+    (tmp_path / "run.csv").write_text("loss\n1\n2\n", encoding="utf-8")
+    for fault in (TypeError("Cannot index with a chunked array indexer"), ValueError("zip() argument 2 is longer")):
+
+        def broken(*_, fault=fault, **__):
+            raise fault
+
+        monkeypatch.setattr("sgdynamics.theory.diagnosis.diagnose", broken)
+        with pytest.raises(type(fault), match=str(fault)[:4]):
+            main(["diagnose", str(tmp_path / "run.csv")])
+    assert capsys.readouterr().err == ""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # schedule
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("--average ema --start 2 --gain 0.1", "--start goes with --average swa"),
+        ("--average swa --beta 0.9 --gain 0.1", "--beta goes with --average ema"),
+        ("--average ema --points 3 --gain 0.1", "--points goes with --average tail"),
+        ("--average two-point --stride 3 --gain 0.1", "--stride goes with --average tail"),
+        ("--average tail --separation 3 --gain 0.1", "--separation goes with --average two-point"),
+        ("--average ema --gain 0.1 --base-learning-rate 0.1", "--base-learning-rate goes with --spectrum FILE or"),
+        ("--average ema --gain 0.1 --batch-size 4", "--batch-size goes with --spectrum FILE or --log-uniform"),
+        ("--average ema --gain 0.1 --center-variance 4", "--center-variance goes with --spectrum FILE or"),
+        ("--average ema --gain 0.1 --kind density", "--kind goes with --spectrum FILE"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_by_name(capsys, line, option):
+    assert option in refused(capsys, f"schedule --steps 10 {line}")
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,39 @@ def test_losses_without_curvature_have_no_vertex():
     assert "cannot be told from 0" in found.reason
 
 
+def reshuffled(seed, *, epochs, batches=10, momentum=0.0):
+    """The same, where every epoch goes through a fixed set of batches; the other batch is any of them, drawn afresh."""
+    random = np.random.default_rng(seed)
+    center = random.normal(size=(batches, CURVATURE.size)) / np.sqrt(CURVATURE)
+    center -= center.mean(axis=0)
+    error, velocity, records = np.zeros(CURVATURE.size), np.zeros(CURVATURE.size), []
+    for _ in range(epochs):
+        for batch in random.permutation(batches):
+            taken, other = CURVATURE * (error - center[[batch, random.integers(batches)]])
+            velocity = momentum * velocity + taken
+            error = error - RATE * velocity
+            records.append((taken, other, error))
+    return (np.array(rows)[20 * batches :] for rows in zip(*records, strict=True))
+
+
+def test_a_reshuffled_run_in_balance_is_no_rising_loss():
+    for seed in (0, 3):
+        taken, other, weights = reshuffled(seed, epochs=420)
+        found = gradient_cosines(taken, other)
+        assert outcome(found) in (Outcome.NOISE_LIMITED, Outcome.UNDECIDED)
+        value, lower, upper = row(found, "vertex")
+        assert abs(value - 0.5) < 4 * (upper - lower) / (2 * 1.96)
+        assert "Batches of consecutive steps are not independent" in found.notes
+        along = diagnose({"gradient": taken, "independent_gradient": other, "weights": weights})
+        assert outcome(along) is not Outcome.LOSS_RISING
+        assert "not independent" in along.notes
+    # the slope from the batch of the next step, which has not seen the one of this step, is another number
+    after = np.einsum("tp,tp->t", taken[1:], taken[:-1]).mean()
+    fresh = np.einsum("tp,tp->t", other[1:], taken[:-1]).mean()
+    assert after < 1.2 * fresh < 0
+    assert gradient_cosines(*list(run(1, 800, settled))[:2]).notes == ""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Distances
 
@@ -174,6 +207,34 @@ def test_the_plateau_of_one_curvature_is_its_radius_and_gain():
             value, lower, upper = row(found, name)
             assert abs(value - truth) < 4 * (upper - lower) / (2 * 2.2)
             assert upper - lower < 0.2 * truth
+
+
+@pytest.mark.parametrize(
+    ("gain", "stride"), [(0.8, 1), (1.0, 1), (1.5, 1), (1.5, 3), (1.9, 1), (0.36, 0.5), (0.09, 2.5)]
+)
+def test_iterates_that_overshoot_and_steps_of_any_length_have_their_gain(gain, stride):
+    random, size = np.random.default_rng(3), 100
+    whole = stride == int(stride)
+    one = gain if whole else 1 - (1 - gain) ** stride
+    path = [np.sqrt(one / (2 - one)) * random.normal(size=size)]
+    for _ in range(800 * (stride if whole else 1)):
+        path.append((1 - one) * path[-1] + one * random.normal(size=size))
+    path = np.array(path)[:: stride if whole else 1]
+    by_steps = diagnose({"weights": path, "step": stride * np.arange(float(len(path)))})
+    for found in (distance_plateau(path, stride=stride), by_steps):
+        for name, truth in (("plateau", 2 * size * one / (2 - one)), ("gain", gain)):
+            value, lower, upper = row(found, name)
+            assert abs(value - truth) < 4 * (upper - lower) / (2 * 2.2)
+            assert 0 < upper - lower < 0.3 * truth
+
+
+def test_an_even_number_of_steps_hides_which_side_of_1_a_gain_lies_on():
+    random, path = np.random.default_rng(3), [np.zeros(50)]
+    for _ in range(1600):
+        path.append(-0.5 * path[-1] + 1.5 * random.normal(size=50))
+    found = distance_plateau(np.array(path)[::2], stride=2)
+    assert row(found, "gain")[0] == pytest.approx(0.5, abs=0.05)
+    assert found.meaning.sel(quantity="gain").item().endswith("taken to be at most 1")
 
 
 def test_a_plateau_that_was_not_reached_is_not_identifiable():
@@ -226,6 +287,29 @@ def test_a_full_curve_gives_level_height_exponent_and_rate():
         assert upper - lower < 0.3 * truth
 
 
+# powers of two divide without rounding, which may put a record into the next bin
+@pytest.mark.parametrize(
+    ("unit", "size", "tolerance"), [(2.0**-40, 1.0, 1e-9), (2.0**40, 2.0**20, 1e-9), (1e-3, 10.0, 5e-3)]
+)
+def test_a_curve_has_no_units(unit, size, tolerance):
+    steps = np.arange(400.0)
+    one, other = fit_loss_curve(steps, curve(steps)), fit_loss_curve(unit * steps, size * curve(steps))
+    units = np.array([size, size, 1.0, 1 / unit])
+    for column in ("estimate", "lower", "upper"):
+        np.testing.assert_allclose(other[column], units * one[column], rtol=tolerance)
+
+
+def test_a_curve_is_put_in_order_and_what_is_masked_is_left_out():
+    steps = np.arange(300.0)
+    loss = curve(steps)
+    whole = fit_loss_curve(steps, loss)
+    newest = fit_loss_curve(steps[::-1], loss[::-1])
+    np.testing.assert_array_equal(newest.estimate, whole.estimate)
+    assert "newest first" in newest.notes
+    spoiled = np.ma.masked_array(np.append(loss, [9.0] * 60), np.append(np.zeros(300), np.ones(60)))
+    np.testing.assert_array_equal(fit_loss_curve(np.arange(360.0), spoiled).estimate, whole.estimate)
+
+
 def test_a_curve_without_noise_is_fitted_closely():
     steps = np.arange(0.0, 2000.0, 7.0)
     found = fit_loss_curve(steps, curve(steps, noise=0.0, exponent=1.3))
@@ -260,6 +344,56 @@ def test_a_loss_that_falls_is_descent_and_a_flat_one_is_nothing():
     assert "slow descent and balance have in common" in flat.reason
     assert "The vertex from slopes needs 'slope_before' and 'slope_after'" in flat.missing
     assert outcome(diagnose({"loss": [1.0, 2.0]})) is Outcome.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("steps", "note"),
+    [
+        (np.arange(400), ""),
+        (np.tile(np.arange(100), 4), "fall back to their start 3 times"),
+        (np.append(np.arange(300), np.arange(100)), "fall back to their start once"),
+        (np.arange(400)[::-1], "newest first"),
+        (np.random.default_rng(0).permutation(400), "out of order"),
+    ],
+)
+def test_a_loss_that_falls_does_so_in_whatever_way_its_steps_are_written(steps, note):
+    loss = np.linspace(2, 1.5, 400) + 0.01 * np.random.default_rng(1).normal(size=400)
+    loss = loss[steps] if note in ("newest first", "out of order") else loss
+    found = diagnose({"step": steps, "loss": loss})
+    assert outcome(found) is Outcome.STILL_DESCENDING
+    value, lower, upper = row(found, "loss_change")
+    assert lower < value < upper
+    assert value == pytest.approx(-0.5, abs=0.02)
+    assert note in found.notes
+
+
+def test_what_is_masked_is_missing_and_no_number_to_the_end_is_divergence():
+    random = np.random.default_rng(2)
+    loss = 2 - 0.001 * np.arange(300) + 0.02 * random.normal(size=300)
+    spoiled = np.append(loss, np.full(60, 50.0))
+    masked = diagnose({"loss": np.ma.masked_array(spoiled, spoiled > 10)})
+    alone = diagnose({"loss": loss})
+    xr.testing.assert_identical(masked.drop_attrs(), alone.drop_attrs())
+    assert "60 records have no loss: skipped." in masked.notes
+    for end in (np.nan, np.inf):
+        wild = diagnose({"loss": np.append(loss, np.full(60, end))})
+        assert outcome(wild) is Outcome.DIVERGED
+    gap = loss.copy()
+    gap[100] = np.nan
+    assert outcome(diagnose({"loss": gap})) is Outcome.STILL_DESCENDING
+    assert outcome(diagnose({"weights": np.append(np.ones((3, 2)), [[np.nan, np.nan]], axis=0)})) is Outcome.DIVERGED
+
+
+def test_a_bent_curve_falls_and_a_slow_wandering_does_not_tell():
+    steps = np.arange(2000.0)
+    for noise in (0.0, 0.003):
+        assert outcome(diagnose({"loss": curve(steps, noise=noise, exponent=0.5)})) is Outcome.STILL_DESCENDING
+    random = np.random.default_rng(4)
+    found = diagnose({"loss": 2 + 0.05 * np.cumsum(random.normal(size=400))})
+    assert outcome(found) is Outcome.UNDECIDED
+    assert row(found, "loss_change")[1:] == (-np.inf, np.inf)
+    assert int(found.identifiable.sel(quantity="loss_change")) == 0
+    assert "wanders too slowly" in found.reason
 
 
 def test_a_run_of_the_trainer_is_read_as_it_is(tmp_path):

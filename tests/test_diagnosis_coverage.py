@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from sgdynamics.outcome import Outcome
-from sgdynamics.theory.diagnosis import distance_plateau, fit_loss_curve, gradient_cosines, power_law_relaxation
+from sgdynamics.theory.diagnosis import (
+    diagnose,
+    distance_plateau,
+    fit_loss_curve,
+    gradient_cosines,
+    power_law_relaxation,
+)
 
 CURVATURE = np.repeat(np.geomspace(0.02, 1, 5), 8)
 RATE = 0.4
@@ -40,6 +47,40 @@ def test_descent_is_seen_and_never_taken_for_balance():
     ]
     assert Outcome.NOISE_LIMITED not in outcomes
     assert outcomes.count(Outcome.STILL_DESCENDING) > 45
+
+
+@pytest.mark.parametrize(("steps", "memory"), [(100, 0.0), (100, 0.99), (1000, 0.9), (1000, 0.999)])
+def test_the_change_of_a_loss_that_remembers_itself_is_held_or_refused(steps, memory):
+    """The loss is stationary: its expected change is 0, however far it wanders."""
+    runs, held, identified, verdicts = 40, 0, 0, []
+    for seed in range(runs):
+        random = np.random.default_rng([17, seed])
+        noise = np.sqrt(1 - memory**2) * random.normal(size=steps)
+        start = memory * random.normal()
+        loss = 2 + 0.05 * lfilter([1], [1, -memory], noise, zi=[start])[0]
+        found = diagnose({"loss": loss})
+        change = found.sel(quantity="loss_change")
+        held += float(change.lower) <= 0 <= float(change.upper)
+        verdicts.append(Outcome(int(found.outcome)))
+        identified += int(change.identifiable)
+    assert held / runs > 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
+    assert verdicts.count(Outcome.UNDECIDED) / runs > 0.85
+    assert identified / runs < 0.15 if memory >= 0.99 else identified / runs > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [0.5, 0.9, 0.99])
+def test_the_parts_of_a_loss_curve_are_held_where_errors_remember_each_other(memory):
+    runs, steps, truth = 40, np.arange(1000.0), np.array([0.1, 0.9, 0.8, 0.2])
+    clean = truth[0] + truth[1] * power_law_relaxation(truth[3] * steps, truth[2])
+    held = np.zeros(4)
+    for seed in range(runs):
+        random = np.random.default_rng([19, seed])
+        noise = np.sqrt(1 - memory**2) * random.normal(size=steps.size)
+        errors = lfilter([1], [1, -memory], noise, zi=[memory * random.normal()])[0]
+        found = fit_loss_curve(steps, clean + 0.01 * errors)
+        held += (found.lower.values <= truth) & (truth <= found.upper.values)
+    assert (held / runs > 0.95 - 3.5 * np.sqrt(0.95 * 0.05 / runs)).all()
 
 
 @pytest.mark.slow

@@ -39,6 +39,15 @@ def _parser() -> Parser:
     return parser
 
 
+def _of_input(command: str, error: Exception) -> bool:
+    """Whether an error is about the input: those of the library and of the command say of what; others are faults."""
+    from sgdynamics.checkpoints import DamagedFile
+
+    if isinstance(error, OSError | DamagedFile):
+        return True
+    return re.match(rf"--|FILE\b|{command}: |\w+: .+ must ", str(error), re.DOTALL) is not None
+
+
 def _complaint(command: str, error: Exception) -> str:
     """What is wrong on one line, in terms of the command line."""
     if isinstance(error, OSError) and error.strerror:
@@ -68,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, 2 where the input was wrong, 130 where it was interrupted. Where the line itself cannot be
-        read, argparse exits with 2.
+        read, argparse exits with 2. A fault of the program is raised, and ends in its traceback.
 
     Examples
     --------
@@ -89,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, TypeError, OSError) as error:
+        if not _of_input(given.command, error):
+            raise
         print(_complaint(given.command, error), file=sys.stderr)
         return 2
     return 0

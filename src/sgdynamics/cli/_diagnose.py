@@ -1,15 +1,16 @@
 """Is a run at a constant rate limited by noise? From whatever was recorded of it; what is missing is said.
 
-Records: loss (step); trial_loss (step, trial) with trial; slope_before and slope_after (step); gradient and
+Logs of Weights & Biases, TensorBoard and Hugging Face, and tables, hold a loss; what is guessed of them is said.
+Records by name: loss (step); trial_loss (step, trial) with trial; slope_before and slope_after (step); gradient and
 independent_gradient (step, parameter); weights (step, parameter).
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sgdynamics.cli._options import whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "is a run at a constant rate limited by noise?"
 
-OPTIONS = {"run": "FILE", "step": "'step' in FILE", "loss": "'loss' in FILE"}
+OPTIONS = {"run": "FILE", "path": "FILE", "step": "'step' in FILE", "loss": "'loss' in FILE", "step_column": "FILE"}
 
 _NEXT = {
     "NOISE_LIMITED": "sgdynamics plan, to average the checkpoints that there are, or a lower learning rate.",
@@ -29,7 +30,9 @@ _NEXT = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("run", metavar="FILE", help="records of a run: .nc, .npz, or .csv with a header")
+    parser.add_argument("run", metavar="FILE", help="records of a run: .nc, .npz, or a log of any usual format")
+    parser.add_argument("--column", metavar="HEADING", help="of the loss, or its run, where a log holds several")
+    parser.add_argument("--from-step", type=whole_from(0), metavar="STEP", help="leave out what was logged before")
     parser.add_argument("--learning-rate", type=float, help="of the run; needed for trial losses")
     parser.add_argument("--margin", type=float, default=0.1, help="half width of what counts as balance (default: 0.1)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
@@ -44,7 +47,7 @@ def run(given: argparse.Namespace) -> str:
     from sgdynamics.outcome import Outcome
     from sgdynamics.theory.diagnosis import diagnose
 
-    records = _read(given.run)
+    records = _read(given)
     found = diagnose(
         records,
         learning_rate=given.learning_rate,
@@ -60,46 +63,45 @@ def run(given: argparse.Namespace) -> str:
         f"{found.verdict} {found.reason}",
         _estimates(found),
         "" if curve is None else "Of the loss curve:\n" + _estimates(curve),
+        bullets("Note", found.notes.splitlines()),
         bullets("Not recorded", found.missing.splitlines()),
         f"Next: {_NEXT[outcome.name]}" if outcome.name in _NEXT else "",
     )
 
 
-def _curve(records: Any, confidence: float) -> xr.Dataset:
+def _curve(records: xr.Dataset, confidence: float) -> xr.Dataset:
     import numpy as np
 
     from sgdynamics.theory.diagnosis import fit_loss_curve
 
-    if isinstance(records, str):
-        columns = np.genfromtxt(records, delimiter=",", names=True)
-        records = {name: np.atleast_1d(columns[name]) for name in columns.dtype.names or ()}
     if "loss" not in records:
         raise ValueError("--curve needs a record 'loss' in FILE, which has none")
-    loss = np.asarray(records["loss"], dtype=float)
-    step = np.asarray(records["step"], dtype=float) if "step" in records else np.arange(1.0, loss.size + 1)
-    return fit_loss_curve(step, loss, confidence=confidence)
+    loss = np.ma.masked_invalid(records.loss.values.astype(float))
+    if np.isposinf(records.loss).any():
+        raise ValueError("--curve needs a run that did not diverge, or the part of FILE before it did")
+    return fit_loss_curve(records.step.values, loss, confidence=confidence)
 
 
-def _read(path: str) -> Any:
-    """A recorded run: a NetCDF file, named arrays, or a CSV file by its path."""
-    import numpy as np
-    import xarray as xr
+def _read(given: argparse.Namespace) -> xr.Dataset:
+    """The records of a run, in order."""
+    from sgdynamics import logs
+    from sgdynamics.theory.diagnosis.records import Run
 
-    suffix = Path(path).suffix
-    with open(path, "rb"):  # a missing file is told by every reader in its own words
+    with open(given.run, "rb"):  # a missing file is told by every reader in its own words
         pass
-    try:
-        if suffix == ".nc":
-            with xr.open_dataset(path, engine="h5netcdf") as data:
-                return data.load()
-        if suffix == ".npz":
-            with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-    except Exception as error:  # of whatever library reads it
-        raise ValueError(f"FILE cannot be read as {suffix} ({error}): {path}") from None
-    if suffix != ".csv":
-        raise ValueError(f"FILE must end in .nc, .npz or .csv, got {path}")
-    return path
+    if given.column is None:
+        records = Run().check("diagnose", "run", given.run)
+    else:
+        records = Run().check("diagnose", "run", logs.read(given.run, column=given.column))
+    if given.from_step is None:
+        return records
+    kept = records.sel(step=records.step >= given.from_step)
+    if not kept.sizes["step"]:
+        raise ValueError(
+            f"--from-step must be at most the last step {float(records.step[-1]):.0f}, got {given.from_step}"
+        )
+    left_out = f"{records.sizes['step'] - kept.sizes['step']} records before step {given.from_step} are left out."
+    return kept.assign_attrs(notes="\n".join(filter(None, [kept.notes, left_out])))
 
 
 def _estimates(found: xr.Dataset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -71,7 +72,14 @@ def add_spectrum(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--center-variance", type=float, help="of the batch minima at batch size 1 (default: 1/curvature)"
     )
-    group.add_argument("--batch-size", type=float, default=1, help="(default: 1)")
+    group.add_argument("--batch-size", type=float, help="(default: 1)")
+
+
+def refuse_idle(given: argparse.Namespace, options: Iterable[str], needed: str) -> None:
+    """Refuse options that would change nothing, because they belong to something that is not asked for."""
+    for option in options:
+        if getattr(given, option.replace("-", "_")) is not None:
+            raise ValueError(f"--{option} goes with {needed}, which is not given")
 
 
 def model_of(given: argparse.Namespace) -> MiniBatchQuadratic | None:
@@ -79,6 +87,7 @@ def model_of(given: argparse.Namespace) -> MiniBatchQuadratic | None:
     from sgdynamics.models.quadratic import MiniBatchQuadratic
     from sgdynamics.models.spectra import quadratic_from_spectrum
 
+    batch_size = 1 if given.batch_size is None else given.batch_size
     if given.spectrum is not None:
         return quadratic_from_spectrum(
             given.spectrum,
@@ -86,14 +95,13 @@ def model_of(given: argparse.Namespace) -> MiniBatchQuadratic | None:
             dimension=given.dimension,
             smallest=given.smallest,
             center_variance=given.center_variance,
-            batch_size=given.batch_size,
+            batch_size=batch_size,
         )
-    for option in ("smallest", "kind", "dimension"):
-        if getattr(given, option) is not None:
-            raise ValueError(f"--{option} goes with --spectrum FILE, which is not given")
+    refuse_idle(given, ("smallest", "kind", "dimension"), "--spectrum FILE")
     if given.log_uniform is None:
+        refuse_idle(given, ("center-variance", "batch-size"), CURVATURES)
         return None
     low, high = given.log_uniform
-    broad = MiniBatchQuadratic.log_uniform(low, high, MODES, batch_size=given.batch_size)
+    broad = MiniBatchQuadratic.log_uniform(low, high, MODES, batch_size=batch_size)
     variance = 1 / broad.curvature if given.center_variance is None else given.center_variance
-    return MiniBatchQuadratic(broad.curvature, variance, batch_size=given.batch_size)
+    return MiniBatchQuadratic(broad.curvature, variance, batch_size=batch_size)

@@ -19,7 +19,7 @@ ROWS = 12
 def contents(result: xr.Dataset) -> dict[str, Any]:
     """Variables and attributes by name; attributes of several sentences are lists."""
     texts = {
-        str(name): value.splitlines() if name in ("warnings", "missing") else value
+        str(name): value.splitlines() if name in ("warnings", "missing", "notes") else value
         for name, value in result.attrs.items()
     }
     return {str(name): variable.values.tolist() for name, variable in result.variables.items()} | texts

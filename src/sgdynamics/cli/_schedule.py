@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, whole_from
+from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, contents, paragraphs, table, write_text
 
 HELP = "the learning-rate schedule that an average stands for"
 
 OPTIONS = SPECTRUM_OPTIONS | {"base_gains": "--gain", "gain": "--gain", "rate": "--base-learning-rate"}
 
+# What each average is made of, with the defaults.
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "ema": {"beta": 0.99},
+    "swa": {"start": 0},
+    "tail": {"points": 2, "stride": 1},
+    "two-point": {"separation": 1},
+}
 # Modes times squared steps, which memory and time of the search across a spectrum grow with.
 _LARGEST = 5_000_000
 
@@ -20,13 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--average", choices=("ema", "swa", "tail", "two-point"), required=True)
     parser.add_argument("--steps", type=whole_from(1), required=True, help="length of the run")
-    parser.add_argument("--beta", type=float, default=0.99, help="decay of the EMA (default: 0.99)")
-    parser.add_argument(
-        "--start", type=whole_from(0), default=0, help="SWA averages the iterates after it (default: 0)"
-    )
-    parser.add_argument("--points", type=whole_from(1), default=2, help="number of points of the tail (default: 2)")
-    parser.add_argument("--stride", type=whole_from(1), default=1, help="steps between points of the tail (default: 1)")
-    parser.add_argument("--separation", type=whole_from(1), default=1, help="steps between two points (default: 1)")
+    parser.add_argument("--beta", type=float, help="decay of the EMA (default: 0.99)")
+    parser.add_argument("--start", type=whole_from(0), help="SWA averages the iterates after it (default: 0)")
+    parser.add_argument("--points", type=whole_from(1), help="number of points of the tail (default: 2)")
+    parser.add_argument("--stride", type=whole_from(1), help="steps between points of the tail (default: 1)")
+    parser.add_argument("--separation", type=whole_from(1), help="steps between two points (default: 1)")
     parser.add_argument("--gain", type=float, help="learning rate x curvature of the run, for one curvature")
     parser.add_argument("--base-learning-rate", type=float, help="of the run, with a spectrum")
     parser.add_argument("--output", metavar="FILE", help="write the schedule, one number a line")
@@ -38,6 +43,11 @@ def run(given: argparse.Namespace) -> str:
     model = model_of(given)
     if (model is None) == (given.gain is None):
         raise ValueError(f"--gain must be given for one curvature, or {CURVATURES} for many, and not both")
+    for average, options in _PARAMETERS.items():
+        if average != given.average:
+            refuse_idle(given, options, f"--average {average}")
+    if model is None:
+        refuse_idle(given, ("base-learning-rate",), CURVATURES)
     column, found, said = _at_one_curvature(given) if model is None else _across(given, model)
     if given.output is not None:
         write_text(given.output, "".join(f"{value!r}\n" for value in found[column]))
@@ -49,16 +59,20 @@ def run(given: argparse.Namespace) -> str:
 def _average(given: argparse.Namespace) -> Any:
     from sgdynamics.models import schedules
 
+    chosen = {
+        name: default if getattr(given, name) is None else getattr(given, name)
+        for name, default in _PARAMETERS[given.average].items()
+    }
     if given.average == "ema":
-        return schedules.ema(given.beta, given.steps)
+        return schedules.ema(chosen["beta"], given.steps)
     if given.average == "swa":
-        return schedules.swa(given.steps, given.start)
+        return schedules.swa(given.steps, chosen["start"])
     if given.average == "tail":
-        span = (given.points - 1) * given.stride
+        span = (chosen["points"] - 1) * chosen["stride"]
         if span > given.steps:
             raise ValueError(f"--points and --stride must span at most --steps {given.steps}, got {span}")
-        return schedules.tail(given.steps, given.points, given.stride)
-    return schedules.two_point(given.steps, given.separation)
+        return schedules.tail(given.steps, chosen["points"], chosen["stride"])
+    return schedules.two_point(given.steps, chosen["separation"])
 
 
 def _at_one_curvature(given: argparse.Namespace) -> tuple[str, dict[str, Any], str]:

@@ -54,8 +54,7 @@ class Table:
 def table_of(path: Path) -> Table:
     """Whatever is in a file."""
     if path.suffix == ".npz":
-        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
-            return _of_arrays({name: file[name] for name in file.files}, "named arrays")
+        return _of_arrays(open_arrays(path), "named arrays")
     if path.suffix == ".nc":
         return _of_netcdf(path)
     text = _text_of(path)
@@ -63,6 +62,12 @@ def table_of(path: Path) -> Table:
     if start in ("[", "{"):
         return _of_json(text)
     return _of_text(text)
+
+
+def open_arrays(path: Path) -> dict[str, Any]:
+    """The named arrays of a file."""
+    with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def open_netcdf(path: Path) -> Any:

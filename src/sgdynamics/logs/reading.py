@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import checked, complain, integer, optional
 from sgdynamics.logs import headings
 from sgdynamics.logs.axis import in_order
-from sgdynamics.logs.formats import SUFFIXES, Table, Unreadable, table_of
+from sgdynamics.logs.formats import SUFFIXES, Table, Unreadable, open_arrays, open_netcdf, table_of
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -104,14 +105,7 @@ def read(
     The loss is the column 'calm-sea-1 - train/loss', the step 'Step'.
     1 record has no loss: skipped.
     """
-    try:
-        table = table_of(Path(path))
-    except Unreadable as error:
-        raise _refused(error, path) from None
-    except OSError:
-        raise
-    except Exception as error:  # of whatever library reads it
-        raise complain(OWNER, "path", f"a file that can be read as {Path(path).suffix} ({error})", str(path)) from None
+    table = _opened(table_of, Path(path))
     notes = list(table.notes)
     table, column = _one_run(table, column, notes)
     names = list(table.columns)
@@ -131,6 +125,22 @@ def read(
         {"format": table.format, "loss_column": loss_name or "", "step_column": step_name or "",
          "rate_column": rate_name or "", "source": str(path)},
     )  # fmt: skip
+
+
+def arrays_of(path: Path) -> Any:
+    """The Dataset of a NetCDF file, or the arrays of an ``.npz`` by name."""
+    return _opened(open_netcdf if path.suffix == ".nc" else open_arrays, path)
+
+
+def _opened(reader: Callable[[Path], Any], path: Path) -> Any:
+    with open(path, "rb"):  # a file that is missing, or not to be read, is told in the words of the system
+        pass
+    try:
+        return reader(path)
+    except Unreadable as error:
+        raise _refused(error, path) from None
+    except Exception as error:  # of whatever library reads it
+        raise complain(OWNER, "path", f"a file that can be read as {path.suffix} ({error})", str(path)) from None
 
 
 def _refused(error: Unreadable, path: Any) -> Exception:

@@ -45,7 +45,14 @@ def block_means(values: Array, blocks: int) -> Array:
 
 
 def ratio_of_means(
-    numerator: Array, denominator: Array, *, blocks: int, confidence: float, seed: int, long_name: str, lasting: bool = False
+    numerator: Array,
+    denominator: Array,
+    *,
+    blocks: int,
+    confidence: float,
+    seed: int,
+    long_name: str,
+    lasting: bool = False,
 ) -> Estimate:
     """The ratio of two means along a run, with a bias-corrected block-bootstrap interval.
 

@@ -7,7 +7,8 @@ Ornstein-Uhlenbeck process of memory :math:`\tau`,
 
 the bar being the mean over the records of the two blocks. What the blocks say of :math:`\tau` (from half a block to a
 multiple of the record) and :math:`w` is their likelihood with the line integrated out; the law of its slope, or of its
-middle, is the mixture of Student laws over both. A memory of more than a tenth of the record cannot be told from a trend.
+middle, is the mixture of Student laws over both. A memory of more than a tenth of the record cannot be told from a
+trend.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _LAGS = 24
 
 
 def _fit(distance: Array, lags: Array, *, signed: bool) -> tuple[Array, Array]:
-    r"""Plateau and factor of :math:`A (1 - a^k)`, by least squares over rows; :math:`\operatorname{artanh} a` on a grid.
+    r"""Plateau and :math:`\operatorname{artanh} a` of :math:`A (1 - a^k)`, by least squares over rows, on a grid.
 
     Distances of iterates that overshoot alternate: :math:`a < 0`.
     """
@@ -65,6 +65,7 @@ def plateau_of_weights(weights: Array, *, stride: float, confidence: float) -> d
     forgotten = float(np.abs(factor).max()) ** int(lags[-1])
     seen = forgotten <= np.exp(-_REACHED)
     gain, slowest, fastest = 1 - np.sign(factor) * np.abs(factor) ** (1 / stride)
+    said = "" if signed else ", taken to be at most 1"
     return {
         "plateau": Estimate(
             float(plateau),
@@ -76,7 +77,7 @@ def plateau_of_weights(weights: Array, *, stride: float, confidence: float) -> d
             float(gain),
             float(slowest) if seen else -np.inf,
             float(fastest),
-            "mean gain of the directions that the distances are made of" + ("" if signed else ", taken to be at most 1"),
+            "mean gain of the directions that the distances are made of" + said,
         ),
     }
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from sgdynamics import logs
 from sgdynamics.domains import complain
 from sgdynamics.logs.axis import StepAxis
-from sgdynamics.logs.formats import open_netcdf
-from sgdynamics.logs.reading import with_divergence
+from sgdynamics.logs.reading import arrays_of, with_divergence
 
 # What may be recorded, by name, with its dims.
 RECORDS = {
@@ -62,15 +61,11 @@ class Run:
         return self._along_steps(owner, name, value, known, masked)
 
     def _read(self, owner: str, name: str, path: Path) -> Any:
-        if path.suffix == ".nc":
-            data = open_netcdf(path)
-            if set(RECORDS) & set(data):
-                return data
-        if path.suffix == ".npz":
-            with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
-                if set(RECORDS) & set(file.files):
-                    return {entry: file[entry] for entry in file.files}
         try:
+            if path.suffix in (".nc", ".npz"):
+                arrays = arrays_of(path)
+                if set(RECORDS) & set(arrays):
+                    return arrays
             return logs.read(path)
         except (ValueError, TypeError) as error:
             raise type(error)(str(error).replace("read: path must", f"{owner}: {name} must", 1)) from None

@@ -20,7 +20,7 @@ from sgdynamics.theory.diagnosis.half_rate import (
     vertex_of_slopes,
     vertex_of_trials,
 )
-from sgdynamics.theory.diagnosis.memory import line
+from sgdynamics.theory.diagnosis.memory import FEWEST, line
 from sgdynamics.theory.diagnosis.plateau import plateau_of_weights
 from sgdynamics.theory.diagnosis.records import RECORDS, Run, diverged
 
@@ -70,6 +70,8 @@ def diagnose(
     ``plateau``,        ``weights`` at equally spaced steps   radius and memory of the stationary law
     ``gain``
     ``loss_change``     ``loss``                              change of the loss over the record, by a straight line
+                                                              (``late_loss_change``: over its later half, where the
+                                                              bend of the whole hides it)
     ==================  ====================================  =======================================================
 
     ``gradient`` at step t is that of the batch of step t at the weights before it, ``weights`` are those after it;
@@ -203,25 +205,36 @@ def _plateau(run: xr.Dataset, values: Mapping[str, Array], how: dict[str, Any]) 
 
 
 def _loss_change(run: xr.Dataset, values: Mapping[str, Array], how: dict[str, Any]) -> dict[str, Estimate] | None:
-    """A straight line through block means, against what they remember of each other."""
+    """Over the record; where its bend or its memory hides that, over the later half too, where a bend is smaller."""
     loss = values.get("loss", np.zeros(0))
     steps, loss = run.step.values[~np.isnan(loss)], loss[~np.isnan(loss)]
     if len(loss) < 12:
         return None
-    blocks = max(min(how["blocks"], len(steps) // 2), 6)
+    text = "change of the loss over the {}, by a straight line"
+    found = {"loss_change": _change(steps, loss, text.format("record"), how)}
+    if not found["loss_change"].identifiable:
+        half = len(loss) // 2
+        late = _change(steps[half:], loss[half:], text.format("later half"), how)
+        if late.identifiable:
+            found["late_loss_change"] = late
+    return found
+
+
+def _change(steps: Array, loss: Array, text: str, how: dict[str, Any]) -> Estimate:
+    """A straight line through block means, against what they remember of each other."""
+    blocks = max(min(how["blocks"], len(steps) // 2), FEWEST)
     place, means = block_means(steps, blocks), block_means(loss, blocks)
     length = float(steps[-1] - steps[0])
-    text = "change of the loss over the record, by a straight line"
     trend = line(means, place, len(steps) // blocks, of="slope")
     if trend is None:
-        slope = float(np.polynomial.Polynomial.fit(place, means, 1).convert().coef[-1])
-        return {"loss_change": Estimate(slope * length, slope * length, slope * length, text)}
+        slope = float(np.polynomial.Polynomial.fit(place, means, 1).convert().coef[-1]) if np.ptp(means) else 0.0
+        return Estimate(slope * length, slope * length, slope * length, text)
     low, high = trend.interval(how["confidence"])
     if trend.hidden:  # a slow wandering looks like a trend, but for one that is far from chance
         low, high = trend.interval(1 - (1 - how["confidence"]) / _FAR)
         if low <= 0 <= high:
             low, high = -np.inf, np.inf
-    return {"loss_change": Estimate(trend.estimate * length, low * length, high * length, text)}
+    return Estimate(trend.estimate * length, low * length, high * length, text)
 
 
 def _decision(found: Mapping[str, Estimate], margin: float) -> tuple[Outcome, str]:
@@ -236,11 +249,12 @@ def _decision(found: Mapping[str, Estimate], margin: float) -> tuple[Outcome, st
             f"is at 0.5{wide}."
         )
     if "loss_change" in found:
-        change = found["loss_change"]
+        where = "later half of the record" if "late_loss_change" in found else "record"
+        change = found.get("late_loss_change", found["loss_change"])
         if change.upper < 0:
-            return Outcome.STILL_DESCENDING, "The loss falls over the record."
+            return Outcome.STILL_DESCENDING, f"The loss falls over the {where}."
         if change.lower > 0:
-            return Outcome.LOSS_RISING, "The loss rises over the record."
+            return Outcome.LOSS_RISING, f"The loss rises over the {where}."
         if not change.identifiable:
             return Outcome.UNDECIDED, (
                 "The loss wanders too slowly for the record to tell a trend from chance: record more steps, or leave "
