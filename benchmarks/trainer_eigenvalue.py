@@ -46,7 +46,7 @@ def _task(examples: int) -> Task:
     net = trainer.network([64, 128, 128, 10], "tanh", seed=0)
     run = trainer.train(
         net, x, labels, schedules.constant(0.1, 200), loss="cross_entropy", batch_size=32,
-        record=[199, 200], keep_weights=True, seed=0,
+        replacement=True, record=[199, 200], keep_weights=True, seed=0,
     )  # fmt: skip
     earlier, now = (net.with_flat(weights) for weights in run.weights.values)
     before = trainer.top_hessian_eigenvalues(earlier, x, labels, loss="cross_entropy", tol=1e-8).vectors[:, 0]

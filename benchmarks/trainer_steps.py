@@ -34,7 +34,9 @@ def _mini_batches(width: int) -> Task:
     x, labels = trainer.digits()
     net = trainer.network([64, width, width, 10], "tanh", seed=0)
     numbers = np.arange(len(x))[:, None]
-    drawn = trainer.batches(numbers, labels, steps=1000, batch_size=BATCH, loss="cross_entropy", seed=0)
+    drawn = trainer.batches(
+        numbers, labels, steps=1000, batch_size=BATCH, replacement=True, loss="cross_entropy", seed=0
+    )
     return Task(net, x, labels, 1000, np.array([rows[:, 0] for rows, _ in drawn]).astype(np.int64))
 
 
@@ -49,7 +51,8 @@ def _flat(parameters: Sequence[tuple[Any, Any]]) -> np.ndarray:
 
 
 def _ours(task: Task) -> Run:
-    options: dict[str, Any] = {"loss": "cross_entropy", "batch_size": None if task.rows is None else BATCH, "seed": 0}
+    batch_size = None if task.rows is None else BATCH
+    options: dict[str, Any] = {"loss": "cross_entropy", "batch_size": batch_size, "replacement": True, "seed": 0}
     rates = np.full(task.steps, RATE)
     return lambda: trainer.train(task.net, task.x, task.labels, rates, **options).final_weights.values
 

@@ -129,6 +129,7 @@ def train(
         constant(rate, steps),
         loss=loss,
         batch_size=None if batch_size == EXAMPLES else batch_size,
+        replacement=True,
         update=update,
         record=at,
         measure=measure,

@@ -116,6 +116,7 @@ def _ten_classes(seed: int) -> xr.Dataset:
             schedule,
             loss="cross_entropy",
             batch_size=32,
+            replacement=True,
             update=trainer.momentum(0.9),
             weight_decay=5e-4,
             record=np.linspace(0, STEPS, 21, dtype=int)[1:],

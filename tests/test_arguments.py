@@ -70,6 +70,19 @@ def test_every_public_function_is_covered_and_declares_every_parameter():
         assert set(SOUND[name]) == set(inspect.signature(function).parameters) == set(function.domains), name
 
 
+def test_batches_are_drawn_without_replacement_unless_asked():
+    defaults = {}
+    for floor, stem, module in public_modules():
+        for name in module.__all__:
+            thing = getattr(module, name)
+            parameters = inspect.signature(thing).parameters if callable(thing) else {}
+            if "replacement" in parameters:
+                defaults[f"{floor}.{stem}.{name}"] = parameters["replacement"].default
+    named = {"simulate.trainer.train", "simulate.trainer.draw_batches", "theory.break_even.batch_variance_factor"}
+    assert named < set(defaults)
+    assert all(default is False for default in defaults.values()), defaults
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_arguments_work(name):
     run(FUNCTIONS[name], SOUND[name])

@@ -361,10 +361,7 @@ def test_reshuffling_visits_every_example_at_most_once_an_epoch(batch_size, seed
     x = np.arange(23.0)[:, None]
     per_epoch = 23 // batch_size
     found = [
-        a.ravel()
-        for a, _ in trainer.batches(
-            x, x, steps=2 * per_epoch, batch_size=batch_size, replacement=False, loss="mse", seed=seed
-        )
+        a.ravel() for a, _ in trainer.batches(x, x, steps=2 * per_epoch, batch_size=batch_size, loss="mse", seed=seed)
     ]
     for epoch in (found[:per_epoch], found[per_epoch:]):
         seen = np.concatenate(epoch)
@@ -373,7 +370,8 @@ def test_reshuffling_visits_every_example_at_most_once_an_epoch(batch_size, seed
 
 def test_draws_with_replacement_are_uniform():
     x = np.arange(10.0)[:, None]
-    found = np.concatenate([a.ravel() for a, _ in trainer.batches(x, x, steps=5000, batch_size=8, loss="mse", seed=0)])
+    drawn_rows = trainer.batches(x, x, steps=5000, batch_size=8, replacement=True, loss="mse", seed=0)
+    found = np.concatenate([a.ravel() for a, _ in drawn_rows])
     counts = np.bincount(found.astype(int), minlength=10)
     z = (counts - 4000) / np.sqrt(40000 * 0.1 * 0.9)
     assert np.abs(z).max() < 4
@@ -441,9 +439,9 @@ def centers_and_hessians(**options):
         yield np.linalg.solve(hessian, x.T @ y / len(x)), hessian
 
 
-@pytest.mark.parametrize("batch_size", [None, 8])
-def test_sgd_on_least_squares_contracts_towards_the_batch_centers(batch_size):
-    options = {"batch_size": batch_size, "label_noise": 0.5}
+@pytest.mark.parametrize(("batch_size", "replacement"), [(None, False), (8, False), (8, True)])
+def test_sgd_on_least_squares_contracts_towards_the_batch_centers(batch_size, replacement):
+    options = {"batch_size": batch_size, "replacement": replacement, "label_noise": 0.5}
     w = [LINEAR.flat()]
     for rate, (center, hessian) in zip(RATES, centers_and_hessians(**options), strict=True):
         w.append(center + (np.eye(3) - rate * hessian) @ (w[-1] - center))
@@ -456,9 +454,9 @@ def test_sgd_on_least_squares_contracts_towards_the_batch_centers(batch_size):
     assert np.abs(run.averaged_weights.sel(average="half") - np.mean(w[51:], axis=0)).max() < 1e-10
 
 
-@pytest.mark.parametrize("batch_size", [None, 8])
-def test_momentum_on_least_squares_is_the_heavy_ball(batch_size):
-    options = {"batch_size": batch_size, "label_noise": 0.5}
+@pytest.mark.parametrize(("batch_size", "replacement"), [(None, False), (8, False), (8, True)])
+def test_momentum_on_least_squares_is_the_heavy_ball(batch_size, replacement):
+    options = {"batch_size": batch_size, "replacement": replacement, "label_noise": 0.5}
     w, u = [LINEAR.flat()], np.zeros(3)
     for rate, (center, hessian) in zip(RATES, centers_and_hessians(**options), strict=True):
         u = 0.7 * u + hessian @ (w[-1] - center)

@@ -128,7 +128,7 @@ def batches(
     *,
     steps: int,
     batch_size: int | None = None,
-    replacement: bool = True,
+    replacement: bool = False,
     label_noise: float = 0.0,
     label_noise_kind: str = "fresh",
     classes: int | None = None,
@@ -149,8 +149,8 @@ def batches(
     batch_size : int, optional
         Examples in a batch, >= 1. None takes all examples, in order.
     replacement : bool
-        True: every example of every batch is drawn independently. False: examples are shuffled anew every epoch and
-        used once; an incomplete last batch of an epoch is dropped.
+        False: examples are shuffled anew every epoch and used once; an incomplete last batch of an epoch is dropped.
+        True: every example of every batch is drawn independently.
     label_noise : float
         For ``"mse"`` the standard deviation of Gaussian noise added to every target. For ``"cross_entropy"`` the
         probability that a label is replaced by one drawn uniformly from all classes.
@@ -176,7 +176,7 @@ def batches(
     Examples
     --------
     >>> x, y = [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
-    >>> first, second = batches(x, y, steps=2, batch_size=1, replacement=False, loss="mse", seed=0)
+    >>> first, second = batches(x, y, steps=2, batch_size=1, loss="mse", seed=0)
     >>> bool(first[1][0] != second[1][0])
     True
     """

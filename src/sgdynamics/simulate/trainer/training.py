@@ -76,7 +76,7 @@ def train(
     *,
     loss: str,
     batch_size: int | None = None,
-    replacement: bool = True,
+    replacement: bool = False,
     update: Update | None = None,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,
@@ -113,8 +113,8 @@ def train(
     batch_size : int, optional
         Examples per step, >= 1. None is full batch.
     replacement : bool
-        True: the examples of all batches are drawn independently. False: shuffled anew every epoch; an incomplete last
-        batch is dropped.
+        False: the examples are shuffled anew every epoch and each is used once; an incomplete last batch is dropped.
+        True: the examples of all batches are drawn independently.
     update : callable, optional
         ``update(weights, gradient, rate, state) -> weights, state``, such as :func:`sgd` (the default) or
         :func:`momentum`. Its arrays are its own: it may edit, return or keep them.
