@@ -54,6 +54,9 @@ def test_top_eigenvalues_with_their_vectors_leave_the_vectors_out():
     values = np.array([3.0, 1.0])
     alone = read_spectrum(values)
     xr.testing.assert_identical(read_spectrum((values, np.ones((2, 7)))), alone)  # one row a vector
+    columns = (values, np.ones((7, 2)))  # one column a vector
+    xr.testing.assert_identical(read_spectrum(columns), alone)
+    xr.testing.assert_identical(read_spectrum(columns, kind="eigenvalues"), alone)
     tensors = [[np.ones((2, 3)), np.ones(3)], [np.ones((2, 3)), np.ones(3)]]  # as the parameters of a network
     xr.testing.assert_identical(read_spectrum((list(values), tensors)), alone)
 

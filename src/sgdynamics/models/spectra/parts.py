@@ -69,7 +69,8 @@ def parts_of(owner: str, source: Any) -> tuple[Array, Array | None, str | None]:
 def _is_vectors(values: Array, other: Any) -> bool:
     """Whether the second of a pair holds one vector, or a list of tensors, for each eigenvalue."""
     try:
-        return bool(np.ndim(other) > values.ndim and len(other) in values.shape)
+        # one row a vector, or one column, as numpy and scipy return them
+        return bool(np.ndim(other) > values.ndim and {len(other), np.shape(other)[-1]} & set(values.shape))
     except ValueError:  # ragged: the tensors of a network
         return True
 
