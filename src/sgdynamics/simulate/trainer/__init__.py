@@ -52,6 +52,7 @@ from sgdynamics.simulate.trainer.tracking import (
 )
 from sgdynamics.simulate.trainer.training import train
 from sgdynamics.simulate.trainer.updates import Update, momentum, sgd
+from sgdynamics.simulate.trainer.user_network import UserNetwork
 
 __all__ = [
     "Digits",
@@ -61,6 +62,7 @@ __all__ = [
     "Network",
     "Split",
     "Update",
+    "UserNetwork",
     "alignments",
     "batch_gradient_covariance",
     "batch_sharpness",

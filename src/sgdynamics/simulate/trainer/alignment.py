@@ -12,9 +12,9 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import ExampleGradients
+from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_error
-from sgdynamics.simulate.trainer.network import Network, check_real
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     Directions,
     IndexRows,
@@ -36,7 +36,7 @@ Array = NDArray[Any]
     trainable=trainable_domain,
 )
 def alignments(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -91,7 +91,7 @@ def alignments(
     dims = ["direction"]
     with one_blas_thread(), np.errstate(all="ignore"):
         units = ratio(columns, np.linalg.norm(columns, axis=0))
-        gradients = ExampleGradients(what, net)
+        gradients = example_gradients(what, net)
         mean = gradients.mean()
         lengths = np.sqrt(np.maximum(gradients.squared_norms(), 0.0))
         of_examples = ratio(gradients.project(units), lengths[:, None])

@@ -41,6 +41,27 @@ class _FiniteArray:
         return array
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """Examples of any shape and type, numbers finite."""
+
+    text: str = "an array of finite numbers with the examples along its first axis"
+
+    def check(self, owner: str, name: str, value: Any) -> NDArray[Any]:
+        try:
+            array = np.asarray(value)
+        except ValueError:  # ragged nested lists
+            raise complain(owner, name, self.text, value) from None
+        if array.dtype.kind not in "biuf":
+            raise complain(owner, name, self.text, value, TypeError if array.size else ValueError)
+        if array.size == 0 or array.ndim == 0:
+            raise complain(owner, name, self.text, value)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise complain(owner, name, self.text, float(array[~np.isfinite(array)][0]))
+        return array
+
+
+examples: Domain = _Examples()
 matrix: Domain = _FiniteArray((2,), "a 2-D array of finite numbers")
 vector: Domain = _FiniteArray((1,), "a 1-D array of finite numbers")
 columns: Domain = _FiniteArray((1, 2), "a 1-D or 2-D array of finite numbers")

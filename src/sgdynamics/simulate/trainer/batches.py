@@ -18,6 +18,7 @@ from sgdynamics.domains import checked, choice, complain, flag, integer, nonnega
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.losses import check_examples, loss_name
 from sgdynamics.simulate.trainer.streams import generator
+from sgdynamics.simulate.trainer.user_network import OWN_LOSS
 
 __all__ = ["batches"]
 
@@ -63,7 +64,9 @@ def _noisy(y: Array, draws: Array, size: float, classes: int, loss: str) -> Arra
 
 
 def checked_noise(owner: str, label_noise: float, loss: str) -> None:
-    """Refuse a label noise that is no probability where it must be one."""
+    """Refuse a label noise that is no probability where it must be one, or that the trainer cannot add."""
+    if label_noise and loss == OWN_LOSS:
+        raise complain(owner, "label_noise", "0 for the loss 'own', whose targets are the network's own", label_noise)
     if loss == "cross_entropy" and label_noise > 1:
         raise complain(owner, "label_noise", "a probability in [0, 1] for the loss 'cross_entropy'", label_noise)
 

@@ -19,9 +19,9 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, choice, complain, flag, integer
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import ExampleGradients
+from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import dataset, with_error
-from sgdynamics.simulate.trainer.network import Network, check_real
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import IndexRows, batch_factor, index_rows
 
 __all__ = ["batch_gradient_covariance", "gradient_covariance"]
@@ -40,7 +40,7 @@ def _top(matrix: Array, k: int) -> tuple[Array, Array]:
     return values[::-1], vectors[:, ::-1]
 
 
-def _by_examples(gradients: ExampleGradients, k: int, centred: bool) -> tuple[Array, Array]:
+def _by_examples(gradients: Any, k: int, centred: bool) -> tuple[Array, Array]:
     """Eigenvalues, and combinations of the gradients that are eigenvectors but for their length."""
     gram = gradients.gram()
     if centred:
@@ -50,7 +50,7 @@ def _by_examples(gradients: ExampleGradients, k: int, centred: bool) -> tuple[Ar
     return values, vectors - vectors.mean(axis=0) if centred else vectors
 
 
-def _combined(gradients: ExampleGradients, combinations: Array) -> Array:
+def _combined(gradients: Any, combinations: Array) -> Array:
     """The eigenvectors themselves, orthonormal; infinite where they overflow."""
     images = gradients.combine(combinations)
     if not np.isfinite(images).all():
@@ -59,7 +59,7 @@ def _combined(gradients: ExampleGradients, combinations: Array) -> Array:
     return np.linalg.qr(images)[0]
 
 
-def _by_parameters(gradients: ExampleGradients, k: int, centred: bool) -> tuple[Array, Array]:
+def _by_parameters(gradients: Any, k: int, centred: bool) -> tuple[Array, Array]:
     matrix = np.zeros((gradients.size, gradients.size))
     for rows in gradients.centred_blocks():
         matrix += rows.T @ rows
@@ -79,7 +79,7 @@ def _by_parameters(gradients: ExampleGradients, k: int, centred: bool) -> tuple[
     trainable=trainable_domain,
 )
 def gradient_covariance(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -136,7 +136,7 @@ def gradient_covariance(
     check_real(owner, net)
     what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
-        gradients = ExampleGradients(what, net)
+        gradients = example_gradients(what, net)
         smaller = min(gradients.examples, gradients.size)
         if route == "smaller":
             route = "examples" if gradients.examples <= gradients.size else "parameters"
@@ -180,7 +180,7 @@ def gradient_covariance(
     trainable=trainable_domain,
 )
 def batch_gradient_covariance(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,

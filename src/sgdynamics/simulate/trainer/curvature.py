@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Interval, checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import HessianProducts, decay_domain, objective, trainable_domain
+from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
 from sgdynamics.simulate.trainer.lanczos import largest_eigenpairs
 from sgdynamics.simulate.trainer.losses import loss_name
-from sgdynamics.simulate.trainer.network import Network, a_network, check_real
+from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
 
 __all__ = ["HessianEigenvalues", "iterative", "top_hessian_eigenvalues"]
 
@@ -144,9 +144,9 @@ def iterative(
 
 
 @checked(
-    net=a_network,
-    x=arguments.matrix,
-    y=arguments.columns,
+    net=any_network,
+    x=arguments.examples,
+    y=arguments.examples,
     k=integer(1),
     loss=loss_name,
     tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),
@@ -156,7 +156,7 @@ def iterative(
     max_products=integer(1),
 )
 def top_hessian_eigenvalues(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -234,10 +234,11 @@ def top_hessian_eigenvalues(
         return whole
 
     with one_blas_thread(), np.errstate(all="ignore"):
-        products = HessianProducts(what, net)
+        products = what.products(net)
 
         def product(v: Array) -> Array:
-            return products(embedded(np.ascontiguousarray(v)))[where]
+            found: Array = products(embedded(np.ascontiguousarray(v)))
+            return found[where]
 
         if where.size <= max(DENSE_LIMIT, SMALL, 4 * k + 2):
             found = _dense(product, where.size, k, tol)

@@ -22,8 +22,10 @@ from sgdynamics.domains import Domain, checked, nonnegative, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.linearization import Linearization
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, Layers, Network, a_network, from_vector, unflatten
+from sgdynamics.simulate.trainer.network import ACTIVATIONS, AnyNetwork, Layers, Network, any_network
 from sgdynamics.simulate.trainer.passes import forward, value_and_gradient
+from sgdynamics.simulate.trainer.user_network import UserNetwork, user_objective
+from sgdynamics.simulate.trainer.workspace import Workspace
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -82,7 +84,7 @@ class Objective:
         """The gradient as one vector."""
         vector = net.flat()
         result = np.empty_like(vector)
-        into = unflatten(result, net.widths, net.biases is not None)
+        into = net.views(result)
         activation = ACTIVATIONS[net.activation]
         value_and_gradient(net.layers(), activation, LOSSES[self.loss], self.x, self.targets, into)
         return self.masked(result + self.weight_decay * vector if self.weight_decay else result)
@@ -91,17 +93,28 @@ class Objective:
         """The passes at the weights of a network."""
         return Linearization(net.layers(), ACTIVATIONS[net.activation], LOSSES[self.loss], self.x, self.targets)
 
+    def products(self, net: Network) -> HessianProducts:
+        """Products of the Hessian with vectors."""
+        return HessianProducts(self, net)
+
+    def workspace(self, net: Network, examples: int) -> Workspace:
+        """Loss and gradient of many batches of so many examples, in arrays that are made once."""
+        return Workspace(net.widths, ACTIVATIONS[net.activation], LOSSES[self.loss], examples)
+
 
 def objective(
     owner: str,
-    net: Network,
+    net: AnyNetwork,
     x: Array,
     y: Array,
     loss: str,
     weight_decay: float = 0.0,
     trainable: Array | None = None,
-) -> Objective:
-    """Checked data as an objective of a network."""
+) -> Any:
+    """Checked data as an objective of a network: one of ours or a user's."""
+    if isinstance(net, UserNetwork):
+        return user_objective(owner, net, x, y, loss, weight_decay, trainable)
+    x, y = arguments.matrix.check(owner, "x", x), arguments.columns.check(owner, "y", y)
     check_examples(owner, x, net.widths[0], y, net.widths[-1], loss)
     if trainable is not None:
         arguments.length(owner, "trainable", trainable, net.size, "parameters")
@@ -113,27 +126,26 @@ class HessianProducts:
 
     def __init__(self, what: Objective, net: Network) -> None:
         self.what, self.net = what, net
-        self.biases = net.biases is not None
         self.passes = what.linearization(net)
         self.dtype = self.passes.dtype
 
     def direction(self, v: Array) -> Layers:
         """A flat vector as layers, its frozen entries at zero."""
-        return unflatten(self.what.masked(v), self.net.widths, self.biases)
+        return self.net.views(self.what.masked(v))
 
     def __call__(self, v: Array) -> Array:
         """H v."""
         result = np.empty(v.shape, np.result_type(v, self.dtype))
-        self.passes.write_product(self.direction(v), unflatten(result, self.net.widths, self.biases))
+        self.passes.write_product(self.direction(v), self.net.views(result))
         if self.what.weight_decay:
             result += self.what.weight_decay * v
         return self.what.masked(result)
 
 
 data_domains: dict[str, Domain] = {
-    "net": a_network,
-    "x": arguments.matrix,
-    "y": arguments.columns,
+    "net": any_network,
+    "x": arguments.examples,
+    "y": arguments.examples,
     "loss": loss_name,
     "weight_decay": decay_domain,
 }
@@ -141,7 +153,7 @@ data_domains: dict[str, Domain] = {
 
 @checked(**data_domains, trainable=trainable_domain)
 def loss_value(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -153,16 +165,16 @@ def loss_value(
 
     Parameters
     ----------
-    net : Network
+    net : Network or UserNetwork
         Where the loss is taken. Complex weights give a complex loss (complex-step derivatives).
     x : array, shape (examples, inputs)
-        Inputs.
+        Inputs. For a UserNetwork x and y are whatever it takes, examples along the first axis.
     y : array
         For ``"mse"`` targets of shape (examples, outputs), or (examples,) for one output. For ``"cross_entropy"``
         integer labels of shape (examples,), or class probabilities of shape (examples, outputs), which make the
         expected loss under label noise exact.
-    loss : {"mse", "cross_entropy"}
-        ``"mse"`` is half the squared error summed over outputs.
+    loss : {"mse", "cross_entropy", "own"}
+        ``"mse"`` is half the squared error summed over outputs; ``"own"`` is what a UserNetwork computes.
     weight_decay : float
         :math:`\lambda` in :math:`\frac\lambda2 |\theta|^2`, >= 0, part of the loss.
     trainable : array of bool, shape (parameters,), optional
@@ -193,7 +205,7 @@ def loss_value(
 
 @checked(**data_domains, trainable=trainable_domain)
 def gradient(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -229,12 +241,13 @@ def gradient(
     """
     what = objective("gradient", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
-        return what.gradient(net)
+        found: Array = what.gradient(net)
+    return found
 
 
 @checked(**data_domains, v=arguments.vector, trainable=trainable_domain)
 def hessian_vector_product(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     v: ArrayLike,
@@ -278,12 +291,13 @@ def hessian_vector_product(
     direction: Array = v  # type: ignore[assignment]
     arguments.length("hessian_vector_product", "v", direction, net.size, "parameters")
     with one_blas_thread(), np.errstate(all="ignore"):
-        return HessianProducts(what, net)(direction)
+        found: Array = what.products(net)(direction)
+    return found
 
 
 @checked(**data_domains, trainable=trainable_domain)
 def hessian_operator(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -322,11 +336,12 @@ def hessian_operator(
 
     what = objective("hessian_operator", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
-        products = HessianProducts(what, from_vector(net.flat(), net))
+        products = what.products(net.at(net.flat()))
     one_at_a_time = threading.Lock()
 
     def matvec(v: Array) -> Array:
         with one_at_a_time, one_blas_thread(), np.errstate(all="ignore"):
-            return products(np.ravel(v))
+            found: Array = products(np.ravel(v))
+        return found
 
-    return LinearOperator((net.size, net.size), matvec=matvec, rmatvec=matvec, dtype=products.dtype)
+    return LinearOperator((net.size, net.size), matvec=matvec, rmatvec=matvec, dtype=net.flat().dtype)

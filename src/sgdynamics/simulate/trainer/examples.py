@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import checked, choice
+from sgdynamics.domains import checked, choice, complain
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import Objective, data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.losses import LOSSES
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network, unflatten
+from sgdynamics.simulate.trainer.network import ACTIVATIONS, AnyNetwork, Network
 from sgdynamics.simulate.trainer.passes import backward, forward
+from sgdynamics.simulate.trainer.user_network import UserExampleGradients, UserNetwork
 
 __all__ = ["per_example_curvatures", "per_example_gradients"]
 
@@ -127,7 +128,7 @@ class ExampleGradients:
 
 @checked(**data_domains, trainable=trainable_domain)
 def per_example_gradients(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -164,6 +165,8 @@ def per_example_gradients(
     """
     what = objective("per_example_gradients", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
+        if isinstance(net, UserNetwork):
+            return UserExampleGradients(what, net).rows(slice(None))
         layers, activation = net.layers(), ACTIVATIONS[net.activation]
         values = forward(layers, activation, what.x)
         _, slope = LOSSES[loss].value_and_slope(values[-1], what.targets)
@@ -177,12 +180,13 @@ def per_example_gradients(
         rows = np.concatenate(parts, axis=1)
         if weight_decay:
             rows += weight_decay * net.flat()
-        return what.masked(rows)
+        kept: Array = what.masked(rows)
+    return kept
 
 
 @checked(**data_domains, v=arguments.columns, part=choice("whole", "gauss_newton"))
 def per_example_curvatures(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     v: ArrayLike,
@@ -235,13 +239,23 @@ def per_example_curvatures(
     return found[:, 0] if given.ndim == 1 else found
 
 
-def curvatures_along(what: Objective, net: Network, directions: Array, part: str = "whole") -> Array:
+def example_gradients(what: Any, net: AnyNetwork) -> ExampleGradients | UserExampleGradients:
+    """The gradients of all examples at one network."""
+    return UserExampleGradients(what, net) if isinstance(net, UserNetwork) else ExampleGradients(what, net)
+
+
+def curvatures_along(what: Any, net: AnyNetwork, directions: Array, part: str = "whole") -> Array:
     """Second derivatives of every example's loss along columns, (examples, directions)."""
+    if isinstance(net, UserNetwork):
+        if part == "gauss_newton":
+            raise complain("per_example_curvatures", "part", "'whole' for a UserNetwork", part)
+        found: Array = what.curvatures(net, directions)
+        return found
     passes = what.linearization(net)
     kept = directions if what.trainable is None else directions * what.trainable[:, None]
     columns = []
     for direction in np.ascontiguousarray(kept.T):
-        layers = unflatten(direction, net.widths, net.biases is not None)
+        layers = net.views(direction)
         if part == "gauss_newton":
             columns.append(passes.gauss_newton_curvatures(layers))
         else:

@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, flag, integer
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import HessianProducts, data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import ExampleGradients
+from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
+from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_error
-from sgdynamics.simulate.trainer.network import Network, check_real
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     IndexRows,
     batch_factor,
@@ -44,7 +44,7 @@ CURVED = "squared gradient times curvature"
 
 @checked(**data_domains, batch_size=integer(1), replacement=flag, trainable=trainable_domain)
 def gradient_interaction(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -95,7 +95,7 @@ def gradient_interaction(
     what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     check_batch_size(owner, batch_size, what.examples, replacement)
     with one_blas_thread(), np.errstate(all="ignore"):
-        gradients, products = ExampleGradients(what, net), HessianProducts(what, net)
+        gradients, products = example_gradients(what, net), what.products(net)
         mean = gradients.mean()
         squared = mean.dot(mean)
         variance = gradients.variance()
@@ -130,7 +130,7 @@ def gradient_interaction(
         )
 
 
-def _noise_curvature(gradients: ExampleGradients, products: HessianProducts, mean: Array) -> Any:
+def _noise_curvature(gradients: Any, products: Any, mean: Array) -> Any:
     """The trace of Hessian times covariance, over examples or over parameters."""
     total = 0.0
     if gradients.examples <= gradients.size:
@@ -152,7 +152,7 @@ _SAMPLED = {**data_domains, "batches": arguments.index_rows, "trainable": traina
 
 @checked(**_SAMPLED)
 def sampled_interaction(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -196,7 +196,7 @@ def sampled_interaction(
     what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     chosen = index_rows(owner, batches, net, what.examples, least=2)
     with one_blas_thread(), np.errstate(all="ignore"):
-        products = HessianProducts(what, net)
+        products = what.products(net)
         mean = what.gradient(net)
         squared = mean.dot(mean)
         rows = [what.batch(some).gradient(net) for some in chosen]
@@ -228,7 +228,7 @@ def sampled_interaction(
 
 @checked(**_SAMPLED)
 def batch_sharpness(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -276,7 +276,7 @@ def batch_sharpness(
         for draw, some in enumerate(chosen):
             batch = what.batch(some)
             row = batch.gradient(net)
-            curved[draw], lengths[draw] = row.dot(HessianProducts(batch, net)(row)), row.dot(row)
+            curved[draw], lengths[draw] = row.dot(batch.products(net)(row)), row.dot(row)
         ratios = ratio(curved, lengths)
         return dataset(
             owner,

@@ -14,7 +14,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.examples import curvatures_along
 from sgdynamics.simulate.trainer.labelled import dataset
-from sgdynamics.simulate.trainer.network import Network, check_real, from_vector
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import Directions, direction_columns
 
 __all__ = ["loss_along"]
@@ -29,7 +29,7 @@ Array = NDArray[Any]
     trainable=trainable_domain,
 )
 def loss_along(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -83,7 +83,7 @@ def loss_along(
     with one_blas_thread(), np.errstate(all="ignore"):
         start = net.flat()
         moves = [what.masked(column) for column in columns.T]
-        losses = [[what.value(from_vector(start + a * move, net)) for a in multipliers] for move in moves]
+        losses = [[what.value(net.at(start + a * move)) for a in multipliers] for move in moves]
         found = dataset(
             owner,
             {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import choice, complain
 from sgdynamics.simulate.trainer.arguments import length
+from sgdynamics.simulate.trainer.user_network import OWN_LOSS
 
 Array = NDArray[Any]
 
@@ -74,11 +75,14 @@ LOSSES = {
     "cross_entropy": Loss(_softmax_residual, _cross_entropy, _softmax_curvature),
 }
 
-loss_name = choice(*LOSSES)
+# the last is for networks whose callables compute the loss
+loss_name = choice(*LOSSES, OWN_LOSS)
 
 
 def check_examples(owner: str, x: Array, inputs: int, y: Array, outputs: int, loss: str) -> None:
     """Refuse examples that do not fit a network, or targets that do not fit the loss."""
+    if loss not in LOSSES:
+        raise complain(owner, "loss", f"one of {', '.join(map(repr, LOSSES))} for a network of the trainer's", loss)
     if x.shape[1] != inputs:
         raise complain(owner, "x", f"of shape (examples, {inputs})", f"shape {x.shape}")
     length(owner, "y", y, x.shape[0], "examples")

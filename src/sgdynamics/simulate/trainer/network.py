@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import checked, choice, complain, flag, instance_of, nonnegative, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.streams import generator
+from sgdynamics.simulate.trainer.user_network import UserNetwork
 
 __all__ = ["Network", "network"]
 
@@ -157,22 +158,28 @@ class Network:
         """
         vector = arguments.parameters.check("with_flat", "vector", vector)
         arguments.length("with_flat", "vector", vector, self.size, "parameters")
-        return from_vector(vector.copy(), self)
+        return self.at(vector.copy())
 
     def layers(self) -> Layers:
         """The parameters as the trainer's inner loops take them."""
         return Layers(self.weights, self.biases)
 
+    def views(self, vector: Array) -> Layers:
+        """A flat vector as the trainer's inner loops take it: as layers."""
+        return unflatten(vector, self.widths, self.biases is not None)
 
-def from_vector(vector: Array, like: Network) -> Network:
-    """A network whose parameters are views of ``vector``."""
-    return Network(like.widths, like.activation, *unflatten(vector, like.widths, like.biases is not None))
+    def at(self, vector: Array) -> Network:
+        """The network whose parameters are views of ``vector``, finite or not."""
+        return Network(self.widths, self.activation, *self.views(vector))
 
+
+AnyNetwork: TypeAlias = Network | UserNetwork
 
 a_network = instance_of(Network, text="a network made by network(...)")
+any_network = instance_of(Network, UserNetwork, text="a network made by network(...), or a UserNetwork")
 
 
-def check_real(owner: str, net: Network) -> None:
+def check_real(owner: str, net: AnyNetwork) -> None:
     """Refuse complex weights where only real ones have a meaning."""
     if np.iscomplexobj(net.flat()):
         raise complain(owner, "net", "a network with real weights", net)

@@ -21,9 +21,9 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, complain, flag, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import ExampleGradients, curvatures_along
+from sgdynamics.simulate.trainer.examples import curvatures_along, example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset
-from sgdynamics.simulate.trainer.network import Network, check_real
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     Directions,
     IndexRows,
@@ -32,6 +32,7 @@ from sgdynamics.simulate.trainer.sampling import (
     direction_columns,
     index_rows,
 )
+from sgdynamics.simulate.trainer.user_network import UserNetwork
 
 __all__ = ["projected_steps"]
 
@@ -47,7 +48,7 @@ Array = NDArray[Any]
     trainable=trainable_domain,
 )
 def projected_steps(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -91,8 +92,8 @@ def projected_steps(
         Along ``direction``: ``gradient_projection``, :math:`\bar g_d`; ``curvature``, :math:`\lambda`;
         ``projection_variance``, :math:`d^TKd` (divisor n); ``projection_second_moment``, :math:`E\,q^2`, exact;
         ``curvature_variance``, the variance of :math:`d^TH_id` over examples (divisor n); ``gauss_newton_curvature``,
-        the Gauss-Newton part of :math:`\lambda`. With batches along ``draw`` too: ``batch_projection``, :math:`q`, and
-        ``batch_curvature``, :math:`d^TH_Bd`, one by one.
+        the Gauss-Newton part of :math:`\lambda` (not of a UserNetwork). With batches along ``draw`` too:
+        ``batch_projection``, :math:`q`, and ``batch_curvature``, :math:`d^TH_Bd`, one by one.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def projected_steps(
         raise complain(owner, "batches", f"of shape (draws, {batch_size}), the batch size", f"shape {chosen.shape}")
     dims = ["direction"]
     with one_blas_thread(), np.errstate(all="ignore"):
-        projections = ExampleGradients(what, net).project(columns)
+        projections = example_gradients(what, net).project(columns)
         curvatures = curvatures_along(what, net, columns)
         gradient, variance = projections.mean(axis=0), projections.var(axis=0)
         factor = batch_factor(what.examples, batch_size, replacement)
@@ -138,13 +139,14 @@ def projected_steps(
                 "variance of per-example curvatures along the direction",
                 "loss^2",
             ),
-            "gauss_newton_curvature": (
+        }
+        if not isinstance(net, UserNetwork):
+            entries["gauss_newton_curvature"] = (
                 dims,
                 curvatures_along(what, net, columns, "gauss_newton").mean(axis=0),
                 "Gauss-Newton part of the curvature along the direction",
                 "loss",
-            ),
-        }
+            )
         if chosen is not None:
             pairs = ["draw", "direction"]
             entries |= {

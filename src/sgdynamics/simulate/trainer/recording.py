@@ -14,12 +14,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import complain
-from sgdynamics.simulate.trainer.derivatives import Objective
-from sgdynamics.simulate.trainer.network import Network, from_vector, unflatten
-from sgdynamics.simulate.trainer.workspace import Workspace
+from sgdynamics.simulate.trainer.network import AnyNetwork
 
 Array = NDArray[Any]
-Instrument: TypeAlias = Callable[[Network], Any]
+Instrument: TypeAlias = Callable[[Any], Any]
 Measure: TypeAlias = Instrument | Mapping[str, Instrument]
 
 # Iterates held back before they are added to the averages; fixed, because it decides the order of the sums.
@@ -60,7 +58,7 @@ class Record:
     """The losses and weights at the recorded steps; +inf unless filled in."""
 
     def __init__(
-        self, steps: Array, net: Network, what: Objective, passes: Workspace, evaluate_loss: bool, keep_weights: bool
+        self, steps: Array, net: AnyNetwork, what: Any, passes: Any, evaluate_loss: bool, keep_weights: bool
     ) -> None:
         self.net, self.what, self.passes = net, what, passes
         self.wanted = {int(step): row for row, step in enumerate(steps)}
@@ -73,7 +71,7 @@ class Record:
         row = self.wanted[step]
         self.batch_loss[row] = batch_loss
         if self.loss is not None:
-            layers = unflatten(weights, self.net.widths, self.net.biases is not None)
+            layers = self.net.views(weights)
             loss = self.passes.loss_value(layers, self.what.x, self.what.targets)
             if self.what.weight_decay:
                 loss += float(self.what.decay(weights))
@@ -95,7 +93,7 @@ class Measurements:
         self.hessian_products = 0.0
         self.seconds = dict.fromkeys(self.instruments, 0.0)
 
-    def _answers(self, net: Network) -> dict[str, xr.DataArray]:
+    def _answers(self, net: AnyNetwork) -> dict[str, xr.DataArray]:
         found: dict[str, xr.DataArray] = {}
         for label, instrument in self.instruments.items():
             began = time.perf_counter()
@@ -124,9 +122,9 @@ class Measurements:
             raise complain("train", "measure", self.TEXT, value, TypeError)
         return xr.DataArray(float(value))
 
-    def keep(self, step: int, weights: Array, like: Network) -> None:
+    def keep(self, step: int, weights: Array, like: AnyNetwork) -> None:
         """Measure at a step."""
-        answers = self._answers(from_vector(weights.copy(), like))
+        answers = self._answers(like.at(weights.copy()))
         if not self.stacked:
             self._prepare(answers)
         if set(answers) != set(self.stacked):
@@ -149,7 +147,7 @@ class Measurements:
             rows = np.full((self.count, *value.shape), math.inf)
             self.stacked[name] = xr.DataArray(rows, coordinates, (self.along, *value.dims), name, attributes)
 
-    def results(self, start: Network) -> dict[str, xr.DataArray]:
+    def results(self, start: AnyNetwork) -> dict[str, xr.DataArray]:
         """All that was measured; a run that diverged before its first record is asked at the start for the names."""
         if not self.stacked:
             self._prepare(self._answers(start))

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics.domains import checked, complain, flag, integer, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.labelled import ratio
-from sgdynamics.simulate.trainer.network import Network
+from sgdynamics.simulate.trainer.network import AnyNetwork
 from sgdynamics.simulate.trainer.streams import generator
 
 __all__ = ["draw_batches", "fresh_batches"]
 
 Array = NDArray[Any]
-Directions: TypeAlias = ArrayLike | Callable[[Network], Array]
-IndexRows: TypeAlias = ArrayLike | Callable[[Network], Array]
+Directions: TypeAlias = ArrayLike | Callable[[AnyNetwork], Array]
+IndexRows: TypeAlias = ArrayLike | Callable[[AnyNetwork], Array]
 
 _DRAWING = {
     "examples": integer(1),
@@ -85,7 +85,7 @@ def draw_batches(
 @checked(**_DRAWING)
 def fresh_batches(
     examples: int, batch_size: int, *, draws: int, replacement: bool = False, seed: int | np.random.SeedSequence
-) -> Callable[[Network], NDArray[np.int64]]:
+) -> Callable[[AnyNetwork], NDArray[np.int64]]:
     """New batches at every call: what an instrument takes as ``batches`` when it is used along a run.
 
     The same batches at every recorded step would make the errors of all steps one and the same. Make a new one for
@@ -115,13 +115,13 @@ def fresh_batches(
     check_batch_size("fresh_batches", batch_size, examples, replacement)
     random = generator(seed, "measured batches")
 
-    def batches(net: Network) -> NDArray[np.int64]:
+    def batches(net: AnyNetwork) -> NDArray[np.int64]:
         return _drawn(examples, batch_size, draws, replacement, random)
 
     return batches
 
 
-def index_rows(owner: str, batches: IndexRows, net: Network, examples: int, least: int = 1) -> NDArray[np.int64]:
+def index_rows(owner: str, batches: IndexRows, net: AnyNetwork, examples: int, least: int = 1) -> NDArray[np.int64]:
     """The batches of a measurement, checked against the data."""
     rows = batches(net) if callable(batches) else batches
     found: NDArray[np.int64] = arguments.index_rows.check(owner, "batches", rows)
@@ -132,7 +132,7 @@ def index_rows(owner: str, batches: IndexRows, net: Network, examples: int, leas
     return found
 
 
-def direction_columns(owner: str, directions: Directions, net: Network) -> Array:
+def direction_columns(owner: str, directions: Directions, net: AnyNetwork) -> Array:
     """Directions as columns, checked against the network."""
     given = arguments.columns.check(owner, "directions", directions(net) if callable(directions) else directions)
     arguments.length(owner, "directions", given, net.size, "parameters")

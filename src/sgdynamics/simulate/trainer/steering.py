@@ -22,7 +22,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.curvature import top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.losses import some_examples
-from sgdynamics.simulate.trainer.network import Network, check_real, from_vector
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.updates import Update
 
 __all__ = ["bulk_sgd", "dominant_sgd", "hessian_eigenvectors", "nudged_sgd", "steered_sgd"]
@@ -219,7 +219,7 @@ def bulk_sgd(eigenvectors: Eigenvectors, *, refresh: int | None = 1, beta: float
     trainable=trainable_domain,
 )
 def hessian_eigenvectors(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     loss: str,
@@ -281,7 +281,7 @@ def hessian_eigenvectors(
         if not np.isfinite(weights).all():
             return np.full((net.size, k), np.inf)
         found = top_hessian_eigenvalues(
-            from_vector(weights, net),
+            net.at(weights),
             inputs,
             targets,
             k=k,

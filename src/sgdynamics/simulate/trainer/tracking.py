@@ -19,7 +19,7 @@ from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessia
 from sgdynamics.simulate.trainer.derivatives import decay_domain, trainable_domain
 from sgdynamics.simulate.trainer.labelled import dataset
 from sgdynamics.simulate.trainer.losses import loss_name, some_examples
-from sgdynamics.simulate.trainer.network import Network
+from sgdynamics.simulate.trainer.network import AnyNetwork
 
 __all__ = ["EigenpairTracker", "MatchedDirections", "matched_directions", "tracked_eigenpairs"]
 
@@ -97,7 +97,7 @@ class EigenpairTracker:
         self._followed: Array | None = None
         self._measured: xr.Dataset | None = None
 
-    def directions(self, net: Network) -> Array:
+    def directions(self, net: AnyNetwork) -> Array:
         """The eigenvectors (parameters, k) at a network, largest eigenvalue first; searched for only where new.
 
         What other instruments take as ``directions`` in the same run.
@@ -106,7 +106,7 @@ class EigenpairTracker:
         assert self._found is not None
         return self._found.vectors[:, : self._k]
 
-    def __call__(self, net: Network) -> xr.Dataset:
+    def __call__(self, net: AnyNetwork) -> xr.Dataset:
         """Eigenpairs at a network, matched with those of the last one: see :func:`tracked_eigenpairs`."""
         weights = net.flat()
         if self._measured is None or self._weights is None or not np.array_equal(weights, self._weights):
@@ -114,7 +114,7 @@ class EigenpairTracker:
             self._weights = weights
         return self._measured
 
-    def _measure(self, net: Network) -> xr.Dataset:
+    def _measure(self, net: AnyNetwork) -> xr.Dataset:
         last = None if self._found is None or not np.isfinite(self._found.vectors).all() else self._found.vectors
         trainable = self._search["trainable"]
         available = net.size if trainable is None else int(trainable.sum())
@@ -150,8 +150,8 @@ class EigenpairTracker:
 
 
 @checked(
-    x=arguments.matrix,
-    y=arguments.columns,
+    x=arguments.examples,
+    y=arguments.examples,
     k=integer(1),
     loss=loss_name,
     tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),

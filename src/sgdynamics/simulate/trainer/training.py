@@ -27,19 +27,11 @@ from sgdynamics.domains import (
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.batches import checked_noise, checked_size, noise_kind, noise_size, stream
-from sgdynamics.simulate.trainer.derivatives import Objective, decay_domain, objective, trainable_domain
-from sgdynamics.simulate.trainer.losses import LOSSES, loss_name
-from sgdynamics.simulate.trainer.network import (
-    ACTIVATIONS,
-    Network,
-    a_network,
-    check_real,
-    from_vector,
-    unflatten,
-)
+from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
+from sgdynamics.simulate.trainer.losses import loss_name
+from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
 from sgdynamics.simulate.trainer.recording import RESERVED, Measure, Measurements, Record, StreamedAverages
 from sgdynamics.simulate.trainer.updates import InPlace, Update, sgd
-from sgdynamics.simulate.trainer.workspace import Workspace
 
 __all__ = ["train"]
 
@@ -47,9 +39,9 @@ Array = NDArray[Any]
 
 
 @checked(
-    net=a_network,
-    x=arguments.matrix,
-    y=arguments.columns,
+    net=any_network,
+    x=arguments.examples,
+    y=arguments.examples,
     schedule=schedule_of_rates,
     loss=loss_name,
     batch_size=optional(integer(1)),
@@ -69,7 +61,7 @@ Array = NDArray[Any]
     seed=seeds,
 )
 def train(
-    net: Network,
+    net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
     schedule: ArrayLike,
@@ -202,13 +194,22 @@ def train(
     for name, weights_of_average in (averages or {}).items():
         arguments.length("train", f"averages[{name!r}]", np.asarray(weights_of_average), steps + 1, "steps + 1")
     examples = what.x.shape[0]
-    whole = Workspace(net.widths, ACTIVATIONS[net.activation], LOSSES[loss], examples)
+    whole = what.workspace(net, examples)
     passes, batch = whole, None
     if batch_size is not None:
-        passes = Workspace(net.widths, whole.activation, whole.loss, batch_size)
-        batch = np.empty((batch_size, net.widths[0])), np.empty((batch_size, net.widths[-1]))
+        passes = what.workspace(net, batch_size)
+        batch = _room(what.x, batch_size), _room(what.targets, batch_size)
     source = stream(
-        what.x, what.targets, batch_size, replacement, label_noise, label_noise_kind, net.widths[-1], loss, seed, batch
+        what.x,
+        what.targets,
+        batch_size,
+        replacement,
+        label_noise,
+        label_noise_kind,
+        what.targets.shape[-1],
+        loss,
+        seed,
+        batch,
     )
     recorded = Record(kept, net, what, whole, evaluate_loss, keep_weights)
     along = "step" if measure_at is None else "measured_step"
@@ -226,7 +227,7 @@ def train(
         if streamed is not None:
             if divergence_step >= 0:
                 streamed.sums[:] = math.inf
-            losses = [what.value(from_vector(mean, net)) for mean in streamed.sums]
+            losses = [what.value(net.at(mean)) for mean in streamed.sums]
             data["averaged_weights"] = (("average", "parameter"), streamed.sums)  # type: ignore[assignment]
             data["averaged_loss"] = ("average", np.array(losses))
         named = {} if measured is None else measured.results(net)
@@ -265,6 +266,11 @@ def train(
     return result
 
 
+def _room(examples: Array, count: int) -> Array:
+    """An array for so many of the examples."""
+    return np.empty((count, *examples.shape[1:]), examples.dtype)
+
+
 def _moved(answer: Any, start: Array) -> tuple[Array, Any]:
     """What an update rule returned, if it is that."""
     if isinstance(answer, tuple) and len(answer) == 2:
@@ -276,9 +282,9 @@ def _moved(answer: Any, start: Array) -> tuple[Array, Any]:
 
 
 def _run(
-    net: Network,
-    what: Objective,
-    passes: Workspace,
+    net: AnyNetwork,
+    what: Any,
+    passes: Any,
     source: Any,
     rates: Array,
     update: Update,
@@ -287,12 +293,11 @@ def _run(
     streamed: StreamedAverages | None,
 ) -> tuple[Array, int]:
     """The loop: the last weights and the step of divergence."""
-    biases = net.biases is not None
     start = net.flat()
     weights, state = start.copy(), None
-    layers = unflatten(weights, net.widths, biases)
+    layers = net.views(weights)
     gradient, decayed = np.empty_like(start), np.empty_like(start)
-    into = unflatten(gradient, net.widths, biases)
+    into = net.views(gradient)
     overwrite = update.overwrite if isinstance(update, InPlace) else None
     frozen = None if what.trainable is None else ~what.trainable
     if 0 in recorded.wanted:
@@ -304,7 +309,7 @@ def _run(
     for step, (rate, (x, targets)) in enumerate(zip(rates.tolist(), source, strict=False), 1):
         if overwrite is None:  # the rule may have kept the last one
             gradient = np.empty_like(start)
-            into = unflatten(gradient, net.widths, biases)
+            into = net.views(gradient)
         batch_loss = passes.write_gradient(layers, x, targets, into, want_loss=step in recorded.wanted)
         if what.weight_decay:
             if batch_loss is not None:
@@ -319,7 +324,7 @@ def _run(
             weights, state = _moved(update(weights, gradient, rate, state), start)
             if frozen is not None:
                 weights = np.where(frozen, start, weights)
-            layers = unflatten(weights, net.widths, biases)
+            layers = net.views(weights)
         if not math.isfinite(weights.dot(weights)):
             return np.full_like(start, math.inf), step
         if batch_loss is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sgdynamics.simulate.trainer.curvature import iterative
 from sgdynamics.simulate.trainer.derivatives import HessianProducts, Objective
 from sgdynamics.simulate.trainer.losses import LOSSES
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network, from_vector, network, unflatten
+from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network, network
 from sgdynamics.simulate.trainer.passes import value_and_gradient
 
 __all__ = [
@@ -52,7 +52,7 @@ def start_network(inputs: int, outputs: int, depth: int, width: int, activation:
     net = network([inputs, *[width] * (depth - 1), outputs], activation, biases=False, seed=seed)
     if start == "zero_output":
         net.weights[-1][:] = 0.0
-    return from_vector(net.flat(), net)
+    return net.at(net.flat())
 
 
 def loss_of_zero_outputs(what: Objective) -> float:
@@ -67,7 +67,7 @@ def descent(what: Objective, net: Network, rate: float, steps: int, limit: float
     for step in range(steps + 1):
         if step < steps:
             slope = np.empty(net.size)
-            into = unflatten(slope, net.widths, net.biases is not None)
+            into = net.views(slope)
             value = float(value_and_gradient(net.layers(), activation, loss, what.x, what.targets, into))
         else:
             value = what.value(net)
@@ -77,7 +77,7 @@ def descent(what: Objective, net: Network, rate: float, steps: int, limit: float
         if step < steps:
             slope *= -rate
             slope += net.flat()
-            net = from_vector(slope, net)
+            net = net.at(slope)
 
 
 def losses(what: Objective, net: Network, rate: float, steps: int, limit: float) -> Array:
@@ -125,4 +125,4 @@ def sharpness(
 def peak_on_segment(what: Objective, start: Network, end: Network) -> float:
     """The largest loss on the straight segment between two networks, the start left out."""
     here, way = start.flat(), end.flat() - start.flat()
-    return max(float(what.value(from_vector(here + share * way, start))) for share in SEGMENT)
+    return max(float(what.value(start.at(here + share * way))) for share in SEGMENT)
