@@ -86,6 +86,7 @@ SOUND = {
     "simulate.trainer.batch_gradient_covariance": {**DATA, **PLAIN, "batches": BATCHES, "replacement": False},
     "simulate.trainer.alignments": {**DATA, **PLAIN, "directions": DIRECTIONS, "batches": BATCHES},
     "simulate.trainer.loss_along": {**DATA, **PLAIN, "directions": DIRECTIONS, "distances": [-1.0, 0.5]},
+    "simulate.trainer.losses_at": {**DATA, **PLAIN, "weights": DIRECTIONS.T},
     "simulate.trainer.projected_steps": {
         **DATA,
         **PLAIN,

@@ -32,7 +32,7 @@ from sgdynamics.simulate.trainer.digits import Digits, Split, digits, split, whi
 from sgdynamics.simulate.trainer.examples import per_example_curvatures, per_example_gradients
 from sgdynamics.simulate.trainer.interaction import batch_sharpness, gradient_interaction, sampled_interaction
 from sgdynamics.simulate.trainer.labels import one_hot, smoothed_labels
-from sgdynamics.simulate.trainer.lines import loss_along
+from sgdynamics.simulate.trainer.lines import loss_along, losses_at
 from sgdynamics.simulate.trainer.network import Network, network
 from sgdynamics.simulate.trainer.overshoot import projected_steps
 from sgdynamics.simulate.trainer.phases import critical_c, network_saturation, network_thresholds
@@ -81,6 +81,7 @@ __all__ = [
     "hessian_vector_product",
     "loss_along",
     "loss_value",
+    "losses_at",
     "matched_directions",
     "momentum",
     "network",

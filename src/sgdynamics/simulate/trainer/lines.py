@@ -1,4 +1,4 @@
-"""The loss along straight lines through the weights."""
+"""The loss at many points: along straight lines through the weights, or anywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sgdynamics.simulate.trainer.labelled import dataset
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import Directions, direction_columns
 
-__all__ = ["loss_along"]
+__all__ = ["loss_along", "losses_at"]
 
 Array = NDArray[Any]
 
@@ -106,3 +106,51 @@ def loss_along(
         )
     attributes = {"long_name": "multiple of the direction", "units": "1"}
     return found.assign_coords(distance=("distance", multipliers, attributes))
+
+
+@checked(**data_domains, weights=arguments.matrix, trainable=trainable_domain)
+def losses_at(
+    net: AnyNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    *,
+    weights: ArrayLike,
+    weight_decay: float = 0.0,
+    trainable: ArrayLike | None = None,
+) -> Array:
+    r"""The loss at many weights: :func:`loss_value` of each, bit for bit, with the arguments checked once.
+
+    Parameters
+    ----------
+    net : Network or UserNetwork
+        Gives the architecture; its weights do not matter.
+    x, y, loss, weight_decay, trainable
+        As for :func:`loss_value`.
+    weights : array, shape (points, parameters)
+        Weights as rows, each in the order of ``net.flat()``.
+
+    Returns
+    -------
+    array, shape (points,)
+        +inf where the loss overflows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.simulate.trainer import losses_at, network
+    >>> net = network([1, 1], "linear", biases=False, seed=0)
+    >>> losses_at(net, [[1.0]], [0.0], "mse", weights=[[1.0], [-2.0]])
+    array([0.5, 2. ])
+    """
+    owner = "losses_at"
+    check_real(owner, net)
+    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
+    rows: Array = weights  # type: ignore[assignment]
+    arguments.length(owner, "weights", rows.T, net.size, "parameters, along the second axis")
+    with one_blas_thread(), np.errstate(all="ignore"):
+        return np.array([what.value(net.at(row)) for row in rows])
