@@ -14,11 +14,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FigureModule:
-    """Where a figure lives and what it claims."""
+    """Where a figure lives, what it claims, and the helper whose kept runs it shares with others, if there is one."""
 
     name: str
     path: Path
     claim: str
+    companions: str = ""
 
 
 def package_directory(package: str) -> Path:
@@ -35,14 +36,33 @@ def catalogue(package: str) -> dict[str, FigureModule]:
     A module that lacks ``compute``, ``draw`` or ``checks`` is listed too and fails when it is made, lest it be missed.
     """
     sources = sorted(path for path in package_directory(package).glob("*.py") if not path.name.startswith("_"))
-    return {path.stem: FigureModule(path.stem, path, _claim(path)) for path in sources}
+    return {path.stem: _described(path) for path in sources}
 
 
-def _claim(path: Path) -> str:
-    """The first sentence of the module docstring, on one line."""
+def _described(path: Path) -> FigureModule:
     try:
-        documentation = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
-        return f"(cannot be read: {error})"
+        return FigureModule(path.stem, path, f"(cannot be read: {error})")
+    return FigureModule(path.stem, path, _claim(tree), _companions(tree, path.parent))
+
+
+def _companions(tree: ast.Module, directory: Path) -> str:
+    """The first helper that a figure imports and that keeps runs for as long as the process lives."""
+    imported = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+    helpers = [name.rpartition(".")[2] for name in imported if name.startswith(f"{directory.name}._")]
+    return next((name for name in helpers if _keeps_runs(directory / f"{name}.py")), "")
+
+
+def _keeps_runs(helper: Path) -> bool:
+    """Whether a function of a helper is under ``functools.cache``."""
+    functions = [node for node in ast.parse(helper.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    decorators = [decorator for function in functions for decorator in function.decorator_list]
+    return any(isinstance(decorator, ast.Name) and decorator.id == "cache" for decorator in decorators)
+
+
+def _claim(tree: ast.Module) -> str:
+    """The first sentence of the module docstring, on one line."""
+    documentation = ast.get_docstring(tree) or ""
     paragraph = " ".join(documentation.partition("\n\n")[0].split())
     return re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0]

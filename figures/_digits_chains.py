@@ -6,13 +6,15 @@ interpolate and there would be no floor to fluctuate above. The **full loss** is
 the training inputs, and every loss includes the weight decay.
 
 Chains are independent in everything: split of the data, initial weights, batches and label noise. After a warm-up each
-gives windows of ``WINDOW`` steps, ``GAP`` steps apart.
+gives windows of ``WINDOW`` steps, ``GAP`` steps apart. Where a window starts, and what is measured at one, is kept for
+as long as the process lives, so that the figures that share a chain pay once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -106,7 +108,7 @@ class Chain:
     def __init__(self, index: int) -> None:
         self.index = index
         self.x, self.y, self.x_test, self.y_test = trainer.split(
-            *trainer.digits("mean_image"), train=TRAINING_EXAMPLES, seed=self.seed("split")
+            _images().x, _images().y, train=TRAINING_EXAMPLES, seed=self.seed("split")
         )
         self.expected = trainer.smoothed_labels(self.y, CLASSES, LABEL_NOISE)
         self.expected_test = trainer.smoothed_labels(self.y_test, CLASSES, LABEL_NOISE)
@@ -141,6 +143,11 @@ class Chain:
             seed=seed,
         )
 
+    def end(self, start: Array, steps: int, seed: np.random.SeedSequence) -> Array:
+        """The last iterate of a run at the chain's rate."""
+        found: Array = self.train(start, constant(RATE, steps), seed).final_weights.values
+        return found
+
     def path(self, start: Array, schedule: Any, seed: np.random.SeedSequence) -> tuple[Array, Array]:
         """The iterates of a run and the batch gradients between them."""
         gradients: list[Array] = []
@@ -174,23 +181,24 @@ class Chain:
 
     def windows(self) -> Iterator[Window]:
         """The windows of the chain, in order."""
-        at = self.train(self.initial.flat(), constant(RATE, WARM_UP), self.seed("warm-up")).final_weights.values
         for index in range(WINDOWS):
-            seed = self.seed("window", index)
-            iterates, gradients = self.path(at, constant(RATE, WINDOW), seed)
-            yield Window(index, iterates, gradients, seed)
-            at = self.train(iterates[-1], constant(RATE, GAP), self.seed("gap", index)).final_weights.values
+            yield self.window(index)
 
-    def full_loss(self, weights: Array) -> float:
-        """Expected loss on the training inputs."""
+    def window(self, index: int) -> Window:
+        """One window of the chain."""
+        seed = self.seed("window", index)
+        return Window(index, *self.path(_window_start(self.index, index), constant(RATE, WINDOW), seed), seed)
+
+    def full_loss(self, weights: Array) -> Array:
+        """Expected loss on the training inputs at weights (..., parameters)."""
         return self._loss(weights, self.x, self.expected)
 
-    def held_out_loss(self, weights: Array) -> float:
-        """Expected loss on the test inputs."""
+    def held_out_loss(self, weights: Array) -> Array:
+        """Expected loss on the test inputs at weights (..., parameters)."""
         return self._loss(weights, self.x_test, self.expected_test)
 
-    def batch_loss(self, weights: Array, batch: Batch) -> float:
-        """Loss on one batch with its noisy labels."""
+    def batch_loss(self, weights: Array, batch: Batch) -> Array:
+        """Loss on one batch with its noisy labels at weights (..., parameters)."""
         return self._loss(weights, *batch)
 
     def batch_gradient(self, weights: Array, batch: Batch) -> Array:
@@ -198,11 +206,17 @@ class Chain:
         net = self.initial.with_flat(weights)
         return trainer.gradient(net, *batch, "cross_entropy", weight_decay=WEIGHT_DECAY)
 
-    def _loss(self, weights: Array, x: Array, y: Any) -> float:
-        net = self.initial.with_flat(weights)
-        return float(trainer.loss_value(net, x, y, "cross_entropy", weight_decay=WEIGHT_DECAY))
+    def _loss(self, weights: Array, x: Array, y: Any) -> Array:
+        rows = weights.reshape(-1, weights.shape[-1])
+        found = trainer.losses_at(self.initial, x, y, "cross_entropy", weights=rows, weight_decay=WEIGHT_DECAY)
+        return found.reshape(weights.shape[:-1])
 
-    def modes(self, iterates: Array) -> Modes:
+    @property
+    def modes(self) -> Modes:
+        """The quadratic around the window in the middle of the chain."""
+        return _modes(self.index)
+
+    def modes_around(self, iterates: Array) -> Modes:
         """The quadratic around a window: Hessian at its mean, gradient noise at its first, middle and last iterate."""
         at_mean = self.initial.with_flat(iterates.mean(axis=0))
         product = trainer.hessian_operator(
@@ -224,6 +238,28 @@ class Chain:
             noise += (rows @ basis).var(axis=0) / (BATCH_SIZE * len(chosen))
             total += float(rows.var(axis=0).sum()) / (BATCH_SIZE * len(chosen))
         return Modes(curvature, basis, noise, total - float(noise.sum()))
+
+
+@cache
+def _images() -> trainer.Digits:
+    return trainer.digits("mean_image")
+
+
+@cache
+def _window_start(chain: int, index: int) -> Array:
+    """The weights at which a window starts."""
+    this = Chain(chain)
+    if index == 0:
+        return this.end(this.initial.flat(), WARM_UP, this.seed("warm-up"))
+    before = _window_start(chain, index - 1)
+    end = this.end(before, WINDOW, this.seed("window", index - 1))
+    return this.end(end, GAP, this.seed("gap", index - 1))
+
+
+@cache
+def _modes(chain: int) -> Modes:
+    this = Chain(chain)
+    return this.modes_around(this.window(MEASURED_WINDOW).iterates)
 
 
 def standard_error(values: xr.DataArray) -> xr.DataArray:

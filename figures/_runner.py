@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,15 @@ def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Pa
     with sole_use(directory):
         shared = shared_digest(package)
         orders = [
-            Order(package, name, figure.claim, fast, directory, fingerprint(figure, fast=fast, shared=shared))
+            Order(
+                package,
+                name,
+                figure.claim,
+                figure.companions,
+                fast,
+                directory,
+                fingerprint(figure, fast=fast, shared=shared),
+            )
             for name, figure in known.items()
         ]
         asked = [order for order in orders if only is None or order.name in only]
@@ -100,30 +108,55 @@ def _make_all(orders: Collection[Order], jobs: int) -> dict[str, str]:
     if not orders:
         return {}
     # Longest first, as far as is known from earlier runs, so that no long one is left to run alone at the end.
-    queue = sorted(orders, key=lambda order: _manifest(order).get("seconds", float("inf")), reverse=True)
+    waiting = sorted(orders, key=lambda order: _manifest(order).get("seconds", float("inf")), reverse=True)
     errors: dict[str, str] = {}
+    homes: dict[str, ProcessPoolExecutor] = {}
     with (
-        _pool(min(jobs, len(queue)), queue[0].directory) as pool,
-        tqdm(total=len(queue), unit="figure", desc="figures", disable=None) as progress,
+        _processes(min(jobs, len(waiting)), waiting[0].directory) as processes,
+        tqdm(total=len(waiting), unit="figure", desc="figures", disable=None) as progress,
     ):
-        with _deaf_to_interrupts():
-            running = {pool.submit(make, order): order for order in queue}
-        while running:
+        running: dict[Future[str | None], tuple[Order, ProcessPoolExecutor]] = {}
+        idle = list(processes)
+        while running or (waiting and idle):
+            with _deaf_to_interrupts():
+                for process in idle:
+                    order = _next(waiting, process, homes)
+                    if order is not None:
+                        running[process.submit(make, order)] = order, process
             # Woken every second, so that the clock of the progress bar goes on.
             finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            idle = []
             for future in finished:
-                order = running.pop(future)
+                order, process = running.pop(future)
                 try:
                     error = future.result()
+                    idle.append(process)
                 except Exception:  # Not from the figure itself, which hands its traceback back: its process died.
                     error = traceback.format_exc()
+                    homes = {companions: home for companions, home in homes.items() if home is not process}
                 if error is not None:
                     errors[order.name] = error
                 progress.write(_line(order, error))
                 sys.stdout.flush()
                 progress.update()
             progress.refresh()
-    return errors
+    return errors | {order.name: "no process is left to make it" for order in waiting}
+
+
+def _next(waiting: list[Order], process: ProcessPoolExecutor, homes: dict[str, ProcessPoolExecutor]) -> Order | None:
+    """Take what a process is to make next: figures that share runs are made where the runs are.
+
+    A process goes on with the companions of what it has made, then takes what has none, or companions whose runs
+    nobody has yet; only where all else is done, those of another process.
+    """
+    ranks = {process: 0, None: 1}
+    if not waiting:
+        return None
+    chosen = min(waiting, key=lambda order: ranks.get(homes.get(order.companions), 2) if order.companions else 1)
+    if chosen.companions:
+        homes.setdefault(chosen.companions, process)
+    waiting.remove(chosen)
+    return chosen
 
 
 def _line(order: Order, error: str | None) -> str:
@@ -140,19 +173,22 @@ def _processors() -> int:
 
 
 @contextmanager
-def _pool(jobs: int, directory: Path) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that cannot outlive this one, nor a block that is left by an exception."""
+def _processes(count: int, directory: Path) -> Iterator[list[ProcessPoolExecutor]]:
+    """Warm processes, each with a queue of its own, that cannot outlive this one nor a block left by an exception."""
     # Fresh interpreters, not forks: forking a process whose libraries have threads is not safe.
     context = multiprocessing.get_context("spawn")
     lifeline, held_here = context.Pipe(duplex=False)
-    threads = max(1, _processors() // jobs)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin, initargs=(directory, lifeline, threads))
+    threads = max(1, _processors() // count)
+    arguments = (directory, lifeline, threads)
+    made = [ProcessPoolExecutor(1, mp_context=context, initializer=begin, initargs=arguments) for _ in range(count)]
     try:
-        yield pool
-        pool.shutdown()
+        yield made
+        for process in made:
+            process.shutdown()
     finally:
         held_here.close()
-        pool.shutdown(cancel_futures=True)
+        for process in made:
+            process.shutdown(cancel_futures=True)
         lifeline.close()
 
 

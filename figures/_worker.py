@@ -27,11 +27,12 @@ _kept_open: list[object] = []
 
 @dataclass(frozen=True)
 class Order:
-    """One figure to make."""
+    """One figure to make; those of one name of ``companions`` share runs that a process keeps."""
 
     package: str
     name: str
     claim: str
+    companions: str
     fast: bool
     directory: Path
     fingerprint: str

@@ -112,9 +112,8 @@ def _measured(chain: Chain, windows: Sequence[Window], plans: Plans) -> xr.Datas
             at_mean, chain.x, chain.expected, "cross_entropy", weight_decay=WEIGHT_DECAY
         ).matvec
         apart = [point - ends[0] for point in points]
-        losses = np.array(
-            [[chain.full_loss(at), chain.held_out_loss(at)] for at in (window.iterates[-1], *ends, *points)]
-        )
+        every = np.array([window.iterates[-1], *ends, *points])
+        losses = np.array([chain.full_loss(every), chain.held_out_loss(every)]).T
         reruns.append(losses[1 : 1 + len(ends)] - losses[0])
         changes.append(losses[1 + len(ends) :] - losses[0])
         distances.append([0.5 * gap @ product(gap) for gap in apart])
@@ -146,7 +145,7 @@ DESCRIPTIONS = {
 def _chain(index: int, windows: int) -> xr.Dataset:
     chain = Chain(index)
     seen = list(islice(chain.windows(), windows))
-    models = _models(chain.modes(seen[MEASURED_WINDOW].iterates))
+    models = _models(chain.modes)
     plans = {name: _plans(model) for name, model in models.items()}
     predicted = [_predicted(model, plans[name]) for name, model in models.items()]
     known = xr.concat(predicted, xr.Variable("knowledge", list(models)))

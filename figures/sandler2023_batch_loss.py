@@ -85,14 +85,12 @@ RUNS = 12
 
 def _line_search(chain: Chain, window: Window, batches: list[Batch]) -> dict[str, Array]:
     """Losses along batch gradients: (search, step length)."""
-    losses = np.empty((3, SEARCHES.size, STEP_LENGTHS.size))
-    for row, used in enumerate(SEARCHES):
-        for column, length in enumerate(STEP_LENGTHS):
-            point = window.iterates[used] - length * RATE * window.gradients[used]
-            losses[0, row, column] = chain.batch_loss(point, batches[used])
-            losses[1, row, column] = chain.full_loss(point)
-            losses[2, row, column] = chain.held_out_loss(point)
-    return dict(zip(("batch", "full", "held_out"), losses, strict=True))
+    points = window.iterates[SEARCHES, None] - STEP_LENGTHS[:, None] * RATE * window.gradients[SEARCHES, None]
+    return {
+        "batch": np.array([chain.batch_loss(row, batches[used]) for row, used in zip(points, SEARCHES, strict=True)]),
+        "full": chain.full_loss(points),
+        "held_out": chain.held_out_loss(points),
+    }
 
 
 def _r_squared(x: Array, losses: Array) -> Array:
@@ -111,23 +109,16 @@ def _vertex(losses: Array) -> float:
 
 def _followed(chain: Chain, window: Window, batches: list[Batch]) -> Array:
     """Mean loss of a batch against steps since just before its use."""
-    found: Array = np.mean(
-        [[chain.batch_loss(window.iterates[used + lag], batches[used]) for lag in LAGS] for used in USED], axis=0
-    )
+    found: Array = np.mean([chain.batch_loss(window.iterates[used + LAGS], batches[used]) for used in USED], axis=0)
     return found
 
 
 def _chords(chain: Chain, window: Window, batches: list[Batch]) -> tuple[Array, Array]:
     """Full loss (chord, position) and R^2 of a parabola for the loss of the batch used at the start (chord)."""
-    full = np.empty((CHORD_STARTS.size, POSITIONS.size))
-    batch = np.empty_like(full)
-    for row, first in enumerate(CHORD_STARTS):
-        start, end = window.iterates[first], window.iterates[first + CHORD]
-        for column, position in enumerate(POSITIONS):
-            point = (1 - position) * start + position * end
-            full[row, column] = chain.full_loss(point)
-            batch[row, column] = chain.batch_loss(point, batches[first])
-    return full, _r_squared(POSITIONS, batch)
+    starts, ends = window.iterates[CHORD_STARTS, None], window.iterates[CHORD_STARTS + CHORD, None]
+    points = (1 - POSITIONS[:, None]) * starts + POSITIONS[:, None] * ends
+    batch = [chain.batch_loss(row, batches[first]) for row, first in zip(points, CHORD_STARTS, strict=True)]
+    return chain.full_loss(points), _r_squared(POSITIONS, np.array(batch))
 
 
 def _cosines(chain: Chain, window: Window) -> tuple[float, float]:
@@ -235,7 +226,7 @@ def _chain(index: int) -> xr.Dataset:
         if window.index == MEASURED_WINDOW - 1:
             earlier = window.iterates[0]
         if window.index == MEASURED_WINDOW:
-            modes = chain.modes(window.iterates)
+            modes = chain.modes
             data = xr.Dataset(_predicted_losses(modes))
             data = data.assign(
                 {name: ("step", values) for name, values in _pairs(chain, modes, window, earlier).items()}

@@ -76,10 +76,9 @@ def _changes(chain: Chain, window: Window) -> Array:
     """Change of full and held-out loss against the last iterate, for every rule."""
     averaged = np.array(list(AVERAGES.values())) @ window.iterates
     ends = [chain.train(window.iterates[0], rates, window.seed).final_weights.values for rates in RERUNS.values()]
-    losses = np.array(
-        [[chain.full_loss(point), chain.held_out_loss(point)] for point in (window.iterates[-1], *averaged, *ends)]
-    )
-    changes: Array = (losses[1:] - losses[0]).T
+    points = np.array([window.iterates[-1], *averaged, *ends])
+    losses = np.array([chain.full_loss(points), chain.held_out_loss(points)])
+    changes: Array = losses[:, 1:] - losses[:, :1]
     return changes
 
 
@@ -120,7 +119,7 @@ def _chain(index: int) -> xr.Dataset:
     for window in chain.windows():
         changes.append(_changes(chain, window))
         if window.index == MEASURED_WINDOW:
-            modes = chain.modes(window.iterates)
+            modes = chain.modes
             predicted_variance, variance = _variances(modes, window)
     full, held_out = np.mean(changes, axis=0)
     return xr.Dataset(

@@ -295,6 +295,16 @@ def test_the_sign_of_a_direction_changes_no_verdict():
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_losses_at_many_weights_are_the_losses_there_bit_for_bit(loss):
+    net, x, y, loss = problem(4, widths=(4, 5, 3), activation="tanh", loss=loss)
+    weights = net.flat() * np.array([[1.0], [-2.0], [1e200]])
+    found = trainer.losses_at(net, x, y, loss, weights=weights, weight_decay=0.3)
+    expected = [trainer.loss_value(net.with_flat(row), x, y, loss, weight_decay=0.3) for row in weights]
+    np.testing.assert_array_equal(found, expected)
+    assert np.isinf(found[2])
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 def test_curvatures_by_four_routes(loss, activation):
     net, x, y, loss = problem(4, widths=(4, 5, 4, 3), activation=activation, loss=loss)

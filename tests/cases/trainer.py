@@ -169,6 +169,7 @@ WRONG_LENGTH = {
     "simulate.trainer.train": ("y", Y[:3]),
     "simulate.trainer.alignments": ("directions", np.eye(3)),
     "simulate.trainer.loss_along": ("directions", [1.0]),
+    "simulate.trainer.losses_at": ("weights", [[1.0]]),
     "simulate.trainer.projected_steps": ("batches", [[0, 1, 2]]),
     "simulate.trainer.matched_directions": ("new", np.eye(3)),
     "simulate.trainer.tracked_eigenpairs": ("y", Y[:3]),
