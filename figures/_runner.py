@@ -54,10 +54,10 @@ def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Pa
                 package,
                 name,
                 figure.claim,
-                figure.companions,
                 fast,
                 directory,
                 fingerprint(figure, fast=fast, shared=shared),
+                figure.companions,
             )
             for name, figure in known.items()
         ]

@@ -32,10 +32,10 @@ class Order:
     package: str
     name: str
     claim: str
-    companions: str
     fast: bool
     directory: Path
     fingerprint: str
+    companions: str = ""
 
 
 def begin(directory: Path, lifeline: Connection, threads: int) -> None:

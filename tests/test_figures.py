@@ -31,7 +31,7 @@ from figures import _check
 from figures._catalogue import catalogue
 from figures._check import Check, perturbed
 from figures._files import replacing
-from figures._runner import _is_current
+from figures._runner import _is_current, _next
 from figures._style import DOUBLE, PALETTE, SINGLE, measured_points, panels, style, theory_line
 from figures._worker import Order
 
@@ -716,3 +716,16 @@ def test_lines_and_points_of_one_thing_share_a_colour_and_the_look_is_ours():
         assert figure.get_constrained_layout()
         assert panels()[0].get_size_inches()[0] == SINGLE
     plt.close("all")
+
+
+def test_figures_that_share_runs_are_made_where_the_runs_are():
+    def order(name, companions=""):
+        return Order("toys", name, "", False, Path(), "", companions)
+
+    waiting = [order("a", "runs"), order("long"), order("b", "runs"), order("c", "others"), order("d", "runs")]
+    homes = {}
+    first, second = object(), object()
+    taken = [_next(waiting, process, homes).name for process in (first, second, second, first, second)]
+    assert taken == ["a", "long", "c", "b", "d"]  # the last one only because nothing else is left
+    assert _next(waiting, first, homes) is None
+    assert {name: figure.companions for name, figure in FIGURES.items()}["merging_digits"] == "_digits_chains"
