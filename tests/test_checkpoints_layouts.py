@@ -370,8 +370,10 @@ def test_an_output_that_is_something_is_left_alone(tmp_path):
     assert set(load(merge(paths, PLAN, tmp_path / "empty").output)) == set(NAMES)
 
 
-def test_folders_and_files_are_not_mixed(tmp_path):
+def test_folders_and_files_are_not_mixed_and_what_is_not_there_is_named(tmp_path):
     paths = run_of(tmp_path, "checkpoint-{}", one_file)
+    with pytest.raises(DamagedFile, match="checkpoint-3000: is not there"):
+        merge([*paths[:2], tmp_path / "checkpoint-3000"], PLAN, tmp_path / "merged")
     with pytest.raises(ValueError, match="paths must be a list of different paths"):
         merge([paths[0] / "model.safetensors", *paths[1:]], PLAN, tmp_path / "merged")
 

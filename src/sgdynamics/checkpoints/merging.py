@@ -81,6 +81,9 @@ class _Paths:
         if not all(isinstance(item, str | os.PathLike) and not isinstance(item, bytes) for item in value):
             raise complain(owner, name, self.text, value, TypeError)
         paths = [Path(item) for item in value]
+        missing = [path for path in paths if path.suffix not in SUFFIXES and not path.exists()]
+        if missing:
+            raise DamagedFile(missing[0], "is not there")
         kinds = {None if path.is_dir() else path.suffix for path in paths}
         if len(kinds) != 1 or not kinds <= {None, *SUFFIXES} or len(set(paths)) < len(paths):
             raise complain(owner, name, self.text, list(map(str, paths)))
