@@ -23,6 +23,7 @@ from figures._style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measur
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.theory.break_even import batch_variance_factor
 from sgdynamics.theory.quadratic import (
     mean_square_edge,
     mean_square_growth,
@@ -30,7 +31,6 @@ from sgdynamics.theory.quadratic import (
     reshuffled_growth,
     reshuffled_variance,
     stationary_variance,
-    without_replacement_factor,
 )
 
 Floats = NDArray[np.float64]
@@ -94,7 +94,7 @@ def _against_gain(replicas: int) -> xr.Dataset:
 
     def exact(gains: xr.DataArray) -> xr.DataArray:
         independent = stationary_variance(gains)
-        factor = without_replacement_factor(EXAMPLES, BATCH_SIZE)
+        factor = batch_variance_factor(EXAMPLES, BATCH_SIZE)
         found = [
             independent / BATCH_SIZE,
             factor * independent,

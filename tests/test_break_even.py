@@ -18,7 +18,7 @@ from sgdynamics.models.break_even import (
     gaussian_features,
 )
 from sgdynamics.outcome import Outcome
-from sgdynamics.theory import break_even
+from sgdynamics.theory import break_even, quadratic
 
 ETA, LAM, S2, C = sympy.symbols("eta lambda s2 c", positive=True)
 KAPPA2, SIGMA2, RATE, BETA = sympy.symbols("kappa2 sigma2 a beta", positive=True)
@@ -35,6 +35,11 @@ def factor(curvature, variance):
     return sum(coefficient * moments[power] for (power,), coefficient in expanded.terms())
 
 
+def edge_curvature(rate, noise, relative):
+    """Where the spread of the curvatures is proportional to their mean."""
+    return quadratic.mean_square_edge_gain(noise * relative) / rate
+
+
 def proof_batch_variance_factor():
     """E h_i h_j for two different examples is lambda^2 - s2/(n-1), since all pairs add to the square of the sum."""
     n, size = sympy.symbols("n S", positive=True)
@@ -45,24 +50,11 @@ def proof_batch_variance_factor():
     yield independent - LAM**2 - break_even.batch_variance_factor(n, size, replacement=True) * S2
 
 
-def proof_second_moment_factor():
-    yield factor(LAM, C * S2) - break_even.second_moment_factor(ETA, LAM, S2, C)
-
-
 def proof_gradient_noise_interaction():
     """E g H g / gbar^2 with g = h psi and the mean curvature in the middle."""
     psi = sympy.Symbol("psi", positive=True)
     interaction = (LAM**2 + C * S2) * psi**2 * LAM / (LAM * psi) ** 2
     yield interaction - break_even.gradient_noise_interaction(LAM, S2, C)
-
-
-def proof_edge_learning_rate():
-    yield factor(LAM, C * S2).subs(ETA, break_even.edge_learning_rate(LAM, S2, C)) - 1
-
-
-def proof_edge_curvature():
-    at = break_even.edge_curvature(ETA, C, KAPPA2)
-    yield factor(at, C * KAPPA2 * at**2) - 1
 
 
 def proof_edge_curvature_poisson():
@@ -137,13 +129,6 @@ def proof_plateau_projection_variance():
     )
 
 
-def proof_trace_rule_share():
-    """Row j of eta D(X) = 2 C(X) with mean H_i X H_i = 2 H X H + tr(H X) H, for u_j = lambda_j X_jj and trace 1."""
-    x = sympy.Symbol("x", positive=True)
-    u = break_even.trace_rule_share(x, C)
-    yield (1 - C) * x * u + C * (2 * x * u + x) - 2 * u
-
-
 def proof_critical_interaction_aware_sharpness():
     square, moment = sympy.symbols("g2 m", positive=True)
     at = break_even.critical_interaction_aware_sharpness(ETA, square, moment)
@@ -200,7 +185,7 @@ def test_at_the_edge_of_one_direction_gradient_noise_interaction_is_two_over_the
     for size in (1, 2, 3, 5):
         batches = np.array([np.mean(batch) for batch in itertools.combinations(h, size)])
         noise = break_even.batch_variance_factor(8, size)
-        rate = break_even.edge_learning_rate(h.mean(), h.var(), noise)
+        rate = quadratic.mean_square_edge_gain(noise * h.var() / h.mean() ** 2) / h.mean()
         assert np.mean((1 - rate * batches) ** 2) == pytest.approx(1, abs=1e-12)
         psi = 0.7
         slopes = batches * psi
@@ -214,13 +199,13 @@ def test_at_the_edge_of_one_direction_gradient_noise_interaction_is_two_over_the
 @given(st.floats(-3, 1), st.floats(-3, 3), st.floats(-3, 2))
 def test_the_bounds_hold_wherever_the_direction_is_stable_and_are_reached(log_rate, log_relative, log_noise):
     rate, relative, noise = 10**log_rate, 10**log_relative, 10**log_noise
-    curvature = break_even.edge_curvature(rate, noise, relative)
+    curvature = edge_curvature(rate, noise, relative)
     spread = math.sqrt(relative) * curvature
     assert curvature <= break_even.sharpness_bound(rate)
     assert spread <= break_even.non_uniformity_bound(rate, noise) * (1 + 1e-12)
     # each bound alone is reached: without spread, and at half of the largest curvature
-    assert break_even.edge_curvature(rate, 0.0, relative) == pytest.approx(break_even.sharpness_bound(rate))
-    there = break_even.second_moment_factor(rate, 1 / rate, break_even.non_uniformity_bound(rate, noise) ** 2, noise)
+    assert edge_curvature(rate, 0.0, relative) == pytest.approx(break_even.sharpness_bound(rate))
+    there = quadratic.mean_square_factor(1.0, noise * (rate * break_even.non_uniformity_bound(rate, noise)) ** 2)
     assert there == pytest.approx(1)
 
 
@@ -291,7 +276,7 @@ def test_the_break_even_curvature_falls_with_the_rate_and_rises_with_the_batch(l
     assert break_even.break_even_curvature.derivative("learning_rate")(rate, size, 64, **given_path) < 0
     assert break_even.break_even_curvature.derivative("batch_size")(rate, size, 64, **given_path) > 0
     noise, relative = break_even.batch_variance_factor(64, size), alpha
-    assert break_even.edge_curvature(rate, noise, relative) < break_even.edge_curvature(
+    assert edge_curvature(rate, noise, relative) < edge_curvature(
         rate, break_even.batch_variance_factor(64, size + 1), relative
     )
 
@@ -391,7 +376,7 @@ def test_the_plateau_is_that_of_the_table(rate, size, deviation, sharpening, kap
         assert break_even.frozen_second_moment(rate, low, noise, kappa2, deviation**2) == pytest.approx(v, rel=1e-9)
         assert low < at
     else:
-        assert at == pytest.approx(break_even.edge_curvature(rate, noise, kappa2), rel=1e-14)
+        assert at == pytest.approx(edge_curvature(rate, noise, kappa2), rel=1e-14)
 
 
 def test_the_most_noise_that_leaves_a_plateau_leaves_one_fixed_point():
@@ -406,7 +391,7 @@ def test_the_most_noise_that_leaves_a_plateau_leaves_one_fixed_point():
 def test_batch_sharpness_is_at_least_two_at_the_edge_where_no_batch_is_concave():
     def at_the_edge(batches):
         mean, spread = np.mean(batches), np.var(batches)
-        rate = break_even.edge_learning_rate(mean, spread, 1.0)
+        rate = quadratic.mean_square_edge_gain(spread / mean**2) / mean
         assert rate * break_even.gradient_noise_interaction(mean, spread, 1.0) == pytest.approx(2)
         return rate * np.mean(batches**3) / np.mean(batches**2)
 
@@ -436,7 +421,7 @@ def test_the_sharpness_gap_is_the_limit_of_weak_noise_and_wrong_by_a_quarter_of_
 
 def test_the_gradient_variance_at_the_plateau_falls_to_a_quarter_at_twice_the_rate():
     one, two = (
-        break_even.plateau_projection_variance(break_even.edge_curvature(rate, 0.0, 0.485), 0.485, 0.0, sharpening=0.02)
+        break_even.plateau_projection_variance(edge_curvature(rate, 0.0, 0.485), 0.485, 0.0, sharpening=0.02)
         for rate in (0.05, 0.1)
     )
     assert one / two == pytest.approx(4)
@@ -459,7 +444,7 @@ def test_no_run_breaks_even_before_its_bound():
     bound = break_even.break_even_steps(
         0.2, mode.batch_factor, mode.relative_variance, sharpening=0.05, start_curvature=9.0
     )
-    edge = break_even.edge_curvature(0.2, mode.batch_factor, mode.relative_variance)
+    edge = edge_curvature(0.2, mode.batch_factor, mode.relative_variance)
     x, y, steps = 0.01, 9.0, 0
     while y < edge:
         x, y = mode.step(x, y, 0.2, drawn=generator.permutation(64)[:8])
@@ -485,7 +470,7 @@ def test_modes_are_clipped_at_their_plateau_and_the_bulk_is_left_alone():
 
 
 def test_the_shares_are_those_of_the_trace_rule_and_of_the_kernel_norm():
-    assert break_even.trace_rule_share(0.5, 0.25) == pytest.approx(0.125 / 1.375)
+    assert quadratic.trace_rule_term(0.5, 1 / 0.25) == pytest.approx(0.125 / 1.375)
     assert break_even.kernel_norm_share(0.5, 0.25) == pytest.approx(0.125 / 1.5)
     values, noise = np.array([1.0, 0.5, 0.1, 0.0]), 0.3
     rate = break_even.trace_rule_edge(values, noise)

@@ -15,11 +15,9 @@ from sgdynamics.theory import quadratic
 from sgdynamics.theory.break_even import (
     batch_variance_factor,
     direction_edges,
-    edge_learning_rate,
     frozen_second_moment,
     kernel_norm_edge,
     mean_square_edge,
-    second_moment_factor,
     sharpest_direction_edge,
     strict_edge,
     trace_rule_edge,
@@ -70,7 +68,7 @@ def test_the_second_moment_of_a_million_runs_is_that_of_the_recursion(size):
     for _ in range(steps):
         drawn = generator.integers(0, len(batches), runs)
         x = x - rate * (curvature * curvatures[drawn] * x - forces[drawn])
-        rho = second_moment_factor(rate, curvature, h.var() * curvature**2, noise)
+        rho = quadratic.mean_square_factor(rate * curvature, noise * h.var())
         square = rho * square + rate**2 * noise * (b.var() - 2 * curvature * correlation * mean)
         mean *= 1 - rate * curvature
         error = (x**2).std() / math.sqrt(runs)
@@ -81,7 +79,8 @@ def test_the_second_moment_of_a_million_runs_is_that_of_the_recursion(size):
 def test_the_second_moment_neither_grows_nor_shrinks_at_the_edge_and_does_either_beside_it():
     h = draw_ensemble(16, relative_variance=0.5, law="gamma", seed=22).relative_curvatures * 3
     for size in (1, 4, 16):
-        edge = edge_learning_rate(h.mean(), h.var(), batch_variance_factor(16, size))
+        noise = batch_variance_factor(16, size) * h.var()
+        edge = quadratic.mean_square_edge_gain(noise / h.mean() ** 2) / h.mean()
         batches = np.array([np.mean(batch) for batch in itertools.combinations(h, size)])
         growth = [np.mean((1 - share * edge * batches) ** 2) for share in (0.99, 1.0, 1.01)]
         assert growth[0] < 1 < growth[2]

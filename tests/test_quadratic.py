@@ -61,7 +61,6 @@ from sgdynamics.theory.quadratic import (
     trace_rule_term,
     two_point_variance,
     used_batch_loss,
-    without_replacement_factor,
 )
 
 UPDATES = {
@@ -385,18 +384,6 @@ def proof_random_curvature_second_moment():
     for steps in range(4):
         before, after = (random_curvature_second_moment(X, S**2, steps + i, start) for i in (0, 1))
         yield over_two_gains(lambda x, before=before: (1 - x) ** 2 * before + x**2) - after
-
-
-def proof_without_replacement_factor():
-    """By all batches of a few numbers, and from the covariance -1/(n-1) of two draws."""
-    values = [sympy.Integer(v) for v in (3, -1, 7, 2, 0)]
-    mean = sum(values) / 5
-    variance = sum((v - mean) ** 2 for v in values) / 5
-    for size in range(1, 6):
-        batches = [sum(batch) / sympy.Integer(size) for batch in itertools.combinations(values, size)]
-        spread = sum((batch - mean) ** 2 for batch in batches) / len(batches)
-        yield without_replacement_factor(sympy.Integer(5), sympy.Integer(size)) * variance - spread
-    yield without_replacement_factor(N, K) - (K - K * (K - 1) / (N - 1)) / K**2
 
 
 def proof_reshuffled_variance():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sgdynamics.models.quadratic import FiniteSumQuadratic, GaussianLeastSquares
 from sgdynamics.models.schedules import constant
+from sgdynamics.theory.break_even import batch_variance_factor
 from sgdynamics.theory.quadratic import (
     mean_square_factor,
     moments,
@@ -21,7 +22,6 @@ from sgdynamics.theory.quadratic import (
     stationary,
     stationary_variance,
     trace_rule_term,
-    without_replacement_factor,
 )
 from sgdynamics.theory.schedules import average_to_gains
 
@@ -182,13 +182,13 @@ def test_the_factor_of_a_batch_without_replacement_by_all_batches():
     for size in range(1, 7):
         batches = [np.mean(batch) for batch in itertools.combinations(curvatures, size)]
         enumerated = np.mean((1 - 0.7 * np.array(batches)) ** 2)
-        made = mean_square_factor(0.7 * mean, relative * without_replacement_factor(6, size) + 0.0)
+        made = mean_square_factor(0.7 * mean, relative * batch_variance_factor(6, size))
         assert math.isclose(made, enumerated, rel_tol=1e-12)
         if size == 2:
             assert math.isclose(enumerated, 0.15729333333333334, rel_tol=1e-12)
-    assert without_replacement_factor(1, 1) == without_replacement_factor(6, 6) == 0
+    assert batch_variance_factor(1, 1) == batch_variance_factor(6, 6) == 0
     with pytest.raises(ValueError, match="batch_size must be at most examples = 6"):
-        without_replacement_factor(6, 7)
+        batch_variance_factor(6, 7)
 
 
 def test_the_ratio_of_reshuffled_to_independent_batches():

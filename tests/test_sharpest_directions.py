@@ -17,6 +17,7 @@ from scipy.stats import multivariate_normal, norm
 
 import sgdynamics
 from sgdynamics.theory import sharpest_directions
+from sgdynamics.theory.quadratic import stability_edge
 from sgdynamics.theory.sharpest_directions import (
     conditional_increase_probability,
     conditional_overshoot_probability,
@@ -25,7 +26,6 @@ from sgdynamics.theory.sharpest_directions import (
     increases,
     mean_minimiser,
     mean_minimiser_of_interaction,
-    momentum_edge,
     overshoot_probability,
     overshoots,
     stationary_minimiser,
@@ -65,15 +65,6 @@ def proof_mean_minimiser_of_interaction():
 def proof_curvature_matched_rate():
     old = mean_minimiser(ETA, LAMBDA, G, V)
     yield mean_minimiser(curvature_matched_rate(ETA, old, SIGMA), LAMBDA, G, V) - 1 / SIGMA
-
-
-def proof_momentum_edge():
-    """At the edge -1 is an eigenvalue of the heavy ball, and the product of both is the momentum."""
-    beta = sympy.Symbol("beta", nonnegative=True)
-    gain = ETA * momentum_edge(ETA, beta)
-    step = sympy.Matrix([[1 + beta - gain, -beta], [1, 0]])  # x_{t+1} = x_t + beta (x_t - x_{t-1}) - gain x_t
-    yield (step + sympy.eye(2)).det()
-    yield step.det() - beta
 
 
 def proof_stationary_slope_variance():
@@ -182,7 +173,7 @@ def test_a_matched_rate_ends_at_the_least_loss_or_leaves_the_loss_where_it_is():
 
 def test_the_heavy_ball_is_stable_below_its_edge_and_not_above():
     for momentum, factor in itertools.product((0.0, 0.5, 0.9), (0.999, 1.001)):
-        gain = 0.1 * momentum_edge(0.1, momentum) * factor
+        gain = 0.1 * stability_edge(0.1, momentum=momentum) * factor
         growth = max(abs(np.linalg.eigvals([[1 + momentum - gain, -momentum], [1, 0]])))
         assert (growth > 1) == (factor > 1)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 
-__all__ = ["SymmetricMatrices", "largest_eigenvalue"]
+__all__ = ["SymmetricMatrices", "edge_of_second_moment", "largest_eigenvalue"]
 
 Array = NDArray[np.float64]
 
@@ -61,3 +61,13 @@ def largest_eigenvalue(apply: Callable[[Array], Array], size: int) -> float:
         # the eigenmatrix is positive semidefinite: the identity cannot be orthogonal to it
         start = space.vector(np.eye(size))
         return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-12, return_eigenvectors=False)[0])
+
+
+def edge_of_second_moment(curvature: Array, second: Callable[[Array], Array]) -> float:
+    r"""Largest rate of plain SGD that is stable in mean square, in the eigenbasis of the mean Hessian.
+
+    With ``second``, :math:`X \mapsto E\,H_B X H_B`, the condition :math:`\eta E\,H_B X H_B \le \bar H X + X \bar H` is
+    linear in the rate: a generalised eigenvalue problem on symmetric matrices.
+    """
+    root = np.sqrt(curvature[:, None] + curvature[None, :])
+    return 1 / largest_eigenvalue(lambda matrix: second(matrix / root) / root, curvature.size)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import (
     Domain,
     Numeric,
@@ -111,8 +112,8 @@ class Stabilizing:
 
         :math:`\frac{n-S}{S(n-1)}` without replacement, :math:`1/S` with.
         """
-        n, draws = self.examples, self.batch_size
-        return 1 / draws if self.sampling == "replacement" else (n - draws) / (draws * max(n - 1, 1))
+        owner, again = type(self).__name__, self.sampling == "replacement"
+        return float(batch_factor(owner, self.examples, self.batch_size, again))
 
     @cached_property
     def relative_variance(self) -> Any:

@@ -16,13 +16,14 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, choice, complain, flag, integer
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import dataset, with_error
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
-from sgdynamics.simulate.trainer.sampling import IndexRows, batch_factor, index_rows
+from sgdynamics.simulate.trainer.sampling import IndexRows, index_rows
 
 __all__ = ["batch_gradient_covariance", "gradient_covariance"]
 
@@ -276,7 +277,7 @@ def batch_gradient_covariance(
                 ),
                 "batch_factor": (
                     [],
-                    batch_factor(what.examples, batch_size, replacement),
+                    batch_factor(owner, what.examples, batch_size, replacement),
                     "covariance of batch gradients over that of per-example gradients",
                     "1",
                 ),

@@ -19,6 +19,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, flag, integer
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
@@ -27,7 +28,6 @@ from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_err
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     IndexRows,
-    batch_factor,
     check_batch_size,
     index_rows,
     mean_and_error,
@@ -101,7 +101,7 @@ def gradient_interaction(
         variance = gradients.variance()
         along_mean = mean.dot(products(mean))
         along_noise = _noise_curvature(gradients, products, mean)
-        factor = batch_factor(what.examples, batch_size, replacement)
+        factor = batch_factor(owner, what.examples, batch_size, replacement)
         moment, interaction = squared + factor * variance, along_mean + factor * along_noise
         return dataset(
             owner,

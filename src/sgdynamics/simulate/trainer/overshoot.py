@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, complain, flag, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
@@ -27,7 +28,6 @@ from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     Directions,
     IndexRows,
-    batch_factor,
     check_batch_size,
     direction_columns,
     index_rows,
@@ -122,7 +122,7 @@ def projected_steps(
         projections = example_gradients(what, net).project(columns)
         curvatures = curvatures_along(what, net, columns)
         gradient, variance = projections.mean(axis=0), projections.var(axis=0)
-        factor = batch_factor(what.examples, batch_size, replacement)
+        factor = batch_factor(owner, what.examples, batch_size, replacement)
         entries: dict[str, Entry] = {
             "gradient_projection": (dims, gradient, "slope of the loss along the direction", "loss"),
             "curvature": (dims, curvatures.mean(axis=0), "curvature of the loss along the direction", "loss"),

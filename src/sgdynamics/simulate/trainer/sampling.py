@@ -139,16 +139,6 @@ def direction_columns(owner: str, directions: Directions, net: AnyNetwork) -> Ar
     return np.asarray(given.reshape(net.size, -1))
 
 
-def batch_factor(examples: int, batch_size: int, replacement: bool) -> float:
-    r"""What turns the covariance :math:`K` of per-example gradients (divisor n) into that of batch gradients.
-
-    :math:`c_S = \frac{n-S}{S(n-1)}` without replacement, :math:`1/S` with.
-    """
-    if replacement:
-        return 1 / batch_size
-    return (examples - batch_size) / (batch_size * (examples - 1)) if examples > 1 else 0.0
-
-
 def mean_and_error(values: Array) -> tuple[Array, Array]:
     """Mean over draws (the first axis) and its standard error."""
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))

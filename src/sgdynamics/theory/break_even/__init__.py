@@ -22,13 +22,10 @@ from sgdynamics.theory.break_even.crossing import (
 )
 from sgdynamics.theory.break_even.one_direction import (
     batch_variance_factor,
-    edge_curvature,
     edge_curvature_at_distance,
     edge_curvature_poisson,
-    edge_learning_rate,
     gradient_noise_interaction,
     non_uniformity_bound,
-    second_moment_factor,
     sharpness_bound,
 )
 from sgdynamics.theory.break_even.plateau import (
@@ -48,7 +45,6 @@ from sgdynamics.theory.break_even.rules import (
     kernel_norm_share,
     noise_alignment,
     trace_rule_edge,
-    trace_rule_share,
 )
 from sgdynamics.theory.break_even.several_directions import (
     direction_edges,
@@ -68,10 +64,8 @@ __all__ = [
     "collapse_curvature",
     "critical_interaction_aware_sharpness",
     "direction_edges",
-    "edge_curvature",
     "edge_curvature_at_distance",
     "edge_curvature_poisson",
-    "edge_learning_rate",
     "frobenius_bound",
     "frozen_second_moment",
     "gradient_noise_interaction",
@@ -85,13 +79,11 @@ __all__ = [
     "plateau_second_moment",
     "predict",
     "proof_conditions",
-    "second_moment_factor",
     "sharpest_direction_edge",
     "sharpness_bound",
     "stochastic_sharpness_gap",
     "strict_edge",
     "trace_rule_edge",
-    "trace_rule_share",
 ]
 
 SOURCES = ("jastrzebski2020", "wu2018", "mulayoff2024", "agarwala2024", "lee2023", "damian2022")

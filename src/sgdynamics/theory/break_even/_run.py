@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import complain
-from sgdynamics.theory._sampling import batch_factor
-from sgdynamics.theory.break_even.one_direction import edge_curvature, second_moment_factor
+from sgdynamics.theory.quadratic import mean_square_edge_gain, mean_square_factor
 
 __all__ = ["SAMPLINGS", "Measured", "growth", "measured"]
 
@@ -34,18 +34,21 @@ class Measured:
     noises: dict[str, Array]  # gradient_variance, projection_variance: those that were measured
 
     @property
+    def relative_variance(self) -> Array:
+        """Variance of the curvature of a batch over its squared mean."""
+        relative: Array = self.batch_factor * self.curvature_variance / self.sharpness**2
+        return relative
+
+    @property
     def edge(self) -> Array:
         """Curvature at the edge, were the relative spread of the curvatures what it is at each step."""
-        relative = self.curvature_variance / self.sharpness**2
-        edge: Array = edge_curvature.function(self.learning_rate, self.batch_factor, relative)
+        edge: Array = mean_square_edge_gain.function(self.relative_variance) / self.learning_rate
         return edge
 
     @property
     def factor(self) -> Array:
         """Factor per step of the second moment along the sharpest direction."""
-        factor: Array = second_moment_factor.function(
-            self.learning_rate, self.sharpness, self.curvature_variance, self.batch_factor
-        )
+        factor: Array = mean_square_factor.function(self.learning_rate * self.sharpness, self.relative_variance)
         return factor
 
 

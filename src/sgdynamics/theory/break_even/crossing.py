@@ -19,10 +19,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import Numeric, checked, complain, count, flag, function, integer, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, stable_below
 from sgdynamics.outcome import Outcome, outcome_attributes
-from sgdynamics.theory._sampling import batch_factor
 
 __all__ = ["break_even_crossing", "break_even_curvature", "break_even_distance", "proof_conditions"]
 

@@ -6,26 +6,25 @@ Along the top eigenvector of the Hessian examples have curvatures :math:`h_i` of
 .. math:: \psi' = (1 - \eta h_B)\,\psi, \qquad E\psi'^2 = \rho\, E\psi^2, \qquad
     \rho = (1 - \eta\lambda)^2 + \eta^2 c_S s^2,
 
-and :math:`\rho = 1` is the edge. How :math:`s` follows :math:`\lambda` while the run sharpens decides at which
-curvature the edge is met: a closure.
+and :math:`\rho = 1` is the edge: :func:`sgdynamics.theory.quadratic.mean_square_factor` and
+:func:`~sgdynamics.theory.quadratic.mean_square_edge_gain` of the gain :math:`\eta\lambda` and the relative variance
+:math:`c_S s^2/\lambda^2`. How :math:`s` follows :math:`\lambda` while the run sharpens decides at which curvature the
+edge is met: a closure.
 """
 
 from __future__ import annotations
 
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import Numeric, count, flag, nonnegative, positive
 from sgdynamics.formula import formula, sqrt
 from sgdynamics.theory._quotients import quotient
-from sgdynamics.theory._sampling import batch_factor
 
 __all__ = [
     "batch_variance_factor",
-    "edge_curvature",
     "edge_curvature_at_distance",
     "edge_curvature_poisson",
-    "edge_learning_rate",
     "gradient_noise_interaction",
     "non_uniformity_bound",
-    "second_moment_factor",
     "sharpness_bound",
 ]
 
@@ -49,8 +48,7 @@ def batch_variance_factor(examples: Numeric, batch_size: Numeric, *, replacement
     with the variance over the :math:`n` examples taken with divisor n. The gradient of a batch hence has the covariance
     :math:`c_S K`, and its curvature along a direction the variance :math:`c_S s^2`. The full batch, drawn without
     replacement, has none; reshuffled batches of one epoch depend on each other and have another edge
-    (:func:`sgdynamics.theory.quadratic.reshuffled_edge`). Without replacement it is
-    :func:`sgdynamics.theory.quadratic.without_replacement_factor`.
+    (:func:`sgdynamics.theory.quadratic.reshuffled_edge`).
 
     Parameters
     ----------
@@ -76,50 +74,6 @@ def batch_variance_factor(examples: Numeric, batch_size: Numeric, *, replacement
     (0.4, 0.5)
     """
     return batch_factor("batch_variance_factor", examples, batch_size, replacement)
-
-
-@formula(
-    learning_rate=positive,
-    curvature=positive,
-    curvature_variance=nonnegative,
-    batch_factor=nonnegative,
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_FROZEN,
-)
-def second_moment_factor(
-    learning_rate: Numeric, curvature: Numeric, curvature_variance: Numeric, batch_factor: Numeric
-) -> Numeric:
-    r"""Factor per step of the second moment along the direction; at 1 SGD breaks even.
-
-    .. math:: \rho = (1 - \eta\lambda)^2 + \eta^2 c_S s^2
-
-    In several directions it is a lower bound of the factor of the whole second moment, so that :math:`\rho \le 1` is
-    necessary for stability and not sufficient (:func:`mean_square_edge`).
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    curvature : Numeric
-        :math:`\lambda > 0`, mean over the examples.
-    curvature_variance : Numeric
-        :math:`s^2 \ge 0`, variance over the examples, divisor n.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`, see :func:`batch_variance_factor`.
-
-    Returns
-    -------
-    Numeric
-
-    Examples
-    --------
-    >>> second_moment_factor(0.5, 1.0, 0.25, 1.0)
-    0.3125
-    """
-    noise = quotient((learning_rate, learning_rate, batch_factor, curvature_variance))
-    return (1 - learning_rate * curvature) ** 2 + noise
 
 
 @formula(
@@ -161,78 +115,6 @@ def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, 
     1.25
     """
     return curvature + quotient((batch_factor, curvature_variance), (curvature,))
-
-
-@formula(
-    curvature=positive,
-    curvature_variance=nonnegative,
-    batch_factor=nonnegative,
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_FROZEN,
-)
-def edge_learning_rate(curvature: Numeric, curvature_variance: Numeric, batch_factor: Numeric) -> Numeric:
-    r"""Largest learning rate that is stable in mean square along one direction.
-
-    .. math:: \eta = \frac{2\lambda}{\lambda^2 + c_S s^2}
-
-    Parameters
-    ----------
-    curvature : Numeric
-        :math:`\lambda > 0`, mean over the examples.
-    curvature_variance : Numeric
-        :math:`s^2 \ge 0`, variance over the examples, divisor n.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-
-    Returns
-    -------
-    Numeric
-
-    Examples
-    --------
-    >>> edge_learning_rate(1.0, 0.25, 1.0)
-    1.6
-    """
-    return 2 / (curvature + batch_factor * curvature_variance / curvature)
-
-
-@formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    relative_variance=nonnegative,
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=(*_FROZEN, "spread of the curvatures proportional to their mean"),
-)
-def edge_curvature(learning_rate: Numeric, batch_factor: Numeric, relative_variance: Numeric) -> Numeric:
-    r"""Curvature at the edge where the spread of curvatures is proportional to their mean, :math:`s = \kappa\lambda`.
-
-    .. math:: \lambda = \frac{2}{\eta (1 + \kappa^2 c_S)}
-
-    Rank-one Hessians of Gaussian features have :math:`\kappa^2 = 2`; the full batch has :math:`2/\eta`.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    relative_variance : Numeric
-        :math:`\kappa^2 \ge 0`, variance of the curvatures over their squared mean.
-
-    Returns
-    -------
-    Numeric
-
-    Examples
-    --------
-    >>> edge_curvature(0.1, 0.0625, 0.25)
-    19.692307...
-    """
-    return 2 / (learning_rate * (1 + relative_variance * batch_factor))
 
 
 @formula(

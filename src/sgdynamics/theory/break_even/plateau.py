@@ -77,7 +77,7 @@ def frozen_second_moment(
     Parameters
     ----------
     learning_rate : Numeric
-        :math:`\eta > 0`. From :func:`edge_curvature` on, :math:`\eta y Q \ge 2`, the result is +inf.
+        :math:`\eta > 0`. From the edge on, :math:`\eta y Q \ge 2`, the result is +inf.
     curvature : Numeric
         :math:`y > 0`.
     batch_factor : Numeric
@@ -127,7 +127,7 @@ def plateau_curvature(
     .. math:: y^* = \frac{1 + \sqrt{1 - Q\varepsilon}}{\eta Q}, \qquad Q = 1 + \kappa^2 c_S, \qquad
         \varepsilon = \frac{\eta^2 c_S \sigma^2 \beta}{2a}
 
-    Without noise :math:`2/\eta`, without forces :func:`edge_curvature`; :math:`1/(\eta Q)` at :math:`Q\varepsilon =
+    Without noise :math:`2/\eta`, without forces :math:`2/(\eta Q)`; :math:`1/(\eta Q)` at :math:`Q\varepsilon =
     1`. There is no fixed point, and noise alone drives the curvature down without bound, where :math:`Q\varepsilon >
     1`: then the result is +inf, no plateau.
 

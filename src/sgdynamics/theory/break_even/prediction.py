@@ -14,7 +14,7 @@ import sgdynamics
 from sgdynamics.domains import Interval, checked, choice, complain, count, instance_of, optional, positive
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.break_even._run import SAMPLINGS, Measured, growth, measured
-from sgdynamics.theory.break_even.one_direction import edge_curvature
+from sgdynamics.theory.quadratic import mean_square_edge_gain
 
 __all__ = ["predict"]
 
@@ -60,8 +60,8 @@ def _at_the_crossing(run: Measured, place: float, step: float) -> _Route:
 def _beforehand(run: Measured, window: slice, reference: tuple[Array, Array] | None) -> _Route:
     """From the window alone: relative spread and noise as they are there, growth as there or as in the reference."""
     sharpness, spread = run.sharpness[window], run.curvature_variance[window]
-    relative = spread.mean() / (sharpness**2).mean()
-    edge = float(edge_curvature.function(run.learning_rate, run.batch_factor, relative))
+    relative = run.batch_factor * spread.mean() / (sharpness**2).mean()
+    edge = float(mean_square_edge_gain.function(relative)) / run.learning_rate
     noises = {name: float(values[window].mean() / sharpness.mean() * edge) for name, values in run.noises.items()}
     time = run.learning_rate * run.step[window]
     if sharpness[-1] >= edge:  # no growth needs to be guessed

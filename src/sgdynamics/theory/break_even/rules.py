@@ -19,47 +19,9 @@ __all__ = [
     "kernel_norm_share",
     "noise_alignment",
     "trace_rule_edge",
-    "trace_rule_share",
 ]
 
 _SPECTRUM = Interval("eigenvalues >= 0 of shape (d,), not all 0", low=0, low_open=False)
-
-
-@formula(
-    gain=positive,
-    batch_factor=nonnegative,
-    edge=stable_below(gain=lambda batch_factor: 2 / (1 + batch_factor)),
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=("fourth moments of Gaussian features", "independent batches", "plain SGD"),
-)
-def trace_rule_share(gain: Numeric, batch_factor: Numeric) -> Numeric:
-    r"""What one direction adds to the trace rule; the second moment is stable where the shares add to less than 1.
-
-    .. math:: \frac{c_S x_j}{2 - (1 + c_S) x_j}, \qquad x_j = \eta\lambda_j
-
-    For fresh examples, :math:`c_S = 1/S`, it is :func:`sgdynamics.theory.quadratic.trace_rule_term`, where momentum is
-    too. One direction alone reaches 1 at :math:`x = 2/(1 + 2c_S)`, the edge of relative variance 2; many equal ones at
-    about :math:`2/(c_S d)`: the trace rules.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x_j > 0`, learning rate times eigenvalue. From :math:`2/(1 + c_S)` on the result is +inf.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-
-    Returns
-    -------
-    Numeric
-
-    Examples
-    --------
-    >>> trace_rule_share(0.5, 0.25)
-    0.090909...
-    """
-    return batch_factor * gain / (2 - (1 + batch_factor) * gain)
 
 
 @formula(
@@ -124,7 +86,7 @@ def _crossing(values: np.ndarray, self_noise: float, noise: float) -> float:
 
 @checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative)
 def trace_rule_edge(eigenvalues: ArrayLike, batch_factor: float) -> float:
-    r"""Learning rate at which the shares of :func:`trace_rule_share` add to 1.
+    r"""Learning rate at which the shares of :func:`sgdynamics.theory.quadratic.trace_rule_term` add to 1.
 
     .. math:: \eta c_S \sum_j \frac{\lambda_j}{2 - \eta\lambda_j (1 + c_S)} = 1
 

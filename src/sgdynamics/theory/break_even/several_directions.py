@@ -26,12 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, choice, complain, integer, nonnegative, optional, real
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory import quadratic
-from sgdynamics.theory._sampling import batch_factor
-from sgdynamics.theory._symmetric_maps import largest_eigenvalue
-from sgdynamics.theory.break_even.one_direction import edge_learning_rate
+from sgdynamics.theory._symmetric_maps import edge_of_second_moment
 
 __all__ = ["direction_edges", "mean_square_edge", "sharpest_direction_edge", "strict_edge"]
 
@@ -184,15 +183,8 @@ def mean_square_edge(
     curvature = these.curvature
     if factor == 0:
         return float(2 / curvature[-1])
-    root = np.sqrt((curvature[:, None] + curvature[None, :]) / 2)
     products = (1 - factor) * np.outer(curvature, curvature)
-
-    def quotient(matrix: Array) -> Array:
-        scaled = matrix / root
-        made: Array = (products * scaled + factor * these.spread(scaled)) / root
-        return made
-
-    return 2 / largest_eigenvalue(quotient, curvature.size)
+    return edge_of_second_moment(curvature, lambda matrix: products * matrix + factor * these.spread(matrix))
 
 
 @checked(**_ENSEMBLE)
@@ -203,7 +195,10 @@ def sharpest_direction_edge(
     features: ArrayLike | None = None,
     sampling: str = "without_replacement",
 ) -> float:
-    r"""Edge of the sharpest direction alone: :func:`edge_learning_rate` along the top eigenvector of the mean Hessian.
+    r"""Edge of the sharpest direction alone, the top eigenvector of the mean Hessian.
+
+    :func:`sgdynamics.theory.quadratic.mean_square_edge_gain` of the relative variance of its curvatures, over their
+    mean.
 
     Status: an upper bound of :func:`mean_square_edge`. Good for large batches and for spectra that fall fast; for flat
     ones other directions feed their noise into this one, and it is optimistic by any factor.
@@ -237,7 +232,8 @@ def sharpest_direction_edge(
     these = _ensemble(owner, hessians, features)
     factor = _factor(owner, these.examples, batch_size, sampling)
     top = float(these.curvature[-1])
-    return float(edge_learning_rate.function(top, float(these.along_sharpest.var()), factor))
+    relative = factor * (these.along_sharpest.std() / top) ** 2
+    return float(quadratic.mean_square_edge_gain.function(relative)) / top
 
 
 def _extremes(stacks: Array) -> tuple[float, float]:

@@ -20,7 +20,6 @@ from sgdynamics.theory.quadratic.finite_data import (
     reshuffled_edge,
     reshuffled_growth,
     reshuffled_variance,
-    without_replacement_factor,
 )
 from sgdynamics.theory.quadratic.geometry import (
     batch_full_gradient_cosine,
@@ -107,7 +106,6 @@ __all__ = [
     "trace_rule_term",
     "two_point_variance",
     "used_batch_loss",
-    "without_replacement_factor",
 ]
 
 SOURCES = ("sandler2023", "zhang2019")

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import instance_of
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
-from sgdynamics.theory._sampling import batch_factor
 
 __all__ = [
     "ANY_MODEL",

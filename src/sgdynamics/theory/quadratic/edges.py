@@ -17,11 +17,10 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, flag, positive, unit_interval
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
-from sgdynamics.theory._symmetric_maps import largest_eigenvalue
+from sgdynamics.theory._symmetric_maps import edge_of_second_moment
 from sgdynamics.theory.quadratic._gradient_noise import (
     ANY_MODEL,
     MATRIX_MODEL,
-    GradientNoise,
     MatrixModel,
     gradient_noise,
     in_eigenbasis,
@@ -96,18 +95,6 @@ def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: boo
     return root_below(balance, pole)
 
 
-def _generalised_edge(curvature: Array, noise: GradientNoise) -> float:
-    r"""Plain SGD: :math:`\rho \le 1` is :math:`\eta (H X H + E \Delta X \Delta) \le H X + X H`, linear in the rate."""
-    sums = np.sqrt(curvature[:, None] + curvature[None, :])
-    products = np.outer(curvature, curvature)
-
-    def ratio(matrix: Array) -> Array:
-        inside = matrix / sums
-        return (products * inside + noise.spread(inside)) / sums
-
-    return 1 / largest_eigenvalue(ratio, curvature.size)
-
-
 @checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_square_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -169,7 +156,8 @@ def mean_square_edge(
             relative_variance = noise.spread(np.eye(1))[0, 0] / curvature[0] ** 2
             return float(variance_edge_gain(relative_variance, beta, nesterov) / curvature[0])
         if beta == 0:
-            return _generalised_edge(curvature, noise)
+            products = np.outer(curvature, curvature)
+            return edge_of_second_moment(curvature, lambda matrix: products * matrix + noise.spread(matrix))
 
         def excess(rate: float) -> float:
             return radius(noise, curvature, rate, beta, nesterov) - 1

@@ -19,56 +19,15 @@ from sgdynamics.domains import Numeric, checked, count, instance_of, is_symbolic
 from sgdynamics.formula import formula, geometric_sum, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
-from sgdynamics.theory._sampling import batch_factor
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.path_edges import almost_sure_edge
 
-__all__ = ["reshuffled_edge", "reshuffled_growth", "reshuffled_variance", "without_replacement_factor"]
+__all__ = ["reshuffled_edge", "reshuffled_growth", "reshuffled_variance"]
 
 Array = NDArray[np.float64]
 
 # Partitions of an epoch that are enumerated.
 _MOST_PARTITIONS = 100_000
-
-
-@formula(
-    examples=count,
-    batch_size=count,
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=("simple random sample", "variance of the examples with divisor n"),
-)
-def without_replacement_factor(examples: Numeric, batch_size: Numeric) -> Numeric:
-    r"""Variance of a mean of S examples drawn without replacement, per variance of one example.
-
-    .. math:: c_S = \frac{n-S}{S(n-1)}
-
-    with the variance over the n examples taken with divisor n. Sampled with replacement it is :math:`1/S`; the whole
-    set has no variance.
-
-    Parameters
-    ----------
-    examples : Numeric
-        :math:`n \ge 1`.
-    batch_size : Numeric
-        :math:`1 \le S \le n`.
-
-    Returns
-    -------
-    Numeric
-
-    Raises
-    ------
-    ValueError
-        If the batch is larger than the set.
-
-    Examples
-    --------
-    >>> without_replacement_factor(6, 2)
-    0.4
-    """
-    return batch_factor("without_replacement_factor", examples, batch_size, False)
 
 
 @formula(

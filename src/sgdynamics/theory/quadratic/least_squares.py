@@ -13,7 +13,7 @@ learning rate, where :math:`\sum_j r_j \to 0`.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, count, flag, positive, unit_interval
+from sgdynamics.domains import Interval, Numeric, flag, positive, unit_interval
 from sgdynamics.formula import formula, stable_below
 from sgdynamics.theory.quadratic._kernel import below_the_edge, gradient_point_parts, variance_edge_gain
 
@@ -22,7 +22,7 @@ __all__ = ["trace_rule_term"]
 
 @formula(
     gain=positive,
-    batch_size=count,
+    batch_size=Interval("a finite number >= 1", low=1, low_open=False),
     momentum=unit_interval,
     nesterov=flag,
     edge=stable_below(
@@ -45,7 +45,8 @@ def trace_rule_term(
     :func:`stationary_variance` but for Nesterov (see :func:`random_curvature_variance`). The second moment is stable
     if and only if :math:`\sum_i r_i < 1`. Then :math:`\sigma^2 \sum_i r_i/(1 - \sum_i r_i)` is the expected squared
     prediction error at these points; for plain SGD and the heavy ball that is twice the excess risk, and
-    :math:`v_i = \sigma^2 r_i/(\lambda_i (1 - \sum_j r_j))`. For flat spectra of many directions the trace, not the top
+    :math:`v_i = \sigma^2 r_i/(\lambda_i (1 - \sum_j r_j))`. One direction alone reaches 1 at the edge of relative
+    variance :math:`2/S`, many equal ones at a trace of about :math:`2S`: for flat spectra the trace, not the top
     curvature, sets the edge.
 
     Parameters
@@ -54,7 +55,8 @@ def trace_rule_term(
         :math:`x_i`, learning rate times feature variance, dimensionless, > 0. Where :math:`V'(x_i) \ge S` the result is
         +inf.
     batch_size : Numeric
-        :math:`S \ge 1`.
+        :math:`S \ge 1`; for batches of different examples from a finite set :math:`1/c_S`, with
+        :func:`sgdynamics.theory.break_even.batch_variance_factor`.
     momentum : Numeric
         :math:`\beta` in [0, 1).
     nesterov : bool

@@ -36,7 +36,9 @@ def mean_square_factor(gain: Numeric, relative_variance: Numeric) -> Numeric:
 
     .. math:: E(1 - \eta h)^2 = (1-x)^2 + x^2 q
 
-    Below 1 is stability in mean square, :math:`(1-\eta \bar h)^2 + \eta^2 s^2 < 1`.
+    Below 1 is stability in mean square, :math:`(1-\eta \bar h)^2 + \eta^2 s^2 < 1`. In several directions it is a lower
+    bound of the factor of the whole second moment, so that at most 1 is necessary for stability and not sufficient
+    (:func:`mean_square_edge`).
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def mean_square_factor(gain: Numeric, relative_variance: Numeric) -> Numeric:
         :math:`x`, learning rate times mean curvature, dimensionless, > 0.
     relative_variance : Numeric
         :math:`q \ge 0`, variance of the curvature of one batch over its squared mean. From n examples it is that of one
-        example times :func:`without_replacement_factor`, or divided by the batch size if drawn with replacement.
+        example times :func:`sgdynamics.theory.break_even.batch_variance_factor`.
 
     Returns
     -------
@@ -76,6 +78,10 @@ def mean_square_edge_gain(relative_variance: Numeric, *, momentum: Numeric = 0.0
 
     .. math:: x = \frac{2}{1+q}, \qquad \text{heavy ball: } \frac{2(1-\beta^2)}{(1-\beta) + q(1+\beta)}, \qquad
         \text{Nesterov: } \beta(1+2\beta)(1+q) x^2 + (1-\beta-4\beta^2+q(1+\beta)) x = 2(1-\beta^2).
+
+    Divided by the mean curvature it is the largest stable learning rate; divided by the learning rate it is the
+    curvature at which a run breaks even whose spread of curvatures is proportional to their mean, :math:`q = c_S
+    \kappa^2`. Rank-one Hessians of Gaussian features have :math:`\kappa^2 = 2`.
 
     The heavy ball raises the edge of the mean from 2 to :math:`2(1+\beta)`; the edge in mean square it raises only
     where :math:`q < (1-\beta)/(1+\beta)`, and lowers it where curvature noise is stronger.

@@ -129,6 +129,8 @@ def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     .. math:: \eta = \frac{2(1+\beta)}{h} \text{ (heavy ball)}, \qquad \frac{2(1+\beta)}{(1+2\beta)\, h} \text{
         (Nesterov)}
 
+    Curvature and learning rate may change places: at a given rate the result is the sharpness at which it is unstable.
+
     With additive noise the same matrix contracts mean, second moment and every path, so that the edges of the mean, in
     mean square and almost surely coincide. Curvature noise pulls them apart.
 

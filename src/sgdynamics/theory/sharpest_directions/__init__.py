@@ -18,7 +18,6 @@ from sgdynamics.theory.sharpest_directions.parabola import (
     increases,
     mean_minimiser,
     mean_minimiser_of_interaction,
-    momentum_edge,
     overshoots,
 )
 from sgdynamics.theory.sharpest_directions.stationarity import (
@@ -39,7 +38,6 @@ __all__ = [
     "increases",
     "mean_minimiser",
     "mean_minimiser_of_interaction",
-    "momentum_edge",
     "overshoot_probability",
     "overshoots",
     "stationary_minimiser",

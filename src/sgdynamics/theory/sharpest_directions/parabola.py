@@ -12,7 +12,7 @@ slopes, for batches without replacement.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, checked, is_symbolic, nonnegative, positive, real, unit_interval
+from sgdynamics.domains import Interval, Numeric, checked, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import formula, where
 from sgdynamics.theory._quotients import quotient
 
@@ -144,37 +144,6 @@ def curvature_matched_rate(learning_rate: Numeric, minimiser: Numeric, factor: N
     0.1
     """
     return factor * minimiser * learning_rate
-
-
-@formula(
-    learning_rate=positive,
-    momentum=unit_interval,
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=("quadratic", "full batch or additive noise", "heavy ball"),
-)
-def momentum_edge(learning_rate: Numeric, momentum: Numeric = 0.0) -> Numeric:
-    r"""The sharpness at which the heavy ball becomes unstable: :math:`(2+2\beta)/\eta`.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1). 0 is gradient descent.
-
-    Returns
-    -------
-    Numeric
-        Curvature.
-
-    Examples
-    --------
-    >>> momentum_edge(0.1), momentum_edge(0.1, 0.5)
-    (20.0, 30.0)
-    """
-    return (2 + 2 * momentum) / learning_rate
 
 
 _EVENT = {"learning_rate": positive, "curvature": real, "slope": real, "batch_slope": real}
