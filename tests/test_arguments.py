@@ -11,6 +11,7 @@ import inspect
 import math
 import pkgutil
 
+import numpy as np
 import pytest
 from cases import also_sound, merged
 
@@ -119,8 +120,17 @@ def test_a_wrong_length_is_reported_by_parameter(name):
 
 @pytest.mark.parametrize("name", [name for name, function in FUNCTIONS.items() if not isinstance(function, Formula)])
 def test_a_missing_or_unknown_parameter_is_a_type_error(name):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="no_such_parameter") as caught:
         run(FUNCTIONS[name], {**SOUND[name], "no_such_parameter": 1})
+    assert str(caught.value).startswith((f"{FUNCTIONS[name].__name__}: ", f"{FUNCTIONS[name].__name__}.__init__() "))
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_masked_entries_are_refused_in_every_parameter(name):
+    masked = np.ma.masked_array([0.25, 0.5, math.nan], mask=[False, False, True])
+    for parameter in SOUND[name]:
+        with pytest.raises(ValueError, match=rf"{parameter} must be without masked entries, got 1 of 3"):
+            run(FUNCTIONS[name], {**SOUND[name], parameter: masked})
 
 
 def test_the_package_lists_its_formulas_once():

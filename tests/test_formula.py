@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 
+import dask.array
 import mpmath
 import numpy as np
 import pytest
@@ -117,6 +118,30 @@ def test_symbols_give_the_same_number_where_the_formula_is_symbolic_and_an_error
 def test_a_symbol_comes_out_as_the_textbook_expression():
     x = sympy.Symbol("x")
     assert stationary_variance(x) == x / (2 - x)
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=IDS)
+def test_masked_entries_are_refused_and_an_empty_mask_is_none(item):
+    arguments = typical(item)
+    for name in item.numeric:
+        entries = np.ma.masked_array([arguments[name], arguments[name]], mask=[False, True])
+        with pytest.raises(ValueError, match=f"{item.__name__}: {name} must be without masked entries, got 1 of 2"):
+            item(**{**arguments, name: entries})
+        entries.mask = False
+        result = item(**{**arguments, name: entries})
+        assert type(result) is np.ndarray
+        lazy = xr.DataArray(dask.array.from_array(np.ma.masked_array([arguments[name]], mask=[True])), dims="point")
+        with pytest.raises(ValueError, match=f"{name} must be .* got (nan|1 of 1)"):
+            item(**{**arguments, name: lazy}).compute()
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=IDS)
+def test_a_missing_or_unknown_parameter_names_the_formula(item):
+    with pytest.raises(TypeError, match=f"^{item.__name__}: .*no_such_parameter"):
+        item(**typical(item), no_such_parameter=1)
+    if item.symbolic:
+        with pytest.raises(TypeError, match=rf"^{item.__name__}\.derivative: .*no_such_parameter"):
+            item.derivative(item.numeric[0])(**typical(item), no_such_parameter=1)
 
 
 def test_an_unlabelled_array_next_to_a_labelled_one_is_refused():

@@ -26,6 +26,7 @@ __all__ = [
     "Interval",
     "Numeric",
     "average",
+    "bind",
     "check_arguments",
     "checked",
     "choice",
@@ -50,6 +51,7 @@ __all__ = [
     "sequence",
     "unit_interval",
     "whole",
+    "without_mask",
 ]
 
 # Floats, arrays, DataArrays (lazy ones too) and SymPy expressions share arithmetic but no static type.
@@ -122,6 +124,7 @@ class Interval:
         return member & (value == np.floor(value)) if self.integer else member
 
     def _check_values(self, owner: str, name: str, array: Any) -> Any:
+        array = without_mask(owner, name, array)  # blocks of a lazy array may be masked
         if array.dtype.kind not in "iuf":
             raise complain(owner, name, self.text, array.dtype, TypeError)
         member = np.asarray(self.inside(array))
@@ -396,10 +399,27 @@ replica_indices: Domain = _Indices("a count >= 1 or a 1-D array of distinct repl
 increasing_steps: Domain = _Indices("an increasing 1-D array of steps >= 0", increasing=True)
 
 
+def without_mask(owner: str, name: str, value: Any) -> Any:
+    """Refuse masked entries: what is missing has no place in a formula, and without its mask it is invented."""
+    if isinstance(value, list | tuple):
+        kind = tuple if isinstance(value, tuple) else list
+        if any(isinstance(entry, np.ma.MaskedArray) for entry in value):
+            return kind(without_mask(owner, name, entry) for entry in value)
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    masked = int(np.sum(np.ma.getmaskarray(value)))
+    if masked:
+        raise ValueError(
+            f"{owner}: {name} must be without masked entries, got {masked} of {value.size} masked: drop or fill them"
+        )
+    return value.data
+
+
 def check_arguments(owner: str, domains: Mapping[str, Domain], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Every argument, cleaned by its domain."""
     return {
-        name: domains[name].check(owner, name, value) if name in domains else value for name, value in arguments.items()
+        name: domains[name].check(owner, name, without_mask(owner, name, value)) if name in domains else value
+        for name, value in arguments.items()
     }
 
 
@@ -410,6 +430,16 @@ def declared(function: Callable[..., Any], domains: Mapping[str, Domain]) -> ins
     if set(names) != set(domains):
         raise TypeError(f"{function.__qualname__}: domains {sorted(domains)} do not match parameters {sorted(names)}")
     return signature
+
+
+def bind(
+    owner: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments:
+    """Arguments by name; a missing or unknown one is an error that names the function."""
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{owner}: {error}") from None
 
 
 def checked(**domains: Domain) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -423,7 +453,7 @@ def checked(**domains: Domain) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = signature.bind(*args, **kwargs)
+            bound = bind(function.__name__, signature, args, kwargs)
             bound.arguments.update(check_arguments(function.__name__, domains, bound.arguments))
             return function(*bound.args, **bound.kwargs)
 

@@ -6,12 +6,16 @@ r"""Power-law spectra: how the bias decays, and the constant learning rate that 
 
 from __future__ import annotations
 
-from scipy.special import gamma
+import math
+
+from scipy.special import gammaln
 
 from sgdynamics.domains import Interval, Numeric, positive
-from sgdynamics.formula import formula
+from sgdynamics.formula import exp, formula, log, where
 
 source_exponent_above_one = Interval("a number > 1", low=1)
+_STIRLING = 1e16  # beyond, log Gamma(k) is k (log k - 1) to the last digit
+_LOG_2 = math.log(2)
 _WINDOW = (
     "infinitely many modes",
     "gains below 2",
@@ -53,7 +57,9 @@ def power_law_bias(time: Numeric, curvature_exponent: Numeric, source_exponent: 
     0.00216997...
     """
     kappa = (source_exponent - 1) / curvature_exponent
-    return gamma(kappa) / (2 * curvature_exponent) * (2 * time) ** -kappa
+    scale = _LOG_2 + log(time)
+    exponent = where(kappa > _STIRLING, kappa * (log(kappa) - 1 - scale), gammaln(kappa) - kappa * scale)
+    return exp(exponent) / (2 * curvature_exponent)
 
 
 @formula(
@@ -96,8 +102,9 @@ def power_law_optimal_rate(
     0.036868...
     """
     kappa = (source_exponent - 1) / curvature_exponent
-    scale = kappa * gamma(kappa) / (2 * curvature_exponent * noise)
-    return (scale * (2 * steps) ** -kappa) ** (1 / (kappa + 1))
+    scale = _LOG_2 + log(curvature_exponent) + log(noise)
+    gammas = where(kappa > _STIRLING, log(kappa) - 1, gammaln(kappa + 1) / (kappa + 1))
+    return exp(gammas - scale / (kappa + 1) - (_LOG_2 + log(steps)) / (1 + 1 / kappa))
 
 
 @formula(
@@ -138,5 +145,6 @@ def power_law_crossover_steps(
     1516...
     """
     kappa = (source_exponent - 1) / curvature_exponent
-    scale = gamma(kappa) / (2 * curvature_exponent * noise * learning_rate)
-    return scale ** (1 / kappa) / (2 * learning_rate)
+    scale = _LOG_2 + log(curvature_exponent) + log(noise) + log(learning_rate)
+    exponent = where(kappa > _STIRLING, log(kappa) - 1 - scale / kappa, (gammaln(kappa) - scale) / kappa)
+    return exp(exponent - _LOG_2 - log(learning_rate))

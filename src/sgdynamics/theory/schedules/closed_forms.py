@@ -41,7 +41,7 @@ def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numer
     array([0.01      , 0.01818182, 0.055     ])
     """
     survival = 1 - gain
-    slower = abs(survival) > beta
+    slower = (gain < 1 - beta) | (gain - 1 > beta)  # |a| > beta, decided before 1 - x is rounded
     one = where(slower, survival, where(beta == 0, 1.0, beta))
     gap = where(slower, (1 - beta) - gain, gain - (1 - beta)) / one
     memory = survival / geometric_sum(gap, remaining + 1) * where(slower, 1.0, decay(gap, remaining))
@@ -119,7 +119,7 @@ def two_point_schedule_gain(gain: Numeric, separation: Numeric, remaining: Numer
     array([0.05      , 0.02585334, 0.01190088, 0.1       ])
     """
     left = decay(gain, remaining)
-    return where(remaining >= separation, gain, gain * left / (1 + left))
+    return where(remaining >= separation, gain, gain / (1 + 1 / left))
 
 
 @formula(gain=real, beta=unit_interval, status="exact", symbolic=True, source="derived", assumptions=("one curvature",))

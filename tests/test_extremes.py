@@ -1,0 +1,221 @@
+"""Every formula at the ends of its declared ranges and from 1e-308 to 1e308 within them.
+
+Symbolic formulas are held against their own expression in 60 digits and more, and so are their derivatives; the others
+must give a number, and are held to their values by the tests of their rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import sympy
+from cases import STEMS
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from sgdynamics import formulas
+from sgdynamics.domains import Interval
+from sgdynamics.formula import Formula
+from sgdynamics.theory.quadratic import stationary_variance, swa_variance, two_point_variance
+from sgdynamics.theory.uv import c_loss
+
+FORMULAS = formulas()
+SYMBOLIC = [item for item in FORMULAS if item.symbolic]
+EXACT = 1e-12
+ROUNDING = 2.0**-50  # of an argument: eight units in the last place
+LARGEST, SMALLEST = np.finfo(float).max, np.finfo(float).tiny
+
+
+def ladder(domain: Interval) -> list[float]:
+    """The ends of a range, their neighbours, and sizes from the smallest to the largest inside."""
+    sizes = [10.0**power for power in (-307, -200, -154, -100, -30, -16, -8, -3, 0, 3, 8, 16, 30, 100, 154, 200, 308)]
+    ends = [float(end) for end in (domain.low, domain.high, 1.0, 2.0) if math.isfinite(end)]
+    near = [end * (1 + tilt) for end in ends for tilt in (-1e-8, -(2.0**-53), 0.0, 2.0**-52, 1e-8)]
+    candidates = dict.fromkeys([0.0, 3.0, *sizes, *(-size for size in sizes), *near])
+    with np.errstate(invalid="ignore"):
+        return [value for value in candidates if domain.inside(np.float64(value))]
+
+
+def typical(item: Formula) -> dict[str, Any]:
+    return {name: STEMS[item.stem].TYPICAL[name] for name in item.domains}
+
+
+def arguments(item: Formula) -> st.SearchStrategy[dict[str, Any]]:
+    """Each numeric parameter typical, at an extreme, or of any size."""
+    entries = {}
+    for name, value in typical(item).items():
+        domain = item.domains[name]
+        choices = ladder(domain) if isinstance(domain, Interval) else []
+        entries[name] = st.sampled_from([value, *choices])
+        if isinstance(domain, Interval) and domain.inside(np.float64(1e300)) and not domain.integer:
+            entries[name] |= st.floats(-307, 308).map(lambda power, low=domain.low: max(low, 0.0) + 10.0**power)
+        elif isinstance(domain, Interval) and domain.integer:
+            entries[name] |= st.floats(0, 15).map(lambda power, low=domain.low: math.floor(max(low, 0.0) + 10.0**power))
+    return st.fixed_dictionaries(entries)
+
+
+@cache
+def expression(item: Formula, static: tuple[tuple[str, Any], ...]) -> Any:
+    symbols = {name: sympy.Symbol(name, real=True) for name in item.domains if name not in dict(static)}
+    given_edge = item.edge.limit({**symbols, **dict(static)}) if item.edge else sympy.oo
+    return tuple(
+        sympy.lambdify(list(symbols.values()), part, "mpmath")
+        for part in (item.function(**symbols, **dict(static)), given_edge)
+    )
+
+
+@dataclass
+class Truth:
+    value: Any
+    conditioned: float  # how far the value moves when every argument moves by a rounding
+
+
+def truth(item: Formula, at: dict[str, Any]) -> Truth | None:
+    """The value in many digits; None where the expression has no value of its own."""
+    numeric = {name: at[name] for name in item.numeric}
+    value_of, edge_of = expression(item, tuple((name, value) for name, value in at.items() if name not in numeric))
+    digits = 60 + 4 * sum(abs(math.log10(abs(value))) for value in numeric.values() if value)
+    with mpmath.workdps(int(digits)):
+        point = [mpmath.mpf(value) for value in numeric.values()]
+        with contextlib.suppress(ZeroDivisionError):  # a pole: no edge
+            if item.edge and at[item.edge.parameter] >= edge_of(*point):
+                return Truth(mpmath.inf, 0.0)
+        try:
+            value = value_of(*point)
+            moved = mpmath.mpf(0)
+            for place in range(len(point)):
+                tilted = [*point]
+                tilted[place] *= 1 + mpmath.mpf(10) ** -30
+                moved += abs(value_of(*tilted) - value) * mpmath.mpf(10) ** 30
+        except (ZeroDivisionError, ValueError, TypeError):
+            return None
+        if isinstance(value, mpmath.mpc) or mpmath.isnan(value):
+            return None
+        return Truth(value, float(moved) * ROUNDING if not isinstance(moved, mpmath.mpc) else 0.0)
+
+
+def wrong(value: float, true: Truth) -> str:
+    if abs(true.value) > LARGEST * (1 - EXACT):
+        return "" if value * mpmath.sign(true.value) > LARGEST * (1 - EXACT) else "not infinite"
+    allowed = max(EXACT * abs(true.value), SMALLEST, true.conditioned)
+    return "" if abs(mpmath.mpf(value) - true.value) <= allowed else "off"
+
+
+def verdict(item: Formula, at: dict[str, Any]) -> str:
+    """What is wrong with a value, or nothing; a refusal must name a parameter."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            value = item(**at)
+    except ValueError as error:
+        return "" if any(f"{item.__name__}: {name} must" in str(error) for name in at) else str(error)
+    if math.isnan(value):
+        return "nan"
+    true = truth(item, at) if item.symbolic else None
+    return wrong(value, true) if true else ""
+
+
+def judge(item: Formula, at: dict[str, Any]) -> None:
+    found = verdict(item, at)
+    assert not found, f"{item.name}({at}) is {found}: {item(**at)}"
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=lambda item: item.name)
+def test_a_value_is_right_at_any_size_of_the_arguments(item):
+    @settings(max_examples=10, phases=[Phase.generate])
+    @given(at=arguments(item))
+    def holds(at):
+        judge(item, at)
+
+    holds()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", FORMULAS, ids=lambda item: item.name)
+def test_a_value_is_right_at_every_end_of_every_range(item):
+    for name in item.numeric:
+        for value in ladder(item.domains[name]):
+            judge(item, {**typical(item), name: value})
+
+
+def test_a_wrong_value_is_noticed():
+    at = {"gain": 0.5, "beta": 0.75}
+    (item,) = [item for item in SYMBOLIC if item.name == "theory.quadratic.ema_variance"]
+    true = truth(item, at)
+    assert not wrong(item(**at), true)
+    assert wrong(item(**at) * (1 + 1e-11), true)
+    assert wrong(math.inf, true)
+    assert wrong(0.0, true)
+    assert wrong(-math.inf, truth(item, {"gain": 2.0, "beta": 0.75}))
+
+
+def test_the_precise_route_is_the_ordinary_one():
+    """Where floats suffice, evaluating in many digits changes the last digit at most."""
+    for item in SYMBOLIC:
+        at = {name: np.float64(value) if name in item.numeric else value for name, value in typical(item).items()}
+        assert item._precisely(at, math.nan) == pytest.approx(item(**typical(item)), rel=1e-13)
+
+
+def test_extremes_in_an_array_leave_its_other_entries_alone():
+    mixed = stationary_variance(np.array([0.5, 1e-300, 1.5]), momentum=np.array([[0.5], [1e-200]]))
+    assert mixed.shape == (2, 3)
+    for row, momentum in enumerate((0.5, 1e-200)):
+        for column, gain in enumerate((0.5, 1e-300, 1.5)):
+            assert mixed[row, column] == stationary_variance(gain, momentum=momentum)
+    assert mixed[0, 1] == pytest.approx(1e-300, rel=1e-15)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Derivatives
+
+
+@pytest.mark.parametrize("item", SYMBOLIC, ids=lambda item: item.name)
+def test_derivatives_are_those_of_the_expression_at_any_size_of_the_arguments(item):
+    @settings(max_examples=2, phases=[Phase.generate])
+    @given(at=arguments(item), name=st.sampled_from(item.numeric))
+    def holds(at, name):
+        try:
+            found = item.derivative(name)(**at)
+        except ValueError:  # refused as the value is
+            assume(False)
+        true = slope(item, at, name)
+        if true is not None:
+            assert not wrong(found, Truth(true, 0.0)), (at, name, found, true)
+
+    holds()
+
+
+def slope(item: Formula, at: dict[str, Any], name: str) -> Any:
+    """The derivative that SymPy takes, in many digits; None where it is none, or where the value is infinite."""
+    static = {key: value for key, value in at.items() if key not in item.numeric}
+    symbols = {key: sympy.Symbol(key, real=True) for key in item.numeric}
+    given_value = truth(item, at)
+    if given_value is None or mpmath.isinf(given_value.value):
+        return None
+    derivative = sympy.diff(item.function(**symbols, **static), symbols[name])
+    taken = sympy.lambdify(list(symbols.values()), derivative, "mpmath")
+    digits = 60 + 8 * sum(abs(math.log10(abs(at[key]))) for key in item.numeric if at[key])
+    with mpmath.workdps(int(digits)):
+        try:
+            value = taken(*(mpmath.mpf(at[key]) for key in item.numeric))
+        except (ZeroDivisionError, ValueError, TypeError, NameError):  # NameError: SymPy leaves it unevaluated
+            return None
+        return None if isinstance(value, mpmath.mpc) or mpmath.isnan(value) else value
+
+
+def test_derivatives_at_gain_one_and_at_small_gains():
+    assert two_point_variance.derivative("gain")(1.0, 5) == 1.0
+    assert swa_variance.derivative("gain")(1e-9, 10) == pytest.approx(7.7e-9, rel=1e-7)
+
+
+def test_a_derivative_without_end_is_infinite_and_at_the_end_of_a_range_one_sided():
+    assert c_loss.derivative("rho")(0.125) == pytest.approx(math.inf)
+    assert stationary_variance.derivative("gain")(1.0) == 2.0
