@@ -119,7 +119,8 @@ def verdict(item: Formula, at: dict[str, Any]) -> str:
         return "" if any(f"{item.__name__}: {name} must" in str(error) for name in at) else str(error)
     if math.isnan(value):
         return "nan"
-    true = truth(item, at) if item.symbolic else None
+    possible = getattr(STEMS[item.stem], "possible", lambda at: True)(at)
+    true = truth(item, at) if item.symbolic and possible else None
     return wrong(value, true) if true else ""
 
 

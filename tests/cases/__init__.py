@@ -15,6 +15,8 @@ A module may define
     Exceptions to that, (name, parameter, garbage).
 ``WRONG_LENGTH``
     By name: a parameter and a value of a length that does not fit the others.
+``possible``
+    Takes the arguments of a formula and says whether they can occur together; what cannot may be refused or not.
 """
 
 from __future__ import annotations

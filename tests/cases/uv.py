@@ -1,5 +1,7 @@
 """Arguments for the functions and formulas of ``uv``; see the package's page."""
 
+from fractions import Fraction
+
 import xarray as xr
 
 from sgdynamics.models.uv import MultiExampleUV, UVNetwork
@@ -9,6 +11,15 @@ INSTANCES = {
     "UVNetwork": UVNetwork(2, target=1.0),
     "MultiExampleUV": MultiExampleUV([[1.0, 0.0], [0.0, 2.0]], [0.0, 1.0], width=4),
 }
+
+
+def possible(at: dict) -> bool:
+    """Whether some weights have this output and kernel: the cone, in rational numbers."""
+    if not {"output", "ntk", "kappa"} <= set(at):
+        return True
+    output, ntk, kappa = (Fraction(float(at[name])) for name in ("output", "ntk", "kappa"))
+    return 4 * kappa * output**2 <= ntk**2
+
 
 POINT = {"output": 0.5, "ntk": 4.0}
 GRAM = [[1.0, 0.5], [0.5, 3.0]]

@@ -54,11 +54,17 @@ def stationary_noise_variance(learning_rate: Numeric, weight_decay: Numeric) -> 
     return learning_rate / (weight_decay * (2 - learning_rate * weight_decay))
 
 
+def _larger(one: Numeric, other: Numeric) -> Numeric:
+    return where(one > other, one, other)
+
+
 @formula(
     large_rate=positive,
     small_rate=positive,
     weight_decay=positive,
-    edge=stable_below(weight_decay=lambda large_rate, small_rate: 2 / np.maximum(large_rate, small_rate)),
+    edge=stable_below(
+        weight_decay=lambda large_rate, small_rate: 2 / where(large_rate > small_rate, large_rate, small_rate)
+    ),
     status="exact",
     symbolic=True,
     source="derived",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Numeric, nonnegative, positive, real
 from sgdynamics.formula import formula
-from sgdynamics.models.uv.dynamics import flow_root
+from sgdynamics.models.uv.dynamics import flow_root, inside_cone
 from sgdynamics.theory.uv.critical import sharpness_over_ntk, start_ratio_range, units_of_c
 
 _ZERO_TARGET = ("two linear layers", "one example", "target 0")
@@ -92,6 +92,7 @@ def largest_learning_rate(output: Numeric, ntk: Numeric, kappa: Numeric, target:
     >>> largest_learning_rate(0.0, 2.0, 1.0, target=2.0)
     0.780776...
     """
+    inside_cone("largest_learning_rate", output, ntk, kappa)
     return 8 / (ntk + flow_root(output, ntk, kappa, output - 2 * target))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sgdynamics.domains import Numeric, nonnegative, positive, real, whole
 from sgdynamics.formula import formula, geometric_sum
-from sgdynamics.models.uv.dynamics import flow_root
+from sgdynamics.models.uv.dynamics import flow_root, inside_cone
 from sgdynamics.theory.uv.critical import start_ratio_range
 
 _ONE_EXAMPLE = ("two linear layers", "one example")
@@ -46,6 +46,7 @@ def gradient_flow_ntk(output: Numeric, ntk: Numeric, kappa: Numeric, target: Num
     >>> gradient_flow_ntk(0.5, 2.0, 1.0, target=0.5)
     2.0
     """
+    inside_cone("gradient_flow_ntk", output, ntk, kappa)
     return flow_root(output, ntk, kappa, target)
 
 
