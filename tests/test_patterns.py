@@ -24,6 +24,7 @@ from sgdynamics.models.patterns import (
     TwoPatternSetting,
     TwoPatternTraining,
 )
+from sgdynamics.models.patterns.training import _whole_steps
 from sgdynamics.theory.patterns import (
     annealed_variance,
     annealed_variance_ratio,
@@ -562,3 +563,11 @@ def test_an_unstable_rate_is_an_error_that_names_the_limit_unless_allowed():
 def test_contradictions_are_reported(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@given(st.integers(1, 10**9), st.integers(0, 1000), st.floats(-12, 12))
+def test_phases_have_the_whole_number_of_steps_that_their_times_say(first, second, log_step):
+    step = 10**log_step
+    total = first * step + second * step
+    assert _whole_steps(first * step, step, first * step) == first
+    assert _whole_steps(total - first * step, step, total) == second

@@ -29,6 +29,7 @@ from sgdynamics.theory.quadratic import (
     trace_rule_term,
     used_batch_loss,
 )
+from sgdynamics.theory.schedules import gains_from_weights
 
 
 def powers(low, high):
@@ -214,6 +215,24 @@ def test_an_average_in_single_precision_is_an_average(steps, seed):
     np.testing.assert_allclose(single, weights, rtol=5e-7)
     with pytest.raises(ValueError, match=r"f: average must be weights .* that sum to 1"):
         average.check("f", "average", weights * 1.00001)
+
+
+@settings(max_examples=10)
+@given(st.integers(2, 300), st.integers(0, 2**32 - 1))
+def test_probabilities_and_weights_of_iterates_may_be_in_single_precision(number, seed):
+    weights = np.random.default_rng(seed).uniform(0.1, 1, size=number)
+    weights /= weights.sum()
+    single = weights.astype(np.float32)
+    kept = FiniteSumQuadratic(np.ones(number), probabilities=single, sampling="replacement").probabilities
+    assert abs(np.sum(kept) - 1) < 1e-9
+    np.testing.assert_allclose(kept, weights, rtol=5e-7)
+    np.testing.assert_allclose(
+        gains_from_weights(single[0], single[1:]), gains_from_weights(weights[0], weights[1:]), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="sum to 1"):
+        FiniteSumQuadratic(np.ones(number), probabilities=weights * 1.00001, sampling="replacement")
+    with pytest.raises(ValueError, match="sum to 1"):
+        gains_from_weights(weights[0], weights[1:] + 1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ __all__ = [
     "replica_indices",
     "seeds",
     "sequence",
+    "summing_to_one",
     "unit_interval",
     "whole",
     "without_mask",
@@ -291,6 +292,18 @@ def optional(domain: Domain) -> Domain:
 _DOUBLE_PRECISION, _SINGLE_PRECISION = 1e-9, 5e-7
 
 
+def summing_to_one(owner: str, name: str, text: str, array: Any) -> Any:
+    """Weights along the last axis, made to sum to 1 where they do but for the rounding to float32."""
+    total = np.asarray(array.sum(axis=-1))
+    # the scale of the rounding error of a signed sum
+    scale = np.maximum(1.0, np.abs(array).sum(axis=-1))
+    off = np.abs(total - 1) / scale
+    wrong = off > _SINGLE_PRECISION
+    if wrong.any():
+        raise ValueError(f"{owner}: {name} must be {text}, got weights that sum to {float(total[wrong].flat[0])!r}")
+    return np.where((off > _DOUBLE_PRECISION)[..., None], array / total[..., None], array)
+
+
 @dataclass(frozen=True)
 class _Sequence:
     """An array along ``step`` (its last axis, or the DataArray's dim of that name), each entry in ``entry``."""
@@ -298,19 +311,6 @@ class _Sequence:
     entry: Interval
     text: str
     sums_to_one: bool = False
-
-    def _check_sum(self, owner: str, name: str, array: Any) -> Any:
-        total = array.sum(axis=-1)
-        # the scale of the rounding error of a signed sum
-        scale = np.maximum(1.0, np.abs(array).sum(axis=-1))
-        off = np.abs(total - 1) / scale
-        wrong = off > _SINGLE_PRECISION
-        if wrong.any():
-            raise ValueError(
-                f"{owner}: {name} must be {self.text}, got weights that sum to {float(total[wrong].flat[0])!r}"
-            )
-        # weights that were rounded to float32 sum to 1 but for that: they are made to
-        return np.where((off > _DOUBLE_PRECISION)[..., None], array / total[..., None], array)
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         if isinstance(value, numbers.Real | str) or value is None:
@@ -325,7 +325,7 @@ class _Sequence:
         if not self.sums_to_one:
             return value
         data = value.data if isinstance(value, xr.DataArray) else value
-        check = functools.partial(self._check_sum, owner, name)
+        check = functools.partial(summing_to_one, owner, name, self.text)
         if is_lazy(value):
             data = data.rechunk({data.ndim - 1: -1})
             data = data.map_blocks(check, dtype=np.float64, meta=np.empty((0,) * data.ndim))

@@ -30,12 +30,18 @@ STARTS = {
 }
 
 
-def _edge(gain: Array, band: float) -> int:
-    """Where the gain last comes up to the edge from below, if it stays there on the median; else the end."""
-    close = gain >= 2 * (1 - band)
-    ups = np.flatnonzero(close & ~np.concatenate([[True], close[:-1]]))
-    staying = [up for up in ups if np.median(gain[up:]) >= 2 * (1 - band)]
-    return int(staying[0]) if staying else gain.size
+def _edge(gain: Array, band: float) -> tuple[int, bool]:
+    """Where the gain comes to the edge and stays, else the end; and whether it came from above, or started there."""
+    below, above = gain < 2 * (1 - band), gain > 2 * (1 + band)
+    before = np.arange(gain.size) - 1
+    ups = [up for up in np.flatnonzero(~below & below[before]) if up and np.median(gain[up:]) >= 2 * (1 - band)]
+    downs = [down for down in np.flatnonzero(~below & ~above & above[before]) if down]
+    if not (below[0] or above[0]):
+        downs.insert(0, 0)
+    # a run that falls through the band has soon been below it for longer than in it
+    landings = [down for down in downs if (np.cumsum(np.where(below[down:], -1, 1)) >= 0).all()]
+    edge = min([*ups[:1], *landings[:1], gain.size])
+    return int(edge), edge in landings
 
 
 def _plateau(gain: Array, rise: float) -> tuple[int, int]:
@@ -51,9 +57,11 @@ def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr
     r"""Label the recorded steps of a run: early, saturation, progressive sharpening, edge.
 
     With the gain :math:`\eta\lambda`, the **edge** begins where the gain comes up to :math:`2(1-\text{band})` from
-    below and from where on its median is no less. Before it, **saturation** is the stretch about the lowest gain that
-    stays within a factor :math:`1+\text{rise}` of it; what comes earlier is the **early** transient, what comes later
-    is **progressive sharpening**. A regime that a run does not show is empty.
+    below and from where on its median is no less; or where it comes down to :math:`2(1+\text{band})` from above, or
+    starts within the band, and at no later time has been below the band for longer than not. A run that lands from
+    above has no saturation: all before is the **early** transient. Otherwise, before the edge, **saturation** is the
+    stretch about the lowest gain that stays within a factor :math:`1+\text{rise}` of it; what comes earlier is the
+    **early** transient, what comes later is **progressive sharpening**. A regime that a run does not show is empty.
 
     Parameters
     ----------
@@ -64,7 +72,7 @@ def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr
     rise : float
         How far above its lowest value the sharpness may be and still count as saturated, > 0.
     band : float
-        How far below :math:`2/\eta` the edge begins, relative to it, > 0.
+        How far from :math:`2/\eta` the edge begins, relative to it, > 0.
 
     Returns
     -------
@@ -109,8 +117,8 @@ def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr
     if not (rates > 0).all() or np.ptp(rates) > 1e-6 * rates.mean():
         raise complain(owner, "run", "a run at one learning rate > 0", rates)
     gain = sharpness * rates.mean()
-    edge = _edge(gain, band)
-    first, last = _plateau(gain[:edge], rise) if edge else (0, 0)
+    edge, from_above = _edge(gain, band)
+    first, last = (edge, edge) if from_above else _plateau(gain[:edge], rise)
     label = np.full(gain.size, EDGE, dtype=np.int8)
     label[:edge], label[:last], label[:first] = SHARPENING, SATURATION, EARLY
     steps = run[dim].values

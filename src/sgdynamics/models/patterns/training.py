@@ -24,6 +24,9 @@ from sgdynamics.models.patterns.data import single_numbers
 
 __all__ = ["ALGORITHMS", "TwoPatternTraining"]
 
+# Sums of learning rates are times up to this fraction of them.
+_ROUNDING = 1e-12
+
 ALGORITHMS = ("large_then_small", "small", "small_with_activation_noise")
 
 
@@ -150,8 +153,9 @@ class TwoPatternTraining:
         """
         large = algorithm == "large_then_small"
         first_step = self.large_rate if large else self.small_step
-        first = _whole_steps(self.first_time, first_step)
-        second = _whole_steps(self.first_time + self.second_time - first * first_step, self.small_step)
+        total = self.first_time + self.second_time
+        first = _whole_steps(self.first_time, first_step, self.first_time)
+        second = _whole_steps(total - first * first_step, self.small_step, total)
         size = np.concatenate([np.full(first, first_step), np.full(second, self.small_step)])
         rate = np.concatenate(
             [np.full(first, self.large_rate if large else self.small_rate)] + second * [[self.small_rate]]
@@ -180,6 +184,6 @@ class TwoPatternTraining:
         )
 
 
-def _whole_steps(time: float, step: float) -> int:
-    """The number of steps that cover a time, to rounding."""
-    return max(0, math.ceil(time / step - 1e-9))
+def _whole_steps(time: float, step: float, total: float) -> int:
+    """The number of steps that cover a time, up to the rounding of the total of which it is left."""
+    return max(0, math.ceil((time - _ROUNDING * total) / step))

@@ -22,6 +22,7 @@ from sgdynamics.domains import (
     optional,
     real,
     sequence,
+    summing_to_one,
     whole,
 )
 from sgdynamics.models.quadratic._matrices import Semidefinite, matrix_vector, square_matrix
@@ -173,11 +174,8 @@ class FiniteSumQuadratic:
                 f"{cls.__name__}: probabilities must be None for sampling {sampling!r}, where every example is as "
                 f"likely, got {weights.tolist()}"
             )
-        if abs(weights.sum() - 1) > 1e-9:
-            raise ValueError(
-                f"{cls.__name__}: probabilities must be >= 0 and sum to 1, got a sum of {float(weights.sum())!r}"
-            )
-        return weights
+        made: Array = summing_to_one(cls.__name__, "probabilities", ">= 0 and sum to 1", weights)
+        return made
 
     @property
     def examples(self) -> int:

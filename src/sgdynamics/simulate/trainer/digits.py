@@ -154,7 +154,7 @@ def whitened(x: ArrayLike, dimensions: int, reference: ArrayLike | None = None) 
     center = base.mean(axis=0)
     with one_blas_thread():
         _, singular, components = np.linalg.svd(base - center, full_matrices=False)
-        rank = int((singular > 1e-10 * max(singular[0], 1e-300)).sum())
+        rank = int((singular > 1e-10 * singular[0]).sum())
         if dimensions > rank:
             raise complain("whitened", "dimensions", f"at most the rank {rank} of the centred reference", dimensions)
         components, singular = components[:dimensions], singular[:dimensions]

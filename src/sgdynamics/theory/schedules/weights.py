@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, average, checked, flag, real, unit_interval
+from sgdynamics.domains import Numeric, average, checked, flag, real, summing_to_one, unit_interval
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._backward import center_weights_backward
 from sgdynamics.theory.schedules._along_steps import Array, column, gain_sequence, scalar, sweep, weight_sequence
@@ -85,13 +85,9 @@ def center_weights(gains: Numeric) -> tuple[Numeric, Numeric]:
 def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
     start = np.broadcast_to(column(start_weight), (*weights.shape[:-1], 1))
     everything = np.concatenate([start, weights], axis=-1)
+    everything = summing_to_one("gains_from_weights", "start_weight and weights", "weights that sum to 1", everything)
     partial = np.cumsum(everything, axis=-1)  # forward sums: 1 minus the tail sum would cancel
     size = np.cumsum(np.abs(everything), axis=-1)
-    if np.any(np.abs(partial[..., -1] - 1) > 1e-9 * np.maximum(1.0, size[..., -1])):
-        first, total = float(np.ravel(start)[0]), float(np.ravel(partial[..., -1])[0])
-        raise ValueError(
-            f"gains_from_weights: start_weight and weights must sum to 1, got {first!r} and {total - first!r}"
-        )
     rounding = 4 * np.finfo(float).eps * size
     untouched = size < np.finfo(float).tiny  # nothing of what came before is left: any gains do, 1 among them
     bad = (np.abs(partial) <= rounding) & ~untouched
@@ -104,7 +100,7 @@ def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
             max(index, 0),
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(untouched[..., 1:], 1.0, weights / partial[..., 1:])
+        return np.where(untouched[..., 1:], 1.0, everything[..., 1:] / partial[..., 1:])
 
 
 @checked(start_weight=real, weights=weight_sequence)
