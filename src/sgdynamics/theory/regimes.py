@@ -33,15 +33,14 @@ STARTS = {
 def _edge(gain: Array, band: float) -> tuple[int, bool]:
     """Where the gain comes to the edge and stays, else the end; and whether it came from above, or started there."""
     below, above = gain < 2 * (1 - band), gain > 2 * (1 + band)
-    before = np.arange(gain.size) - 1
-    ups = [up for up in np.flatnonzero(~below & below[before]) if up and np.median(gain[up:]) >= 2 * (1 - band)]
-    downs = [down for down in np.flatnonzero(~below & ~above & above[before]) if down]
-    if not (below[0] or above[0]):
-        downs.insert(0, 0)
-    # a run that falls through the band has soon been below it for longer than in it
-    landings = [down for down in downs if (np.cumsum(np.where(below[down:], -1, 1)) >= 0).all()]
-    edge = min([*ups[:1], *landings[:1], gain.size])
-    return int(edge), edge in landings
+    ups = 1 + np.flatnonzero(below[:-1] & ~below[1:])
+    staying: list[int] = [up for up in ups.tolist() if np.median(gain[up:]) >= 2 * (1 - band)]
+    downs = np.flatnonzero(np.concatenate([[True], above[:-1]]) & ~above & ~below)
+    # a run that falls through the band has soon been below it for longer than not
+    balance = np.where(below, -1, 1)
+    landings: list[int] = [down for down in downs.tolist() if (np.cumsum(balance[down:]) >= 0).all()]
+    edge = min([*staying[:1], *landings[:1], gain.size])
+    return edge, edge in landings
 
 
 def _plateau(gain: Array, rise: float) -> tuple[int, int]:
