@@ -76,9 +76,10 @@ def test_batches_are_drawn_without_replacement_unless_asked():
     for floor, stem, module in public_modules():
         for name in module.__all__:
             thing = getattr(module, name)
-            parameters = inspect.signature(thing).parameters if callable(thing) else {}
-            if "replacement" in parameters:
-                defaults[f"{floor}.{stem}.{name}"] = parameters["replacement"].default
+            if inspect.isfunction(thing) or inspect.isclass(thing) or isinstance(thing, Formula):
+                parameters = inspect.signature(thing).parameters
+                if "replacement" in parameters:
+                    defaults[f"{floor}.{stem}.{name}"] = parameters["replacement"].default
     named = {"simulate.trainer.train", "simulate.trainer.draw_batches", "theory.break_even.batch_variance_factor"}
     assert named < set(defaults)
     assert all(default is False for default in defaults.values()), defaults

@@ -400,7 +400,14 @@ def test_a_run_of_the_trainer_is_read_as_it_is(tmp_path):
     random = np.random.default_rng(0)
     inputs = random.normal(size=(64, 3))
     net = network([3, 1], "linear", biases=False, seed=0)
-    arguments = {"loss": "mse", "batch_size": 4, "label_noise": 1.0, "record": np.arange(801), "seed": 0}
+    arguments = {
+        "loss": "mse",
+        "batch_size": 4,
+        "replacement": True,
+        "label_noise": 1.0,
+        "record": np.arange(801),
+        "seed": 0,
+    }
     data = train(net, inputs, inputs @ [1.0, -1.0, 0.5], constant(0.1, 800), keep_weights=True, **arguments)
     found = diagnose(data.isel(step=slice(100, None)))
     assert list(found["quantity"].values) == ["loss_change", "plateau", "gain"]
