@@ -20,9 +20,21 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics._sampling import batch_factor
-from sgdynamics.domains import Numeric, checked, complain, count, flag, function, integer, nonnegative, positive
+from sgdynamics.domains import (
+    Numeric,
+    checked,
+    complain,
+    count,
+    flag,
+    function,
+    integer,
+    is_symbolic,
+    nonnegative,
+    positive,
+)
 from sgdynamics.formula import formula, sqrt, stable_below
 from sgdynamics.outcome import Outcome, outcome_attributes
+from sgdynamics.theory._quotients import left_by_product, root_of_quotient
 
 __all__ = ["break_even_crossing", "break_even_curvature", "break_even_distance", "proof_conditions"]
 
@@ -95,8 +107,11 @@ def break_even_curvature(
     >>> break_even_curvature(0.1, 1, 1024, alignment=0.05, path_constant=1.0)
     12.36067977...
     """
-    noise = alignment * batch_factor("break_even_curvature", examples, batch_size, replacement)
-    return 4 / (learning_rate * (1 + sqrt(1 + 8 * noise / (learning_rate * path_constant**2))))
+    factor = batch_factor("break_even_curvature", examples, batch_size, replacement)
+    full_batch = learning_rate / 4
+    noise = root_of_quotient((learning_rate, alignment, factor), (2, path_constant, path_constant))
+    both = sqrt(full_batch**2 + noise**2) if is_symbolic(full_batch + noise) else np.hypot(full_batch, noise)
+    return 1 / (full_batch + both)
 
 
 @formula(
@@ -145,7 +160,7 @@ def break_even_distance(
     >>> break_even_distance(15.0, 0.1, 1.0, 0.05)
     0.1
     """
-    return sqrt(learning_rate * alignment * batch_factor / (2 - learning_rate * curvature))
+    return root_of_quotient((learning_rate, alignment, batch_factor), (left_by_product(2, learning_rate, curvature),))
 
 
 def _path(owner: str, path: Callable[[float], float], distance: float) -> float:

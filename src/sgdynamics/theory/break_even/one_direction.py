@@ -17,7 +17,7 @@ from __future__ import annotations
 from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import Numeric, count, flag, nonnegative, positive
 from sgdynamics.formula import formula, sqrt
-from sgdynamics.theory._quotients import quotient
+from sgdynamics.theory._quotients import difference_of_quotients, quotient
 
 __all__ = [
     "batch_variance_factor",
@@ -151,7 +151,7 @@ def edge_curvature_poisson(learning_rate: Numeric, batch_factor: Numeric, curvat
     >>> edge_curvature_poisson(0.1, 0.5, 4.0)
     18.0
     """
-    return 2 / learning_rate - curvature_scale * batch_factor
+    return difference_of_quotients((2,), (learning_rate,), (curvature_scale, batch_factor))
 
 
 @formula(
@@ -196,7 +196,7 @@ def edge_curvature_at_distance(
     >>> edge_curvature_at_distance(0.1, 1.0, 0.05, 0.1)
     15.0
     """
-    return 2 / learning_rate - alignment * batch_factor / distance**2
+    return difference_of_quotients((2,), (learning_rate,), (alignment, batch_factor), (distance, distance))
 
 
 @formula(

@@ -249,7 +249,7 @@ def plateau_second_moment(sharpening: Numeric, restoring: Numeric = 1.0) -> Nume
     >>> plateau_second_moment(0.01)
     0.02
     """
-    return 2 * sharpening / restoring
+    return quotient((2, sharpening), (restoring,))
 
 
 @formula(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sgdynamics.domains import Interval, Numeric, checked, complain, count, nonnegative, positive
-from sgdynamics.formula import formula, sqrt, stable_below
+from sgdynamics.formula import formula, stable_below
+from sgdynamics.theory._quotients import quotient, root_of_quotient
 
 __all__ = [
     "critical_interaction_aware_sharpness",
@@ -193,7 +194,7 @@ def critical_interaction_aware_sharpness(
     >>> critical_interaction_aware_sharpness(0.1, 1.0, 4.0)
     5.0
     """
-    return 2 * squared_gradient / (learning_rate * batch_second_moment)
+    return quotient((2, squared_gradient), (learning_rate, batch_second_moment))
 
 
 @formula(
@@ -228,7 +229,7 @@ def noise_alignment(noise_curvature: Numeric, loss: Numeric, squared_frobenius: 
     >>> noise_alignment(4.0, 0.5, 8.0)
     0.5
     """
-    return noise_curvature / (2 * loss * squared_frobenius)
+    return quotient((noise_curvature,), (2, loss, squared_frobenius))
 
 
 @formula(
@@ -264,4 +265,4 @@ def frobenius_bound(learning_rate: Numeric, batch_factor: Numeric, alignment: Nu
     >>> frobenius_bound(0.1, 0.25, 4.0)
     10.0
     """
-    return 1 / (learning_rate * sqrt(batch_factor * alignment))
+    return root_of_quotient((1,), (learning_rate, learning_rate, batch_factor, alignment))

@@ -143,7 +143,7 @@ def curvature_matched_rate(learning_rate: Numeric, minimiser: Numeric, factor: N
     >>> curvature_matched_rate(0.1, minimiser=0.5, factor=2.0)
     0.1
     """
-    return factor * minimiser * learning_rate
+    return quotient((factor, minimiser, learning_rate))
 
 
 _EVENT = {"learning_rate": positive, "curvature": real, "slope": real, "batch_slope": real}

@@ -15,6 +15,7 @@ from scipy.special import ndtr
 
 from sgdynamics.domains import Interval, Numeric, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, stable_below
+from sgdynamics.theory._quotients import quotient
 
 _stable_gain = Interval("a number in (0, 2]: beyond it nothing is stationary", low=0, high=2, high_open=False)
 _GAUSSIAN = ("quadratic along the direction", "additive Gaussian noise", "plain SGD")
@@ -143,9 +144,9 @@ def overshoot_probability(gain: Numeric) -> Numeric:
     return 0.5 + np.arcsin(sqrt(gain / 2)) / np.pi
 
 
-def _missed(threshold: Numeric, signal: Numeric) -> Numeric:
-    """Probability that q <= 0 or |g| < threshold |q|, for q of mean g > 0: two events that exclude each other."""
-    return ndtr(-signal) + ndtr(-signal * (1 / threshold - 1))
+def _missed(gain: Numeric, limit: int, signal: Numeric) -> Numeric:
+    """Probability that q <= 0 or limit |g| < gain |q|, for q of mean g > 0: two events that exclude each other."""
+    return ndtr(-signal) + ndtr(quotient((signal, gain - limit), (gain,)))
 
 
 @formula(
@@ -177,7 +178,7 @@ def conditional_overshoot_probability(gain: Numeric, signal: Numeric) -> Numeric
     >>> conditional_overshoot_probability(1.0, 1.0)  # 1/2 from too long steps, the rest from wrong signs
     0.65865...
     """
-    return _missed(gain, signal)
+    return _missed(gain, 1, signal)
 
 
 @formula(
@@ -209,4 +210,4 @@ def conditional_increase_probability(gain: Numeric, signal: Numeric) -> Numeric:
     >>> conditional_increase_probability(2.0, 1.0)
     0.65865...
     """
-    return _missed(gain / 2, signal)
+    return _missed(gain, 2, signal)
