@@ -130,7 +130,9 @@ def test_a_missing_or_unknown_parameter_is_a_type_error(name):
 def test_masked_entries_are_refused_in_every_parameter(name):
     masked = np.ma.masked_array([0.25, 0.5, math.nan], mask=[False, False, True])
     for parameter in SOUND[name]:
-        with pytest.raises(ValueError, match=rf"{parameter} must be without masked entries, got 1 of 3"):
+        if getattr(FUNCTIONS[name].domains[parameter], "takes_masked", False):
+            continue  # what is masked is missing there, by its own tests
+        with pytest.raises(ValueError, match=rf"{parameter} must be .*, none of them masked, got 1 masked of 3"):
             run(FUNCTIONS[name], {**SOUND[name], parameter: masked})
 
 

@@ -125,7 +125,7 @@ class Interval:
         return member & (value == np.floor(value)) if self.integer else member
 
     def _check_values(self, owner: str, name: str, array: Any) -> Any:
-        array = without_mask(owner, name, array)  # blocks of a lazy array may be masked
+        array = without_mask(owner, name, self.text, array)  # blocks of a lazy array may be masked
         if array.dtype.kind not in "iuf":
             raise complain(owner, name, self.text, array.dtype, TypeError)
         member = np.asarray(self.inside(array))
@@ -399,26 +399,30 @@ replica_indices: Domain = _Indices("a count >= 1 or a 1-D array of distinct repl
 increasing_steps: Domain = _Indices("an increasing 1-D array of steps >= 0", increasing=True)
 
 
-def without_mask(owner: str, name: str, value: Any) -> Any:
-    """Refuse masked entries: what is missing has no place in a formula, and without its mask it is invented."""
+def without_mask(owner: str, name: str, text: str, value: Any) -> Any:
+    """Refuse masked entries: a formula has no place for what is missing, and without its mask it is invented."""
     if isinstance(value, list | tuple):
-        kind = tuple if isinstance(value, tuple) else list
-        if any(isinstance(entry, np.ma.MaskedArray) for entry in value):
-            return kind(without_mask(owner, name, entry) for entry in value)
+        if not any(isinstance(entry, np.ma.MaskedArray) for entry in value):
+            return value
+        return [without_mask(owner, name, text, entry) for entry in value]
     if not isinstance(value, np.ma.MaskedArray):
         return value
     masked = int(np.sum(np.ma.getmaskarray(value)))
     if masked:
-        raise ValueError(
-            f"{owner}: {name} must be without masked entries, got {masked} of {value.size} masked: drop or fill them"
-        )
+        raise ValueError(f"{owner}: {name} must be {text}, none of them masked, got {masked} masked of {value.size}")
     return value.data
 
 
+def _cleaned(owner: str, name: str, domain: Domain, value: Any) -> Any:
+    if isinstance(value, np.ma.MaskedArray | list | tuple) and not getattr(domain, "takes_masked", False):
+        value = without_mask(owner, name, domain.text, value)
+    return domain.check(owner, name, value)
+
+
 def check_arguments(owner: str, domains: Mapping[str, Domain], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Every argument, cleaned by its domain."""
+    """Every argument, cleaned by its domain; masked entries are refused but where a domain ``takes_masked``."""
     return {
-        name: domains[name].check(owner, name, without_mask(owner, name, value)) if name in domains else value
+        name: _cleaned(owner, name, domains[name], value) if name in domains else value
         for name, value in arguments.items()
     }
 

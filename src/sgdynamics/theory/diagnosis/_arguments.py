@@ -32,6 +32,8 @@ class _Array:
 class _Gappy(_Array):
     """A series whose masked entries are missing: they come back as NaN."""
 
+    takes_masked = True
+
     def check(self, owner: str, name: str, value: Any) -> Any:
         if not np.ma.is_masked(value) or np.ndim(value) != self.dims:
             return super().check(owner, name, value)
