@@ -229,6 +229,32 @@ def bibliography_keys() -> set[str]:
     return set(re.findall(r"@\w+\{(\w+),", files("sgdynamics").joinpath("references.bib").read_text(encoding="utf-8")))
 
 
+def test_formulas_are_filtered_and_shown_as_a_table():
+    assert [item.name for item in formulas(about="average exponential variance")] == ["theory.quadratic.ema_variance"]
+    chosen = formulas(stem="uv", status="asymptotic")
+    assert chosen
+    assert chosen == tuple(item for item in FORMULAS if item.stem == "uv" and item.status == "asymptotic")
+    table = chosen.to_pandas()
+    assert table.index.tolist() == [item.name for item in chosen]
+    assert repr(chosen).count("\n") == len(chosen) + 1
+    assert "<table" in chosen._repr_html_()
+    assert not formulas(about="no such words")
+    assert formulas(about="no such words").to_pandas().empty
+    with pytest.raises(ValueError, match="status must be one of"):
+        formulas(status="true")
+    with pytest.raises(ValueError, match="stem must be one of"):
+        formulas(stem="ema")
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=IDS)
+def test_symbolic_formulas_have_a_latex_form(item):
+    if not item.symbolic:
+        with pytest.raises(ValueError, match="must be asked of a symbolic formula"):
+            item.latex()
+        return
+    assert "nan" not in item.latex()
+
+
 def test_a_formula_is_pickled_by_reference():
     assert pickle.loads(pickle.dumps(ema_variance)) is ema_variance
 

@@ -330,6 +330,29 @@ class Formula(Generic[P, R]):
                 listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
                 raise ValueError(f"{self.__name__}: shapes must broadcast, got {listed}") from None
 
+    def latex(self) -> str:
+        r"""The expression of a symbolic formula as LaTeX, with its defaults where words and flags are.
+
+        Raises
+        ------
+        ValueError
+            If the formula is not symbolic.
+
+        Examples
+        --------
+        >>> from sgdynamics.theory.schedules import ema_heavy_ball_gain
+        >>> "beta" in ema_heavy_ball_gain.latex()
+        True
+        """
+        if not self.symbolic:
+            raise ValueError(f"{self.__name__}.latex: must be asked of a symbolic formula")
+        import sympy
+
+        parameters = self.signature.parameters
+        static = {name: parameters[name].default for name in self.domains if name not in self.numeric}
+        symbols = {name: sympy.Symbol(name, real=True) for name in self.numeric}
+        return str(sympy.latex(self.function(**symbols, **static)))  # type: ignore[call-arg]
+
     def derivative(self, parameter: str) -> Callable[..., Any]:
         """The derivative in one parameter, as a function of the same arguments, right to the last digits.
 

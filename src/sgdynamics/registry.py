@@ -7,32 +7,86 @@ import pkgutil
 import re
 import sys
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
-from sgdynamics.formula import REGISTRY, Formula
+from sgdynamics.formula import REGISTRY, Formula, Status
 
-__all__ = ["citation", "formulas"]
+__all__ = ["Formulas", "citation", "formulas"]
 
 
-def formulas() -> tuple[Formula[..., Any], ...]:
-    """Every formula of the library, sorted by name.
+class Formulas(tuple[Formula[..., Any], ...]):
+    """Formulas as a tuple that shows itself as a table."""
+
+    __slots__ = ()
+
+    def to_pandas(self) -> Any:
+        """One row a formula: what it is about, its status, its parameters, its source and what it assumes."""
+        import pandas
+
+        rows = [
+            {
+                "name": item.name,
+                "about": (item.__doc__ or "").partition("\n")[0],
+                "status": item.status,
+                "parameters": ", ".join(item.domains),
+                "source": item.source,
+                "assumptions": "; ".join(item.assumptions),
+            }
+            for item in self
+        ]
+        columns = ["name", "about", "status", "parameters", "source", "assumptions"]
+        return pandas.DataFrame(rows, columns=columns).set_index("name")
+
+    def __repr__(self) -> str:
+        return str(self.to_pandas()[["about", "status"]].to_string(justify="left", max_colwidth=70))
+
+    def _repr_html_(self) -> str:
+        return str(self.to_pandas().to_html())
+
+
+def formulas(*, stem: str | None = None, status: str | None = None, about: str | None = None) -> Formulas:
+    """Every formula of the library, sorted by name, or those that are asked for.
+
+    Parameters
+    ----------
+    stem : str, optional
+        A row of the library, for instance ``"quadratic"``.
+    status : {"exact", "bound", "asymptotic", "heuristic"}, optional
+    about : str, optional
+        Words that all occur in the name or the first line of the documentation, in any case and order.
 
     Returns
     -------
-    tuple of Formula
-        Callables that carry their facts: ``name``, ``stem``, ``status``, ``symbolic``, ``source``, ``assumptions``,
-        ``domains`` and ``edge``.
+    Formulas
+        A tuple of callables that carry their facts (``name``, ``stem``, ``status``, ``symbolic``, ``source``,
+        ``assumptions``, ``domains``, ``edge``); it prints as a table, in a notebook too.
 
     Examples
     --------
-    >>> [f.name for f in formulas() if f.status == "asymptotic"]  # doctest: +ELLIPSIS
-    [...'theory.quadratic.power_law_bias'...]
+    >>> [f.name for f in formulas(status="asymptotic", about="power law bias")]
+    ['theory.quadratic.power_law_bias']
     """
     for floor in ("models", "theory"):
         package = importlib.import_module(f"sgdynamics.{floor}")
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"sgdynamics.{floor}.{module.name}")
-    return tuple(REGISTRY[name] for name in sorted(REGISTRY))
+    everything = [REGISTRY[name] for name in sorted(REGISTRY)]
+    stems = sorted({item.stem for item in everything})
+    for name, value, allowed in (("stem", stem, stems), ("status", status, list(get_args(Status)))):
+        if value is not None and value not in allowed:
+            raise ValueError(f"formulas: {name} must be one of {allowed}, got {value!r}")
+    words = (about or "").lower().split()
+    return Formulas(
+        item
+        for item in everything
+        if stem in (None, item.stem)
+        and status in (None, item.status)
+        and all(word in _headline(item) for word in words)
+    )
+
+
+def _headline(item: Formula[..., Any]) -> str:
+    return f"{item.name.replace('_', ' ')} {(item.__doc__ or '').partition(chr(10))[0]}".lower()
 
 
 def citation(thing: Any) -> str:
