@@ -1,0 +1,45 @@
+"""The law at an average of the iterates: what the start and the noise of every step weigh in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from sgdynamics.theory._backward import center_weights_backward
+from sgdynamics.theory.forecast._law import _SPACING, Shape, curvatures, noise_input, relaxation, weights
+
+Array = NDArray[np.float64]
+
+
+def averaged_columns(rates: Array, average: Array, shapes: Sequence[Shape]) -> Array:
+    """Floor, start and two noises of unit amplitude at the averaged point, for several shapes, (shapes, 4)."""
+    time = np.cumsum(rates)
+    largest = max(1.0, float(rates.max(initial=0.0)))
+    curvature = curvatures(float(time[-1]), largest)
+    steady = [noise_input(rates, shape) for shape in shapes]
+    early = [brought * relaxation(time, shape) for brought, shape in zip(steady, shapes, strict=True)]
+    inputs = np.array([steady, early])
+    collected = np.zeros((2, len(shapes), curvature.size))
+    per_mode = np.broadcast_to(average, (curvature.size, average.size))
+    start = np.ones_like(curvature)
+    # the adjoint of a step is its gain times that of the iterate; noise comes in once per step, without the gain
+    for step, weight in center_weights_backward(lambda j: np.minimum(rates[j - 1] * curvature, 1.0), per_mode):
+        if step == 0:
+            start = weight
+        elif rates[step - 1] > 0:
+            adjoint = weight / np.minimum(rates[step - 1] * curvature, 1.0)
+            collected += inputs[:, :, step - 1, None] * adjoint**2
+    found = []
+    for place, shape in enumerate(shapes):
+        noise = collected[:, place] @ weights(curvature, shape)
+        # the spectrum of the start reaches to curvature 0: there the average has what its last iterate has, and the
+        # closed form of that one is changed by the difference
+        scaled = curvature / shape.cutoff
+        spectrum = _SPACING * np.exp(shape.exponent * np.log(scaled) - scaled - gammaln(shape.exponent))
+        last = np.exp(-2 * curvature * time[-1])
+        left = relaxation(time[-1:], shape)[0] + float(spectrum @ (start**2 - last))
+        found.append([1.0, left, *noise])
+    return np.array(found)

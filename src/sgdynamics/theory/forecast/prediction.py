@@ -1,0 +1,133 @@
+"""The loss under a schedule that was not run, or of an average of its iterates, with an interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sgdynamics.domains import Numeric, average, checked, increasing_steps, optional
+from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
+from sgdynamics.theory.forecast._averages import averaged_columns
+from sgdynamics.theory.forecast._law import Runs, curvatures
+from sgdynamics.theory.forecast._pieces import pieces_of
+from sgdynamics.theory.forecast._regression import SPREAD, shape_at
+from sgdynamics.theory.forecast.fitting import _STEP, ONE_RATE, gradient
+
+Array = NDArray[np.float64]
+
+# A schedule whose rate leaves the only one that was fitted by this part asks for what is not known.
+_SAME_RATE = 0.05
+
+
+@checked(fitted=fitted_law, schedule=one_schedule, record=optional(increasing_steps), average=optional(average))
+def predict(fitted: xr.Dataset, schedule: Numeric, *, record: Any = None, average: Numeric = None) -> xr.Dataset:
+    """Loss under any schedule, by the law that was fitted.
+
+    Status: heuristic on a network; exact where the law is.
+
+    Parameters
+    ----------
+    fitted : xarray.Dataset
+        From :func:`fit`.
+    schedule : array, shape (T,)
+        Learning rates of every step from the first one on, warm-up and all.
+    record : array of int, optional
+        Steps 0..T to report. Default: the last one.
+    average : array, shape (T + 1,), optional
+        Weights over the iterates: EMA, tail, two points, or a merge of checkpoints. The loss is then that of the one
+        averaged point, at step T.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``loss`` with ``loss_low`` and ``loss_high`` (step), at the confidence of the fit: where a measured loss is
+        expected, its scatter included.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or if the fitted runs hold one rate and the schedule does not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sgdynamics.models.schedules import constant, cosine, linear
+    >>> from sgdynamics.theory.forecast import fit, predict
+    >>> step = np.arange(100, 2001, 100)
+    >>> made = [(rates, step, 2 + 40 * (1 + np.cumsum(rates)[step - 1] / 0.01) ** -0.5 + 0.1 * rates[step - 1])
+    ...         for rates in (constant(1.0, 2000), cosine(1.0, 2000))]
+    >>> found = predict(fit(made), linear(1.0, 4000))
+    >>> bool(abs(found.loss - (2 + 40 * 200_000**-0.5)) < 0.02)
+    True
+    """
+    rates = np.asarray(schedule)
+    unit = fitted.attrs["unit"]
+    if not fitted.attrs["tells_noise"] and _leaves(rates, fitted.attrs["held_rate"]):
+        raise ValueError(f"predict: schedule must hold the rate {fitted.attrs['held_rate']:g} of the fitted runs. {ONE_RATE}")
+    recorded = np.array([rates.size]) if record is None else np.asarray(record)
+    if recorded[-1] > rates.size:
+        raise ValueError(f"predict: record must hold steps in 0..{rates.size}, got {recorded[-1]}")
+    if average is None:
+        value, slope = _along(fitted, rates / unit, recorded)
+    else:
+        given = np.asarray(average)
+        if given.shape != (rates.size + 1,) or recorded.tolist() != [rates.size]:
+            raise ValueError(
+                f"predict: average must have T + 1 = {rates.size + 1} weights and is recorded at step {rates.size} "
+                f"alone, got shape {given.shape} and record {recorded.tolist()}"
+            )
+        value, slope = _of_average(fitted, rates / unit, given)
+    return _described(fitted, recorded, value, slope)
+
+
+def _leaves(rates: Array, held: float) -> bool:
+    """Whether a schedule leaves the one rate that is known, after it has reached it."""
+    reached = np.flatnonzero(rates >= held * (1 - _SAME_RATE))
+    return reached.size == 0 or bool((np.abs(rates[reached[0] :] / held - 1) > _SAME_RATE).any())
+
+
+def _along(fitted: xr.Dataset, rates: Array, recorded: Any) -> tuple[Array, Array]:
+    if recorded[-1] == 0:
+        runs = None
+    else:
+        pieces = pieces_of(rates, recorded)
+        runs = Runs([pieces], curvatures(float(pieces.end[-1]), max(1.0, float(rates.max()))))
+    place, amplitudes = fitted.place.values, fitted.amplitude.values
+    if runs is None:
+        return np.array([amplitudes[0] + amplitudes[1]]), np.array([[0, 0, 0, 0, 1.0, 1.0, 0, 0]])
+    values, slopes = gradient(runs, place, amplitudes)
+    return values[0], slopes[0]
+
+
+def _of_average(fitted: xr.Dataset, rates: Array, given: Array) -> tuple[Array, Array]:
+    place, amplitudes = fitted.place.values, fitted.amplitude.values
+    steps = [np.zeros(4), *(sign * _STEP * SPREAD * np.eye(4)[which] for which in range(4) for sign in (1, -1))]
+    laws = averaged_columns(rates, given, [shape_at(place + step) for step in steps])
+    value = laws[0] @ amplitudes
+    slope = [(laws[2 * which + 1] - laws[2 * which + 2]) @ amplitudes / (2 * _STEP * SPREAD[which]) for which in range(4)]
+    return np.array([value]), np.concatenate((slope, laws[0]))[None]
+
+
+def _described(fitted: xr.Dataset, recorded: Any, value: Array, slope: Array) -> xr.Dataset:
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
+    known = np.einsum("rn,nm,rm->r", slope, fitted.covariance.values, slope)
+    scatter = fitted.attrs["deviation"] * value
+    level = (1 + fitted.attrs["confidence"]) / 2
+    # how much the losses wander is itself known from two halves a run
+    known *= (float(student.ppf(level, fitted.attrs["halves"])) / float(norm.ppf(level))) ** 2
+    width = float(norm.ppf(level)) * np.sqrt(known + scatter**2)
+    describe = {"units": "loss"}
+    return xr.Dataset(
+        {
+            "loss": ("step", value, {"long_name": "loss foretold", **describe}),
+            "loss_low": ("step", value - width, {"long_name": "lower end of the interval", **describe}),
+            "loss_high": ("step", value + width, {"long_name": "upper end of the interval", **describe}),
+        },
+        coords={"step": ("step", recorded, {"long_name": "step", "units": "1"})},
+        attrs={"confidence": fitted.attrs["confidence"], "source": "theory.forecast.predict"},
+    )
