@@ -15,14 +15,12 @@ Array = NDArray[np.float64]
 
 
 def averaged_columns(rates: Array, average: Array, shapes: Sequence[Shape]) -> Array:
-    """Floor, start and two noises of unit amplitude at the averaged point, for several shapes, (shapes, 4)."""
+    """Floor, start and noise of unit amplitude at the averaged point, for several shapes, (shapes, 3)."""
     time = np.cumsum(rates)
     largest = max(1.0, float(rates.max(initial=0.0)))
     curvature = curvatures(float(time[-1]), largest)
-    steady = [noise_input(rates, shape) for shape in shapes]
-    early = [brought * relaxation(time, shape) for brought, shape in zip(steady, shapes, strict=True)]
-    inputs = np.array([steady, early])
-    collected = np.zeros((2, len(shapes), curvature.size))
+    inputs = np.array([noise_input(rates, time - rates / 2, shape) for shape in shapes])
+    collected = np.zeros((len(shapes), curvature.size))
     per_mode = np.broadcast_to(average, (curvature.size, average.size))
     start = np.ones_like(curvature)
     # the adjoint of a step is its gain times that of the iterate; noise comes in once per step, without the gain
@@ -31,15 +29,15 @@ def averaged_columns(rates: Array, average: Array, shapes: Sequence[Shape]) -> A
             start = weight
         elif rates[step - 1] > 0:
             adjoint = weight / np.minimum(rates[step - 1] * curvature, 1.0)
-            collected += inputs[:, :, step - 1, None] * adjoint**2
+            collected += inputs[:, step - 1, None] * adjoint**2
     found = []
     for place, shape in enumerate(shapes):
-        noise = collected[:, place] @ weights(curvature, shape)
+        noise = float(collected[place] @ weights(curvature, shape))
         # the spectrum of the start reaches to curvature 0: there the average has what its last iterate has, and the
         # closed form of that one is changed by the difference
         scaled = curvature / shape.cutoff
         spectrum = _SPACING * np.exp(shape.exponent * np.log(scaled) - scaled - gammaln(shape.exponent))
         last = np.exp(-2 * curvature * time[-1])
         left = relaxation(time[-1:], shape)[0] + float(spectrum @ (start**2 - last))
-        found.append([1.0, left, *noise])
+        found.append([1.0, left, noise])
     return np.array(found)

@@ -1,9 +1,10 @@
-r"""The law of a loss curve: linear in a floor, a start and two noises, at fixed shapes of their spectra.
+r"""The law of a loss curve: linear in a floor, a start and a noise, at fixed shapes of their spectra.
 
 .. math:: L(t) = L_0 + A\, r(S_t) + \sum_h w(h) V_h(t), \qquad r(S) = (1 + 2 h_c S)^{-\alpha}, \qquad
-    V_h(t) = (1 - \eta_t h)^2 V_h(t-1) + \eta_t^{2-\zeta} (B_0 + B_1 r(S_t))
+    V_h(t) = (1 - \eta_t h)^2 V_h(t-1) + \eta_t^{2-\zeta} \bigl(1 - \varphi + \varphi\, r(S_t)/r(S)\bigr)
 
-with :math:`S_t` the sum of the rates and :math:`w \propto h^q e^{-h/h_c}` in the logarithm of the curvature.
+with :math:`S_t` the sum of the rates, :math:`S` that of the longest fitted run, and :math:`w = B\, h^q e^{-h/h_c}` in the
+logarithm of the curvature.
 """
 
 from __future__ import annotations
@@ -23,25 +24,28 @@ Array = NDArray[np.float64]
 _SPACING = 0.6
 # The grid reaches below one over the intrinsic time and above the inverse of the largest rate by these factors.
 _BELOW, _ABOVE = 1e-6, 40.0
-COLUMNS = ("floor", "start", "steady_noise", "early_noise")
+COLUMNS = ("floor", "start", "noise")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The nonlinear numbers: exponents of start and noise, cut-off of the curvature, and how noise follows the rate.
+    """The nonlinear numbers: exponents of start and noise, cut-off of the curvature, how noise follows the rate, and the
+    part of it that goes with what is left of the start, at the intrinsic time ``reference``.
 
-    Rates are in units of ``unit``, the largest one of the fitted runs, curvatures in its inverse.
+    Rates are in units of the largest one of the fitted runs, curvatures in its inverse.
     """
 
     exponent: float
     cutoff: float
     noise_exponent: float
     following: float
+    early: float
+    reference: float
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The names of the numbers, in order."""
-        return tuple(field.name for field in fields(cls))
+        return tuple(field.name for field in fields(cls))[:-1]
 
 
 def curvatures(longest: float, largest: float) -> Array:
@@ -63,9 +67,16 @@ def weights(curvature: Array, shape: Shape) -> Array:
     )
 
 
-def noise_input(rate: Array, shape: Shape) -> Array:
-    """Noise that one step brings in, without its amplitude."""
-    return np.where(rate > 0, rate, 0.0) ** (2 - shape.following)
+def noise_input(rate: Array, time: Array, shape: Shape) -> Array:
+    """Noise that a step of this rate brings in at this intrinsic time, without its amplitude."""
+    return np.asarray(rate ** (2 - shape.following) * noise_at(time, shape))
+
+
+def noise_at(time: Array, shape: Shape) -> Array:
+    """How the noise goes with what is left of the start; 1 at the reference."""
+    grown = 1 + 2 * shape.cutoff * time
+    left = ((1 + 2 * shape.cutoff * shape.reference) / grown) ** shape.exponent
+    return np.asarray(1 - shape.early + shape.early * left)
 
 
 def step_maps(rate: Array, count: Array, curvature: Array) -> tuple[Array, Array]:
@@ -87,20 +98,19 @@ class Runs:
 
     def __init__(self, pieces: Sequence[Pieces], curvature: Array) -> None:
         self.pieces, self.curvature = pieces, curvature
+        self.longest = max(float(run.end[-1]) for run in pieces)
         longest = max(run.rate.size for run in pieces)
-        self.factor = np.ones((longest, len(pieces), 1, curvature.size))  # pieces that a run lacks change nothing
-        self.total = np.zeros((longest, len(pieces), 1, curvature.size))
+        self.factor = np.ones((longest, len(pieces), curvature.size))  # pieces that a run lacks change nothing
+        self.total = np.zeros((longest, len(pieces), curvature.size))
         for place, run in enumerate(pieces):
             maps = step_maps(run.rate, run.count, curvature)
-            self.factor[: run.rate.size, place, 0], self.total[: run.rate.size, place, 0] = maps
+            self.factor[: run.rate.size, place], self.total[: run.rate.size, place] = maps
 
-    def noise(self, shape: Shape) -> list[tuple[Array, Array]]:
-        """Steady and early noise of every run after each of its pieces."""
-        brought = np.zeros((*self.total.shape[:2], 2, 1))
+    def noise(self, shape: Shape) -> list[Array]:
+        """Noise of every run after each of its pieces, for a unit amplitude."""
+        brought = np.zeros((*self.total.shape[:2], 1))
         for place, run in enumerate(self.pieces):
-            per_step = noise_input(run.rate, shape)
-            brought[: run.rate.size, place, 0, 0] = per_step
-            brought[: run.rate.size, place, 1, 0] = per_step * relaxation(run.middle, shape)
+            brought[: run.rate.size, place, 0] = noise_input(run.rate, run.middle, shape)
         states = brought * self.total
         state = np.zeros(states.shape[1:])
         for keep, after in zip(self.factor, states, strict=True):
@@ -108,16 +118,12 @@ class Runs:
             state += after
             after[...] = state
         noise = states @ weights(self.curvature, shape)
-        return [
-            (noise[: run.rate.size, place, 0], noise[: run.rate.size, place, 1])
-            for place, run in enumerate(self.pieces)
-        ]
+        return [noise[: run.rate.size, place] for place, run in enumerate(self.pieces)]
 
     def columns(self, shape: Shape) -> list[Array]:
-        """What floor, start and the two noises of unit amplitude give at the records, (records, 4), for every run."""
+        """What floor, start and noise of unit amplitude give at the records, shape (records, 3), for every run."""
         found = []
-        for run, (steady, early) in zip(self.pieces, self.noise(shape), strict=True):
+        for run, noise in zip(self.pieces, self.noise(shape), strict=True):
             left = run.at_records(relaxation(run.end, shape), 1.0)
-            parts = [np.ones_like(left), left, run.at_records(steady, 0.0), run.at_records(early, 0.0)]
-            found.append(np.stack(parts, axis=1))
+            found.append(np.stack([np.ones_like(left), left, run.at_records(noise, 0.0)], axis=1))
         return found

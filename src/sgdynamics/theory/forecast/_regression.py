@@ -1,4 +1,4 @@
-"""Least squares that a few wild losses do not move: floor, start and noises for a shape, and then the shape."""
+"""Least squares that a few wild losses do not move: floor, start and noise for a shape, and then the shape."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sgdynamics.theory.forecast._law import Runs, Shape
 
@@ -15,31 +16,32 @@ Array = NDArray[np.float64]
 
 # What is taken to be likely of the shape before any loss is seen, with the standard deviation: the exponents that
 # spectra of networks have, in logarithms; a cut-off somewhere below the inverse of the largest rate; noise that does not
-# follow the rate, as in a quadratic.
-LIKELY = np.array([np.log(0.5), np.log(0.1), 0.0, 0.0])
-SPREAD = np.array([0.5, 1.5, 0.5, 0.5])
-_STARTS = (np.log([0.3, 0.6]), np.log([0.02, 0.2]), np.log([0.7, 1.3]), [0.0, 0.3])
+# follow the rate, as in a quadratic; and half of the noise early, as the log-odds.
+LIKELY = np.array([np.log(0.5), np.log(0.1), 0.0, 0.0, 0.0])
+SPREAD = np.array([0.5, 1.5, 0.5, 0.5, 1.5])
+_STARTS = (np.log([0.3, 0.6]), np.log([0.02, 0.2]), np.log([0.7, 1.3]), [0.0, 0.3], [-1.0])
 # Residuals beyond so many standard deviations count by their size, not by its square.
 _WILD = 1.5
 _ROUNDS = 2
 _SMALLEST = 1e-9
 # Numbers of the law.
-_NUMBERS = 8
+_NUMBERS = LIKELY.size + 3
 
 
-def shape_at(place: Array) -> Shape:
-    """The shape at a place of the search: logarithms of what is positive."""
-    exponent, cutoff, noise_exponent = np.exp(place[:3])
-    return Shape(float(exponent), float(cutoff), float(noise_exponent), float(place[3]))
+def shape_at(place: Array, reference: float) -> Shape:
+    """The shape at a place of the search: logarithms of what is positive, log-odds of what is a part."""
+    exponent, cutoff, noise_exponent = np.exp(place[:3]).tolist()
+    return Shape(exponent, cutoff, noise_exponent, float(place[3]), float(expit(place[4])), reference)
 
 
 @dataclass(frozen=True)
 class Regression:
-    """What was found: the place of the shape, the four amplitudes, residuals and what they say of the noise.
+    """What was found: the place of the shape, the three amplitudes, residuals and what they say of the noise.
 
     Attributes
     ----------
-    place, amplitudes : array, shape (4,)
+    place : array, shape (5,)
+    amplitudes : array, shape (3,)
     residual : list of array
         Logarithm of loss over law, run by run.
     deviation : float
@@ -66,7 +68,7 @@ def regress(runs: Runs, losses: Sequence[Array]) -> Regression:
     inflation = 1.0
 
     def fitted(place: Array) -> tuple[Array, Array]:
-        law = np.concatenate(runs.columns(shape_at(place)))
+        law = np.concatenate(runs.columns(shape_at(place, runs.longest)))
         amplitudes = _amplitudes(law, loss, _WILD * deviation)
         return amplitudes, np.log(loss / (law @ amplitudes))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sgdynamics.domains import checked, optional, positive
 from sgdynamics.theory.diagnosis._arguments import confidence_level
@@ -27,12 +28,12 @@ _STEP = 1e-3
 _MEANING = {
     "floor": "loss that no training removes",
     "start": "loss above the floor at step 0",
-    "steady_noise": "noise of one step at the largest rate",
-    "early_noise": "noise that goes with what is left of the start",
+    "noise": "that one step at the largest rate brings in, at the end of the longest run",
     "exponent": "of the decay of the start in summed learning rate",
     "cutoff": "curvature where the spectrum ends",
     "noise_exponent": "of the forgetting of noise in summed learning rate",
     "following": "noise grows with the falling rate to this power",
+    "early": "part of the noise, there, that goes with what is left of the start",
 }
 ONE_RATE = (
     "All runs hold one learning rate after their warm-up: their losses do not tell noise, which a decay removes, from "
@@ -46,12 +47,12 @@ def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) 
     r"""Fit the law of a mini-batch quadratic with power-law spectra to the loss curves of one training set-up.
 
     .. math:: L(t) = L_0 + A\, r(S_t) + \sum_h w(h) V_h(t), \qquad r(S) = (1 + 2 h_c S)^{-\alpha}, \qquad
-        V_h(t) = (1 - \eta_t h)^2 V_h(t-1) + \eta_t^{2-\zeta} (B_0 + B_1 r(S_t))
+        V_h(t) = (1 - \eta_t h)^2 V_h(t-1) + \eta_t^{2-\zeta} \bigl(1 - \varphi + \varphi\, r(S_t)/r(S)\bigr)
 
-    with :math:`S_t` the sum of the rates up to step t and weights :math:`w \propto h^q e^{-h/h_c}` in the logarithm of
-    the curvature: bias and noise of SGD on a quadratic, where the noise of a mini-batch goes with the loss that is left
-    (as in least squares) and grows as the rate falls, :math:`\zeta > 0` (as sharpness does). At a fixed shape
-    :math:`(\alpha, h_c, q, \zeta)` the law is linear in the other four. The logarithm of the loss is fitted by Huber's
+    with :math:`S_t` the sum of the rates up to step t, :math:`S` that of the longest run, and weights
+    :math:`w = B\, h^q e^{-h/h_c}` in the logarithm of the curvature: bias and noise of SGD on a quadratic, where a part of the noise of a mini-batch goes with the loss
+    that is left (as in least squares) and noise grows as the rate falls, :math:`\zeta > 0` (as sharpness does). At a
+    fixed shape :math:`(\alpha, h_c, q, \zeta, \varphi)` the law is linear in :math:`L_0, A, B`. The logarithm of the loss is fitted by Huber's
     loss, with weak priors on the shape where the curves say nothing.
 
     Status: heuristic on a network. On a quadratic of such spectra with small gains, exact.
@@ -100,6 +101,7 @@ def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) 
     return data.assign_attrs(
         confidence=confidence,
         unit=unit,
+        reference=laid.longest,
         deviation=float(np.hypot(found.deviation, np.mean([within for _, _, within in thinned]))),
         wandering=wandering,
         halves=float(2 * len(runs)),
@@ -140,15 +142,15 @@ def _thinned(step: NDArray[np.intp], loss: Array) -> tuple[NDArray[np.intp], Arr
     return np.rint(steps.mean(axis=1)).astype(np.intp), losses.mean(axis=1), float(np.sqrt(np.mean(rough**2) / 2))
 
 
-def gradient(runs: Runs, place: Array, amplitudes: Array) -> tuple[list[Array], list[Array]]:
+def gradient(runs: Runs, place: Array, amplitudes: Array, reference: float) -> tuple[list[Array], list[Array]]:
     """The law at the records of every run, and its derivatives by shape and amplitudes, shape (records, 8)."""
-    laws = runs.columns(shape_at(place))
+    laws = runs.columns(shape_at(place, reference))
     values = [law @ amplitudes for law in laws]
     slopes = [[] for _ in laws]  # type: list[list[Array]]
     for which in range(place.size):
         step = np.zeros_like(place)
         step[which] = _STEP * SPREAD[which]
-        ahead, behind = runs.columns(shape_at(place + step)), runs.columns(shape_at(place - step))
+        ahead, behind = (runs.columns(shape_at(place + sign * step, reference)) for sign in (1, -1))
         for run, (after, before) in enumerate(zip(ahead, behind, strict=True)):
             slopes[run].append((after - before) @ amplitudes / (2 * step[which]))
     return values, [np.column_stack([*slope, law]) for slope, law in zip(slopes, laws, strict=True)]
@@ -156,10 +158,10 @@ def gradient(runs: Runs, place: Array, amplitudes: Array) -> tuple[list[Array], 
 
 def _covariance(runs: Runs, losses: Sequence[Array], found: Regression) -> tuple[Array, float]:
     """Of shape and amplitudes, with how much more the losses wander about the law than independent ones would."""
-    values, slopes = gradient(runs, found.place, found.amplitudes)
+    values, slopes = gradient(runs, found.place, found.amplitudes, runs.longest)
     relative = [slope / value[:, None] for slope, value in zip(slopes, values, strict=True)]
     # amplitudes may make up the whole loss, without more knowledge
-    law = np.concatenate(runs.columns(shape_at(found.place)))
+    law = np.concatenate(runs.columns(shape_at(found.place, runs.longest)))
     widest = np.concatenate(losses).max() / np.maximum(np.abs(law).max(axis=0), np.finfo(float).tiny)
     likely = np.concatenate((SPREAD**-2, widest**-2))
     stacked = np.concatenate(relative) / found.deviation
@@ -198,14 +200,16 @@ def _table(found: Regression, covariance: Array, unit: float, confidence: float)
 
     width = float(norm.ppf((1 + confidence) / 2)) * np.sqrt(np.diag(covariance))
     names = (*COLUMNS, *Shape.names())
-    order = [4, 5, 6, 7, 0, 1, 2, 3]
+    order = [5, 6, 7, 0, 1, 2, 3, 4]
     centers = np.concatenate((found.place, found.amplitudes))
     rows = []
     for name, which in zip(names, order, strict=True):
         ends = centers[which] + width[which] * np.array([0.0, -1.0, 1.0])
         if which < 3:
             ends = np.exp(ends) / (unit if name == "cutoff" else 1.0)
-        elif which > 3:
+        elif which == 4:
+            ends = expit(ends)
+        elif which > 4:
             ends = np.maximum(ends, 0.0)
         rows.append(ends)
     estimate, lower, upper = np.array(rows).T

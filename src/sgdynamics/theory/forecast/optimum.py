@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import checked, integer, positive
 from sgdynamics.models.schedules import constant, cosine, linear
 from sgdynamics.theory.forecast._arguments import fitted_law
-from sgdynamics.theory.forecast._law import Shape, curvatures, noise_input, relaxation, step_maps, weights
+from sgdynamics.theory.forecast._law import Shape, curvatures, noise_at, noise_input, relaxation, step_maps, weights
 from sgdynamics.theory.forecast._regression import shape_at
 from sgdynamics.theory.forecast.prediction import predict
 
@@ -93,7 +93,7 @@ def best_schedule(fitted: xr.Dataset, steps: int, *, peak: float, warmup: int = 
         "error": error,
         "decay": float(_DECAYS[which]),
         "confidence": fitted.attrs["confidence"],
-        "verdict": _verdict(gain, error, str(losses.rule[1:].values[int(losses.loss[1:].argmin())])),
+        "verdict": _verdict(gain, error, str(losses.rule[1:].values[int(losses.loss.values[1:].argmin())])),
         "source": "theory.forecast.best_schedule",
     }
     rate = ("step", best, {"long_name": "learning rate", "units": "1"})
@@ -121,8 +121,8 @@ class _Law:
 
     def __init__(self, fitted: xr.Dataset, steps: int, peak: float, warmup: int) -> None:
         self.unit, self.peak, self.warmup = fitted.attrs["unit"], peak, warmup
-        self.shape: Shape = shape_at(fitted.place.values)
-        _, self.start, self.steady, self.early = fitted.amplitude.values
+        self.shape: Shape = shape_at(fitted.place.values, fitted.attrs["reference"])
+        _, self.start, self.amplitude = fitted.amplitude.values
         free = steps - warmup
         # as many stretches before any point as the square root of what is left tells: short ones at the end
         count = min(free, _STRETCHES)
@@ -131,13 +131,12 @@ class _Law:
             ends = np.arange(free + 1)
         self.count = np.diff(np.unique(ends)).astype(float)
         self.curvature = curvatures(steps * peak / self.unit, max(1.0, peak / self.unit))
-        self.weight = weights(self.curvature, self.shape)
+        self.weight = self.amplitude * weights(self.curvature, self.shape)
         self.ramp = peak / self.unit * np.arange(1, warmup + 1) / max(warmup, 1)
         self.time, self.noise = 0.0, np.zeros_like(self.curvature)  # after the warm-up
         for rate in self.ramp.tolist():
             self.time += rate
-            left = relaxation(np.array([self.time - rate / 2]), self.shape)
-            brought = noise_input(np.array([rate]), self.shape) * (self.steady + self.early * left)
+            brought = noise_input(np.array([rate]), np.array([self.time - rate / 2]), self.shape)
             self.noise = np.maximum(1 - rate * self.curvature, 0.0) ** 2 * self.noise + brought
 
     def spread(self, rates: Array) -> Array:
@@ -179,13 +178,11 @@ class _Law:
         shape, count = self.shape, self.count
         middle = self.time + np.cumsum(rates * count) - rates * count / 2
         end = middle[-1] + rates[-1] * count[-1] / 2
-        left = relaxation(middle, shape)
-        amplitude = self.steady + self.early * left
-        brought = noise_input(rates, shape)
+        brought = noise_input(rates, middle, shape)
         keep, total = step_maps(rates, count, self.curvature)
         before = np.empty_like(keep)
         state = self.noise
-        for place, (factor, added) in enumerate(zip(keep, (brought * amplitude)[:, None] * total, strict=True)):
+        for place, (factor, added) in enumerate(zip(keep, brought[:, None] * total, strict=True)):
             before[place] = state
             state = factor * state + added
         loss = self.start * relaxation(np.array([end]), shape)[0] + self.weight @ state
@@ -197,16 +194,17 @@ class _Law:
         reached = (adjoint * total).sum(axis=1)  # what a unit of noise per step of the stretch adds to the loss
         slope_keep, slope_total = self._map_slopes(rates, total)
         slope = (adjoint * before * slope_keep).sum(axis=1)
-        slope += brought * amplitude * (adjoint * slope_total).sum(axis=1)
-        slope += (2 - shape.following) * brought / rates * amplitude * reached
-        by_time = brought * reached * self.early * self._fall(middle)
-        later = np.cumsum(by_time[::-1])[::-1] - by_time / 2 + self.start * self._fall(np.array([end]))
+        slope += brought * (adjoint * slope_total).sum(axis=1)
+        slope += (2 - shape.following) * brought / rates * reached
+        level = noise_at(middle, shape)
+        by_time = brought * reached * (level - 1 + shape.early) / level * self._fall(middle)
+        later = np.cumsum(by_time[::-1])[::-1] - by_time / 2
+        later += self.start * relaxation(np.array([end]), shape) * self._fall(np.array([end]))
         return float(loss), slope + later * count
 
     def _fall(self, time: Array) -> Array:
-        """Derivative of the relaxation."""
-        shape = self.shape
-        return -2 * shape.cutoff * shape.exponent * relaxation(time, shape) / (1 + 2 * shape.cutoff * time)
+        """Derivative of the logarithm of the relaxation."""
+        return -2 * self.shape.cutoff * self.shape.exponent / (1 + 2 * self.shape.cutoff * time)
 
     def _map_slopes(self, rates: Array, total: Array) -> tuple[Array, Array]:
         """Derivatives of factor and sum of every stretch by its rate."""

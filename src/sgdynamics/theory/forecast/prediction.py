@@ -97,17 +97,19 @@ def _along(fitted: xr.Dataset, rates: Array, recorded: Any) -> tuple[Array, Arra
         runs = Runs([pieces], curvatures(float(pieces.end[-1]), max(1.0, float(rates.max()))))
     place, amplitudes = fitted.place.values, fitted.amplitude.values
     if runs is None:
-        return np.array([amplitudes[0] + amplitudes[1]]), np.array([[0, 0, 0, 0, 1.0, 1.0, 0, 0]])
-    values, slopes = gradient(runs, place, amplitudes)
+        return np.array([amplitudes[0] + amplitudes[1]]), np.array([[0.0] * place.size + [1.0, 1.0, 0.0]])
+    values, slopes = gradient(runs, place, amplitudes, fitted.attrs["reference"])
     return values[0], slopes[0]
 
 
 def _of_average(fitted: xr.Dataset, rates: Array, given: Array) -> tuple[Array, Array]:
     place, amplitudes = fitted.place.values, fitted.amplitude.values
-    steps = [np.zeros(4), *(sign * _STEP * SPREAD * np.eye(4)[which] for which in range(4) for sign in (1, -1))]
-    laws = averaged_columns(rates, given, [shape_at(place + step) for step in steps])
+    change = _STEP * np.diag(SPREAD)
+    places = [place, *(place + change), *(place - change)]
+    laws = averaged_columns(rates, given, [shape_at(one, fitted.attrs["reference"]) for one in places])
     value = laws[0] @ amplitudes
-    slope = [(laws[2 * which + 1] - laws[2 * which + 2]) @ amplitudes / (2 * _STEP * SPREAD[which]) for which in range(4)]
+    ahead, behind = np.split(laws[1:] @ amplitudes, 2)
+    slope = (ahead - behind) / (2 * _STEP * SPREAD)
     return np.array([value]), np.concatenate((slope, laws[0]))[None]
 
 
