@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import sgdynamics
-from sgdynamics.cli import _diagnose, _merge, _plan, _schedule
+from sgdynamics.cli import _diagnose, _forecast, _merge, _plan, _schedule
 from sgdynamics.cli._options import Parser
 
 __all__ = ["SOURCES", "main"]
 
 SOURCES = ("sandler2023",)
 
-_COMMANDS: dict[str, ModuleType] = {"plan": _plan, "merge": _merge, "diagnose": _diagnose, "schedule": _schedule}
+_COMMANDS: dict[str, ModuleType] = {
+    "plan": _plan,
+    "merge": _merge,
+    "diagnose": _diagnose,
+    "schedule": _schedule,
+    "forecast": _forecast,
+}
 # Characters of a message that are shown; what follows is the rest of some long value.
 _LONGEST = 400
 

@@ -9,6 +9,7 @@ __all__ = [
     "deep_linear",
     "diagnosis",
     "edge_of_stability",
+    "forecast",
     "patterns",
     "quadratic",
     "regimes",

@@ -40,7 +40,7 @@ class _Runs:
         if rates.ndim != 1 or rates.max(initial=0.0) <= 0:
             raise complain(owner, f"{name} schedule", "one learning rate per step, not all 0", rates)
         if steps.shape != losses.shape:
-            raise complain(owner, f"{name} loss", f"one number for each of {steps.size} steps", f"{losses.size} of them")
+            raise complain(owner, f"{name} loss", f"one for each of {steps.size} steps", f"{losses.size} numbers")
         if steps.size < FEWEST:
             raise complain(owner, f"{name} loss", f"at least {FEWEST} numbers", f"{losses.size} of them")
         whole = (steps == np.floor(steps)).all() and (np.diff(steps) > 0).all()

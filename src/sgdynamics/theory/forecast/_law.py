@@ -3,8 +3,8 @@ r"""The law of a loss curve: linear in a floor, a start and a noise, at fixed sh
 .. math:: L(t) = L_0 + A\, r(S_t) + \sum_h w(h) V_h(t), \qquad r(S) = (1 + 2 h_c S)^{-\alpha}, \qquad
     V_h(t) = (1 - \eta_t h)^2 V_h(t-1) + \eta_t^{2-\zeta} \bigl(1 - \varphi + \varphi\, r(S_t)/r(S)\bigr)
 
-with :math:`S_t` the sum of the rates, :math:`S` that of the longest fitted run, and :math:`w = B\, h^q e^{-h/h_c}` in the
-logarithm of the curvature.
+with :math:`S_t` the sum of the rates, :math:`S` that of the longest fitted run, and :math:`w = B\, h^q e^{-h/h_c}` in
+the logarithm of the curvature.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ COLUMNS = ("floor", "start", "noise")
 
 @dataclass(frozen=True)
 class Shape:
-    """The nonlinear numbers: exponents of start and noise, cut-off of the curvature, how noise follows the rate, and the
-    part of it that goes with what is left of the start, at the intrinsic time ``reference``.
+    """The nonlinear numbers.
 
-    Rates are in units of the largest one of the fitted runs, curvatures in its inverse.
+    Exponents of start and noise, cut-off of the curvature, how noise follows the rate, and the part of it that goes
+    with what is left of the start, at the intrinsic time ``reference``. Rates are in units of the largest one of the
+    fitted runs, curvatures in its inverse.
     """
 
     exponent: float
@@ -51,7 +52,7 @@ class Shape:
 def curvatures(longest: float, largest: float) -> Array:
     """The grid for runs of at most this intrinsic time and rate."""
     low, high = np.log(_BELOW / max(longest, largest)), np.log(_ABOVE / largest)
-    return np.exp(np.arange(high, low, -_SPACING)[::-1])
+    return np.asarray(np.exp(np.arange(high, low, -_SPACING)[::-1]))
 
 
 def relaxation(time: Array, shape: Shape) -> Array:
@@ -62,9 +63,7 @@ def relaxation(time: Array, shape: Shape) -> Array:
 def weights(curvature: Array, shape: Shape) -> Array:
     """Weights of the noise of the modes; they sum to 1 where the grid holds the whole spectrum."""
     scaled = curvature / shape.cutoff
-    return np.asarray(
-        _SPACING * np.exp(shape.noise_exponent * np.log(scaled) - scaled - gammaln(shape.noise_exponent))
-    )
+    return np.asarray(_SPACING * np.exp(shape.noise_exponent * np.log(scaled) - scaled - gammaln(shape.noise_exponent)))
 
 
 def noise_input(rate: Array, time: Array, shape: Shape) -> Array:

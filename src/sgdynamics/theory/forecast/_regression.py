@@ -14,11 +14,11 @@ from sgdynamics.theory.forecast._law import Runs, Shape
 
 Array = NDArray[np.float64]
 
-# What is taken to be likely of the shape before any loss is seen, with the standard deviation: the exponents that
-# spectra of networks have, in logarithms; a cut-off somewhere below the inverse of the largest rate; noise that does not
-# follow the rate, as in a quadratic; and half of the noise early, as the log-odds.
-LIKELY = np.array([np.log(0.5), np.log(0.1), 0.0, 0.0, 0.0])
-SPREAD = np.array([0.5, 1.5, 0.5, 0.5, 1.5])
+# What is taken to be likely of the shape before any loss is seen, with the standard deviation: exponents about those of
+# spectra of networks, in logarithms; a cut-off somewhere below the inverse of the largest rate; noise that does not
+# follow the rate, as in a quadratic; and a quarter of the noise early, as log-odds.
+LIKELY = np.array([np.log(0.5), np.log(0.1), 0.0, 0.0, -1.0])
+SPREAD = np.array([0.4, 1.0, 0.3, 0.3, 1.0])
 _STARTS = (np.log([0.3, 0.6]), np.log([0.02, 0.2]), np.log([0.7, 1.3]), [0.0, 0.3], [-1.0])
 # Residuals beyond so many standard deviations count by their size, not by its square.
 _WILD = 1.5

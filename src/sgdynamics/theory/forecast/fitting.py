@@ -37,8 +37,8 @@ _MEANING = {
 }
 ONE_RATE = (
     "All runs hold one learning rate after their warm-up: their losses do not tell noise, which a decay removes, from "
-    "the floor, which it does not. The run that would tell most: this rate as long as the longest of them, then down to "
-    "a tenth over the last fifth."
+    "the floor, which it does not. The run that would tell most: this rate as long as the longest of them, then down "
+    "to a tenth over the last fifth."
 )
 
 
@@ -50,10 +50,11 @@ def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) 
         V_h(t) = (1 - \eta_t h)^2 V_h(t-1) + \eta_t^{2-\zeta} \bigl(1 - \varphi + \varphi\, r(S_t)/r(S)\bigr)
 
     with :math:`S_t` the sum of the rates up to step t, :math:`S` that of the longest run, and weights
-    :math:`w = B\, h^q e^{-h/h_c}` in the logarithm of the curvature: bias and noise of SGD on a quadratic, where a part of the noise of a mini-batch goes with the loss
-    that is left (as in least squares) and noise grows as the rate falls, :math:`\zeta > 0` (as sharpness does). At a
-    fixed shape :math:`(\alpha, h_c, q, \zeta, \varphi)` the law is linear in :math:`L_0, A, B`. The logarithm of the loss is fitted by Huber's
-    loss, with weak priors on the shape where the curves say nothing.
+    :math:`w = B\, h^q e^{-h/h_c}` in the logarithm of the curvature: bias and noise of SGD on a quadratic, where a part
+    of the noise of a mini-batch goes with the loss that is left (as in least squares) and noise grows as the rate
+    falls, :math:`\zeta > 0` (as sharpness does). Gains :math:`\eta h` above 1 count as 1. At a fixed shape
+    :math:`(\alpha, h_c, q, \zeta, \varphi)` the law is linear in :math:`L_0, A, B`. The logarithm of the loss is
+    fitted by Huber's loss, with weak priors on the shape where the curves say nothing.
 
     Status: heuristic on a network. On a quadratic of such spectra with small gains, exact.
 
@@ -118,7 +119,7 @@ def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) 
 def _tells_noise(schedules: Sequence[Array]) -> bool:
     peaks = np.array([schedule.max() for schedule in schedules])
     fallen = [schedule[int(schedule.argmax()) :].min() / schedule.max() for schedule in schedules]
-    return min(fallen) < _FALLEN or peaks.min() < _FALLEN * peaks.max()
+    return bool(min(fallen) < _FALLEN or peaks.min() < _FALLEN * peaks.max())
 
 
 def _verdict(tells: bool, data: xr.Dataset, deviation: float) -> str:
@@ -167,7 +168,7 @@ def _covariance(runs: Runs, losses: Sequence[Array], found: Regression) -> tuple
     stacked = np.concatenate(relative) / found.deviation
     information = stacked.T @ stacked
     covariance = _inverse(information + np.diag(likely))
-    wandering = max(1.0, found.inflation, _halves(relative, found, covariance))
+    wandering = max(1.0, _halves(relative, found, covariance))
     return _inverse(information / wandering + np.diag(likely)), wandering
 
 
@@ -182,7 +183,7 @@ def _halves(relative: Sequence[Array], found: Regression, covariance: Array) -> 
         for half in np.array_split(np.arange(residual.size), 2):
             part, seen = residual[half] / found.deviation, slope[half] / found.deviation
             # of the residuals that a fit to the rest would leave, by the inverse of (1 - leverage)
-            others = np.eye(8) - covariance @ (seen.T @ seen)
+            others = np.eye(len(covariance)) - covariance @ (seen.T @ seen)
             ones = np.ones(half.size)
             back = np.linalg.solve(others, covariance @ np.column_stack((seen.T @ part, seen.T @ ones)))
             foretold = part.sum() + ones @ seen @ back[:, 0]

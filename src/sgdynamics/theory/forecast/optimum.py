@@ -30,8 +30,8 @@ _RULES = ("best", "cosine", "linear", "plateau_and_decay")
 def best_schedule(fitted: xr.Dataset, steps: int, *, peak: float, warmup: int = 0) -> xr.Dataset:
     r"""The schedule of least final loss under the law, never rising after a linear warm-up to the peak.
 
-    The rates are constant on 160 stretches that become shorter towards the end; below that many steps every step has its
-    own. The gradient of the final loss by all of them comes from one backward pass.
+    The rates are constant on 160 stretches that become shorter towards the end; below that many steps every step has
+    its own. The gradient of the final loss by all of them comes from one backward pass.
 
     Status: heuristic on a network; exact where the law is, up to the stretches.
 
@@ -141,7 +141,7 @@ class _Law:
 
     def spread(self, rates: Array) -> Array:
         """The schedule of these rates of the stretches."""
-        return np.concatenate((self.ramp, np.repeat(rates, self.count.astype(int)))) * self.unit
+        return np.asarray(np.concatenate((self.ramp, np.repeat(rates, self.count.astype(int)))) * self.unit)
 
     def optimum(self, guesses: Sequence[Array]) -> Array:
         """The best rates, by descent in the logarithms of the ratios of neighbours, none of them above 1."""
@@ -154,7 +154,7 @@ class _Law:
             starts.append(np.maximum(drops, 0.0))
         ends = [self._descended(start) for start in starts]
         best = min(ends, key=lambda drops: self.value(top * np.exp(-np.cumsum(drops)))[0])
-        return self.spread(top * np.exp(-np.cumsum(best)))
+        return self.spread(np.asarray(top * np.exp(-np.cumsum(best))))
 
     def _descended(self, start: Array) -> Array:
         from scipy.optimize import minimize

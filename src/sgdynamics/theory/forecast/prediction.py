@@ -66,7 +66,9 @@ def predict(fitted: xr.Dataset, schedule: Numeric, *, record: Any = None, averag
     rates = np.asarray(schedule)
     unit = fitted.attrs["unit"]
     if not fitted.attrs["tells_noise"] and _leaves(rates, fitted.attrs["held_rate"]):
-        raise ValueError(f"predict: schedule must hold the rate {fitted.attrs['held_rate']:g} of the fitted runs. {ONE_RATE}")
+        raise ValueError(
+            f"predict: schedule must hold the rate {fitted.attrs['held_rate']:g} of the fitted runs. {ONE_RATE}"
+        )
     recorded = np.array([rates.size]) if record is None else np.asarray(record)
     if recorded[-1] > rates.size:
         raise ValueError(f"predict: record must hold steps in 0..{rates.size}, got {recorded[-1]}")

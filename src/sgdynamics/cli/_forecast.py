@@ -1,0 +1,185 @@
+"""The loss under a schedule that was not run, from the loss curves of one or a few runs; and the best schedule.
+
+All runs are of one model on one kind of data. Two that differ in their decays say much more than one. Where a log has
+no learning rate, --rates says its schedule in words.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgdynamics.cli._options import whole_from
+from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
+from sgdynamics.cli._words import FORM, read_rates, schedule_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+HELP = "the loss under a schedule that was not run, and the best schedule"
+
+OPTIONS = {
+    "path": "RUN",
+    "schedule": "--predict or --schedule",
+    "peak": "--peak",
+    "steps": "--best",
+    "column": "--column",
+    "step_column": "--step-column",
+    "rate_column": "--rate-column",
+}
+
+_LINES = 12
+_AT_ONCE = 0.8
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="logs with step, loss and learning rate")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--predict", metavar="WORDS", action="append", help=f"a schedule: {FORM}; may be repeated")
+    asked.add_argument("--schedule", metavar="FILE", help="its learning rates instead, one a line")
+    asked.add_argument("--best", metavar="STEPS", type=whole_from(1), help="find the best schedule of this length")
+    parser.add_argument("--peak", type=float, help="of the best schedule (default: the largest rate of the runs)")
+    parser.add_argument(
+        "--warmup", type=whole_from(0), default=0, metavar="STEPS", help="linear warm-up of every schedule in words"
+    )
+    parser.add_argument(
+        "--rates",
+        metavar="WORDS",
+        action="append",
+        help="schedule of a run whose log has none; one a run",
+    )
+    parser.add_argument("--column", help="heading of the loss, where several fit")
+    parser.add_argument("--step-column", help="heading of the step")
+    parser.add_argument("--rate-column", help="heading of the learning rate")
+    parser.add_argument("--confidence", type=float, default=0.9, help="of the intervals (default: 0.9)")
+    parser.add_argument("--output", metavar="FILE", help="write the best schedule, one rate a line")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw runs and forecast")
+
+
+def run(given: argparse.Namespace) -> str:
+    """Read, fit, foretell, and say how sure it is."""
+    from sgdynamics.theory.forecast import best_schedule, fit
+
+    logs, notes = _read(given)
+    fitted = fit(logs, confidence=given.confidence)
+    best = None
+    if given.best is not None:
+        peak = fitted.attrs["unit"] if given.peak is None else given.peak
+        best = best_schedule(fitted, given.best, peak=peak, warmup=given.warmup)
+        asked = {"best": best.learning_rate.values}
+        if given.output is not None:
+            from sgdynamics.cli._output import write_text
+
+            write_text(given.output, "".join(f"{rate!r}\n" for rate in best.learning_rate.values.tolist()))
+    elif given.schedule is not None:
+        asked = {Path(given.schedule).name: read_rates(given.schedule, "--schedule")}
+    else:
+        asked = {words: schedule_of(words, given.warmup) for words in given.predict}
+    foretold = {name: _along(fitted, rates) for name, rates in asked.items()}
+    if given.plot is not None:
+        _draw(logs, foretold, given.plot)
+    if given.json:
+        found = {"fitted": contents(fitted), "forecast": {name: contents(one) for name, one in foretold.items()}}
+        return as_json(found | ({} if best is None else {"best": contents(best)}) | {"notes": notes})
+    interval = f"{100 * given.confidence:g}% from"
+    if best is None:
+        ends = [[name, *_ends(one.isel(step=-1))] for name, one in foretold.items()]
+    else:
+        ends = [[str(rule).replace("_", " "), *_ends(best.sel(rule=rule))] for rule in best.rule.values]
+    return paragraphs(
+        fitted.verdict,
+        "" if best is None else best.verdict,
+        table(["schedule", "final loss", interval, "to"], ends),
+        _course(next(iter(foretold.values()))) if best is None else _rates_of(best),
+        bullets("Read", notes),
+    )
+
+
+def _read(given: argparse.Namespace) -> tuple[list[tuple[Any, Any, Any]], list[str]]:
+    """The runs as (schedule, step, loss), and what was guessed of them."""
+    from sgdynamics.logs import read
+
+    words = list(given.rates or [])
+    runs, notes = [], []
+    for path in given.runs:
+        log = read(path, column=given.column, step_column=given.step_column, rate_column=given.rate_column)
+        step, loss = log.step.values, log.loss.values
+        if words:
+            schedule = schedule_of(words.pop(0), given.warmup)
+        elif "learning_rate" in log:
+            schedule = _between(step, log.learning_rate.values, given.warmup)
+        else:
+            raise ValueError(
+                f"RUN has no learning rate: {Path(path).name}; say its schedule by --rates {FORM}, or its column by "
+                "--rate-column"
+            )
+        runs.append((schedule, step, loss))
+        notes += [f"{Path(path).name}: {note}" for note in log.notes.splitlines()]
+    if words:
+        raise ValueError(f"--rates must be given once a run at most, got {len(given.rates)} for {len(given.runs)} runs")
+    return runs, notes
+
+
+def _between(step: Any, rate: Any, warmup: int) -> Any:
+    """Rates of all steps from those at the logged ones; before the first one the warm-up, if there was one.
+
+    A rate that falls by more than a fifth from one record to the next is taken to fall there at once.
+    """
+    import numpy as np
+
+    steps = np.arange(1, int(step[-1]) + 1)
+    rates = np.interp(steps, step, rate)
+    last = np.clip(np.searchsorted(step, steps, side="right") - 1, 0, step.size - 2)
+    sudden = (rate[last + 1] < _AT_ONCE * rate[last]) & (steps < step[last + 1]) & (steps >= step[0])
+    rates = np.where(sudden, rate[last], rates)
+    early = steps < step[0]
+    rates[early] = rates[early] * np.minimum(1.0, steps[early] / max(warmup, 1))
+    return rates
+
+
+def _along(fitted: xr.Dataset, rates: Any) -> xr.Dataset:
+    import numpy as np
+
+    from sgdynamics.theory.forecast import predict
+
+    record = np.unique(np.rint(np.linspace(rates.size / 200, rates.size, 200)).astype(int))
+    return predict(fitted, rates, record=record[record > 0])
+
+
+def _ends(point: xr.Dataset) -> list[float]:
+    return [float(point[name]) for name in ("loss", "loss_low", "loss_high")]
+
+
+def _course(one: xr.Dataset) -> str:
+    import numpy as np
+
+    places = np.unique(np.linspace(0, one.sizes["step"] - 1, _LINES).astype(int))[1:]
+    return table(["step", "loss", "from", "to"], [[int(one.step[k]), *_ends(one.isel(step=k))] for k in places])
+
+
+def _rates_of(best: xr.Dataset) -> str:
+    import numpy as np
+
+    places = np.unique(np.linspace(0, best.sizes["step"] - 1, _LINES).astype(int))
+    return table(["step", "learning rate"], [[int(best.step[k]), float(best.learning_rate[k])] for k in places])
+
+
+def _draw(logs: list[tuple[Any, Any, Any]], foretold: dict[str, xr.Dataset], path: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, step, loss) in enumerate(logs):
+        axes.plot(step, loss, color="0.6", lw=1, label=None if place else "runs that were fitted")
+    lowest = min(float(loss[len(loss) // 4 :].min()) for _, _, loss in logs)
+    highest = max(float(loss[len(loss) // 10]) for _, _, loss in logs)
+    for place, (name, one) in enumerate(foretold.items()):
+        axes.fill_between(one.step, one.loss_low, one.loss_high, color=f"C{place}", alpha=0.25, lw=0)
+        axes.plot(one.step, one.loss, color=f"C{place}", label=f"forecast: {name}")
+        lowest = min(lowest, float(one.loss_low[-1]))
+    room = 0.05 * (highest - lowest)
+    axes.set(xlabel="step", ylabel="loss", ylim=(lowest - room, highest + room))
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
