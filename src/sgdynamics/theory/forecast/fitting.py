@@ -105,7 +105,6 @@ def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) 
         reference=laid.longest,
         deviation=float(np.hypot(found.deviation, np.mean([within for _, _, within in thinned]))),
         wandering=wandering,
-        halves=float(2 * len(runs)),
         records=float(sum(loss.size for loss in losses)),
         batch_size=float("nan") if batch_size is None else float(batch_size),
         tells_noise=float(tells),

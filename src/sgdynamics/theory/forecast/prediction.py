@@ -87,8 +87,9 @@ def predict(fitted: xr.Dataset, schedule: Numeric, *, record: Any = None, averag
 
 def _leaves(rates: Array, held: float) -> bool:
     """Whether a schedule leaves the one rate that is known, after it has reached it."""
-    reached = np.flatnonzero(rates >= held * (1 - _SAME_RATE))
-    return reached.size == 0 or bool((np.abs(rates[reached[0] :] / held - 1) > _SAME_RATE).any())
+    low, high = held * (1 - _SAME_RATE), held * (1 + _SAME_RATE)
+    reached = np.flatnonzero(rates >= low)
+    return reached.size == 0 or bool((rates[reached[0] :] < low).any() or (rates > high).any())
 
 
 def _along(fitted: xr.Dataset, rates: Array, recorded: Any) -> tuple[Array, Array]:
@@ -117,14 +118,10 @@ def _of_average(fitted: xr.Dataset, rates: Array, given: Array) -> tuple[Array, 
 
 def _described(fitted: xr.Dataset, recorded: Any, value: Array, slope: Array) -> xr.Dataset:
     from scipy.stats import norm
-    from scipy.stats import t as student
 
     known = np.einsum("rn,nm,rm->r", slope, fitted.covariance.values, slope)
     scatter = fitted.attrs["deviation"] * value
-    level = (1 + fitted.attrs["confidence"]) / 2
-    # how much the losses wander is itself known from two halves a run
-    known *= (float(student.ppf(level, fitted.attrs["halves"])) / float(norm.ppf(level))) ** 2
-    width = float(norm.ppf(level)) * np.sqrt(known + scatter**2)
+    width = float(norm.ppf((1 + fitted.attrs["confidence"]) / 2)) * np.sqrt(known + scatter**2)
     describe = {"units": "loss"}
     return xr.Dataset(
         {

@@ -1,0 +1,335 @@
+"""Forecasts: the law against its recursion and against ensembles, recovery, proofs, refusals and the public curves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import gamma
+
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import constant, cosine, ema, linear, tail, two_point
+from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.theory.forecast import best_schedule, drop_gained, fit, last_iterate_bound, predict, spectrum_left
+
+WARMUP = np.arange(1, 101) / 100
+STEPS = 4000
+RECORD = np.arange(100, STEPS + 1, 40)
+PLATEAU = np.r_[WARMUP, constant(1.0, STEPS - 100)]
+DECAYED = np.r_[WARMUP, cosine(1.0, STEPS - 100, final=0.1)]
+TRUE = {"floor": 2.0, "start": 20.0, "noise": 0.004, "exponent": 0.5, "cutoff": 0.1, "noise_exponent": 1.1,
+        "following": 0.3, "early": 0.3}  # fmt: skip
+
+
+def law(schedule, record, floor, start, noise, exponent, cutoff, noise_exponent, following, early):
+    """The law step by step, on a fine grid of curvatures; the reference is the end of the plateau."""
+    reference = PLATEAU.sum()
+    height = np.arange(np.log(1e-9), np.log(40 * cutoff), 0.15)
+    curvature = np.exp(height)
+    weight = 0.15 * (curvature / cutoff) ** noise_exponent * np.exp(-curvature / cutoff) / gamma(noise_exponent)
+    total, variance, found = 0.0, np.zeros_like(curvature), {0: floor + start}
+    for step, rate in enumerate(schedule, 1):
+        middle = total + rate / 2
+        total += rate
+        fading = ((1 + 2 * cutoff * reference) / (1 + 2 * cutoff * middle)) ** exponent
+        brought = rate ** (2 - following) * (1 - early + early * fading)
+        variance = np.maximum(1 - rate * curvature, 0) ** 2 * variance + brought
+        found[step] = floor + start * (1 + 2 * cutoff * total) ** -exponent + noise * weight @ variance
+    return np.array([found[step] for step in record])
+
+
+def runs(noise, seed, **changed):
+    """A plateau and a cosine, with independent relative errors."""
+    random = np.random.default_rng(seed)
+    return [
+        (rates, RECORD, law(rates, RECORD, **TRUE | changed) * np.exp(noise * random.normal(size=RECORD.size)))
+        for rates in (PLATEAU, DECAYED)
+    ]
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return fit(runs(1e-6, 0))
+
+
+OTHERS = {
+    "plateau, longer": np.r_[WARMUP, constant(1.0, 9900)],
+    "decay, longer": np.r_[WARMUP, constant(1.0, 5900), linear(1.0, 2000)],
+    "drop": np.r_[WARMUP, constant(1.0, 2000), constant(0.3, 2000)],
+    "lower peak": np.r_[0.5 * WARMUP, cosine(0.5, 5000)],
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_predictions_of_other_schedules_are_those_of_the_law(clean, name):
+    schedule = OTHERS[name]
+    record = np.linspace(200, schedule.size, 20).astype(int)
+    made, true = predict(clean, schedule, record=record), law(schedule, record, **TRUE)
+    np.testing.assert_allclose(made.loss, true, rtol=1e-3)
+    assert ((made.loss_low < made.loss) & (made.loss < made.loss_high)).all()
+    wrong = law(schedule, record, **TRUE | {"noise": 1.1 * TRUE["noise"]})
+    assert np.abs(made.loss / wrong - 1).max() > 1e-3  # ten per cent more noise is seen
+
+
+@pytest.mark.slow
+def test_intervals_cover_as_often_as_they_say():
+    """Claim 2: of 200 runs of other laws, with independent errors, the final loss of a longer run with a decay."""
+    random, schedule, hits = np.random.default_rng(0), OTHERS["decay, longer"], 0
+    for seed in range(200):
+        changed = {
+            "exponent": random.uniform(0.3, 0.8),
+            "cutoff": np.exp(random.uniform(np.log(0.03), np.log(0.3))),
+            "noise_exponent": random.uniform(0.8, 1.5),
+            "following": random.choice([0.0, 0.3]),
+            "early": random.choice([0.0, 0.4]),
+        }
+        unit = TRUE | changed | {"floor": 0.0}
+        changed["start"] = 1 / law(PLATEAU, [100], **unit | {"start": 1.0, "noise": 0.0})[0]
+        noise = random.uniform(0.3, 1.0) / law(PLATEAU, [STEPS], **unit | {"start": 0.0, "noise": 1.0})[0]
+        changed["noise"] = 0.1 * noise
+        fitted = fit(runs(3e-3, seed, **changed))
+        made = predict(fitted, schedule)
+        measured = law(schedule, [schedule.size], **TRUE | changed)[0] * np.exp(3e-3 * random.normal())
+        hits += bool(made.loss_low.item() <= measured <= made.loss_high.item())
+    assert 0.85 <= hits / 200 <= 0.95
+
+
+def test_recovery_from_two_noisy_curves():
+    """Claim 2: the numbers that a forecast rests on come back from two curves."""
+    found = fit(runs(2e-4, 1, following=0.0, early=0.0)).estimate.to_series()
+    assert found["exponent"] == pytest.approx(TRUE["exponent"], rel=0.05)
+    assert found["cutoff"] == pytest.approx(TRUE["cutoff"], rel=0.3)
+    assert found["floor"] == pytest.approx(TRUE["floor"], rel=0.02)
+
+
+def test_a_plateau_alone_foretells_itself_and_refuses_a_decay():
+    alone = fit(runs(1e-4, 2)[:1])
+    longer = OTHERS["plateau, longer"]
+    assert predict(alone, longer).loss.item() == pytest.approx(law(longer, [longer.size], **TRUE)[0], rel=0.01)
+    with pytest.raises(ValueError, match="must hold the rate 1 of the fitted runs.*then down to a tenth"):
+        predict(alone, DECAYED)
+    with pytest.raises(ValueError, match="must hold the rate"):
+        best_schedule(alone, 1000, peak=1.0)
+
+
+def test_a_long_log_is_thinned_and_tells_the_same():
+    record = np.arange(100, STEPS + 1)
+    random = np.random.default_rng(3)
+    logged = [(rates, record, law(rates, record, **TRUE) * np.exp(3e-3 * random.normal(size=record.size)))
+              for rates in (PLATEAU, DECAYED)]  # fmt: skip
+    found = fit(logged)
+    schedule = OTHERS["decay, longer"]
+    assert predict(found, schedule).loss.item() == pytest.approx(law(schedule, [schedule.size], **TRUE)[0], rel=0.01)
+    assert found.attrs["deviation"] == pytest.approx(3e-3, rel=0.15)
+
+
+@given(shift=st.sampled_from([-9.0, 7.0]), size=st.sampled_from([-5.0, 5.0]))
+@settings(max_examples=2)
+def test_forecasts_do_not_depend_on_the_units_of_rate_and_loss(shift, size):
+    unit, scale = 10.0**shift, 10.0**size
+    given_runs = runs(1e-4, 4)
+    schedule = OTHERS["drop"]
+    plain = predict(fit(given_runs), schedule)
+    made = predict(fit([(unit * rates, step, scale * loss) for rates, step, loss in given_runs]), unit * schedule)
+    np.testing.assert_allclose(made.loss / scale, plain.loss, rtol=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Against an ensemble of quadratics
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_forecasts_of_an_ensemble_are_its_mean(momentum):
+    """Claim 1: a mini-batch quadratic with such spectra, at gains that are small where the start lies."""
+    curvature = np.exp(np.arange(np.log(1e-5), np.log(0.5), 0.8))
+    spectrum = curvature**0.6 * np.exp(-curvature / 0.05)
+    noise = curvature**1.2 * np.exp(-curvature / 0.05)
+    model = MiniBatchQuadratic(
+        curvature, 0.02 * noise / curvature**3, displacement=np.sqrt(2 * spectrum / curvature), batch_size=1
+    )
+    rate = 1 - momentum
+    schedules = [rate * PLATEAU, rate * DECAYED, rate * np.r_[WARMUP, constant(1.0, 1900), linear(1.0, 1000)]]
+    record = np.arange(200, 3001, 100)
+    losses, errors = [], []
+    for place, schedule in enumerate(schedules):
+        made = ensemble(model, schedule[:3000], replicas=300, seed=place, record=record, momentum=momentum)
+        risk = made.excess_risk + 1.0
+        losses.append(risk.mean("replica").values)
+        errors.append((risk.std("replica") / np.sqrt(300)).values)
+    effective = [schedule / rate for schedule in schedules]
+    fitted = fit([(effective[k], record, losses[k]) for k in (0, 1)])
+    foretold = predict(fitted, effective[2], record=record)
+    wide = np.maximum((foretold.loss_high - foretold.loss).values, 4 * errors[2])
+    assert (np.abs(foretold.loss - losses[2]) < wide).mean() > 0.85
+    assert np.abs(foretold.loss / losses[2] - 1).max() < 0.01
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Averages
+
+
+@pytest.mark.parametrize("average", [two_point(300, 50), ema(0.97, 300), tail(300, 40, 2)], ids=["two", "ema", "tail"])
+def test_an_average_is_worth_what_its_weights_say(clean, average):
+    """Every step's noise and the start, pushed through the average mode by mode."""
+    schedule = np.full(300, 0.7)
+    steps = np.arange(301)
+    reference, numbers = PLATEAU.sum(), clean.estimate.to_series()
+    curvature = np.exp(np.arange(np.log(1e-9), np.log(40 * numbers.cutoff), 0.15))
+    scaled = curvature / numbers.cutoff
+    weight = 0.15 * scaled**numbers.noise_exponent * np.exp(-scaled) / gamma(numbers.noise_exponent)
+    start = 0.15 * scaled**numbers.exponent * np.exp(-scaled) / gamma(numbers.exponent)
+    keep = np.maximum(1 - 0.7 * curvature, 0)
+    reached = (keep[:, None] ** steps) @ average
+    middle = 0.7 * (np.arange(300) + 0.5)
+    fading = ((1 + 2 * numbers.cutoff * reference) / (1 + 2 * numbers.cutoff * middle)) ** numbers.exponent
+    brought = 0.7 ** (2 - numbers.following) * (1 - numbers.early + numbers.early * fading)
+    variance = sum(brought[s - 1] * ((keep[:, None] ** (steps[s:] - s)) @ average[s:]) ** 2 for s in range(1, 301))
+    bias = 1 - (start @ (1 - reached**2)) - (1 - start.sum() if abs(start.sum() - 1) > 1e-3 else 0)
+    expected = numbers.floor + numbers.start * bias + numbers.noise * weight @ variance
+    assert predict(clean, schedule, average=average).loss.item() == pytest.approx(expected, rel=2e-3)
+
+
+def test_the_last_iterate_is_an_average(clean):
+    last = np.zeros(301)
+    last[-1] = 1
+    schedule = np.linspace(1.0, 0.1, 300)
+    plain = predict(clean, schedule)
+    made = predict(clean, schedule, average=last)
+    assert made.loss.item() == pytest.approx(plain.loss.item(), rel=1e-3)
+    assert made.loss_high.item() == pytest.approx(plain.loss_high.item(), rel=1e-2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The best schedule
+
+
+def test_the_best_schedule_is_that_of_a_search_over_every_step(clean):
+    steps, numbers = 24, clean.estimate.to_series().to_dict()
+    best = best_schedule(clean, steps, peak=1.0)
+    assert (np.diff(best.learning_rate) <= 0).all()
+    assert best.learning_rate.max() <= 1
+
+    def excess(logs):
+        return law(np.exp(-np.cumsum(np.abs(logs))), [steps], **numbers)[0] - numbers["floor"]
+
+    start = np.diff(-np.log(best.learning_rate.values), prepend=0.0)
+    searched = minimize(excess, start + 0.01, method="L-BFGS-B", options={"maxiter": 15}).fun
+    mine = excess(start)
+    assert mine <= searched * (1 + 1e-4)
+    assert mine < excess(np.diff(-np.log(np.linspace(1, 0.01, steps)), prepend=0.0))  # a linear decay is not it
+
+
+def test_the_best_schedule_is_no_worse_than_the_others_and_says_what_its_gain_is_worth(clean):
+    best = best_schedule(clean, 24000, peak=1.0, warmup=500)
+    assert (np.diff(best.learning_rate.values[500:]) <= 1e-15).all()
+    assert best.loss.values[0] <= best.loss.values[1:].min() * (1 + 1e-5)
+    assert ("more than" in best.verdict) == (best.gain > best.error)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Claim 5: known laws as limits
+
+
+def test_what_is_left_of_a_spectrum_is_its_integral():
+    h, time_, alpha, cutoff = sympy.symbols("h S alpha h_c", positive=True)
+    density = h ** (alpha - 1) * sympy.exp(-h * (1 / cutoff + 2 * time_)) / (sympy.gamma(alpha) * cutoff**alpha)
+    left = sympy.integrate(density, (h, 0, sympy.oo))
+    assert sympy.simplify(sympy.powsimp(left / spectrum_left(time_, alpha, cutoff), force=True).subs(alpha, 3) - 1) == 0
+    for value in (sympy.Rational(1, 2), sympy.Rational(7, 3)):
+        ratio = (left / spectrum_left(time_, alpha, cutoff)).subs({alpha: value, cutoff: 2, time_: 5})
+        assert sympy.N(ratio, 40) == pytest.approx(1, abs=1e-30)
+
+
+def test_the_start_decays_as_a_power_of_summed_rate():
+    time_, alpha, cutoff = sympy.symbols("S alpha h_c", positive=True)
+    ratio = spectrum_left(time_, alpha, cutoff) / (2 * cutoff * time_) ** -alpha
+    assert sympy.limit(ratio.subs(alpha, sympy.Rational(2, 3)), time_, sympy.oo) == 1
+
+
+def test_stationary_noise_is_proportional_to_the_rate_at_fixed_curvature():
+    gain, curvature, rate = sympy.symbols("x h eta", positive=True)
+    variance = rate**2 / (1 - (1 - rate * curvature) ** 2)
+    assert sympy.limit(variance / (rate / (2 * curvature)), rate, 0) == 1
+
+
+def test_a_drop_gains_as_in_the_multi_power_law_without_its_power_of_the_rate():
+    h, time_ = sympy.symbols("h S", positive=True)
+    for beta in (1, 2, sympy.Rational(1, 2)):
+        weight = h ** (beta + 1) * sympy.exp(-h / 3)  # q = 1 + beta, per logarithm of h
+        gained = sympy.integrate(weight / h**2 * (1 - sympy.exp(-2 * h * time_)), (h, 0, sympy.oo))
+        all_of_it = sympy.integrate(weight / h**2, (h, 0, sympy.oo))
+        assert sympy.simplify(gained / all_of_it - drop_gained(time_, beta, 3)) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Claim 6: the worst case
+
+
+@given(
+    seed=st.integers(0, 999),
+    steps=st.integers(1, 40),
+    pieces=st.integers(1, 6),
+)
+def test_the_last_iterate_of_the_subgradient_method_is_within_its_bound(seed, steps, pieces):
+    random = np.random.default_rng(seed)
+    slopes, centers = random.uniform(0.1, 1, pieces), random.normal(size=pieces)
+    rates = 10 ** random.uniform(-2, 1) * random.random(steps) + 1e-6
+
+    def value(x):
+        return float(np.sum(slopes * abs(x - centers)))
+
+    least = min(value(center) for center in centers)
+    minimiser = min(centers, key=value)
+    x = start = 3 * random.normal()
+    for rate in rates[:-1]:
+        x -= rate * float(np.sum(slopes * np.sign(x - centers)))
+    bound = last_iterate_bound(rates, distance=max(abs(start - minimiser), 1e-9), gradient_bound=slopes.sum())
+    assert value(x) - least <= bound * (1 + 1e-9)
+    assert last_iterate_bound(np.r_[rates, 0.0], distance=1.0, gradient_bound=1.0) == pytest.approx(
+        last_iterate_bound(rates, distance=1.0, gradient_bound=1.0)
+    )
+
+
+def test_a_worst_case_needs_a_step():
+    with pytest.raises(ValueError, match="last_iterate_bound: schedule must have a rate > 0"):
+        last_iterate_bound([0.0, 0.0], distance=1.0, gradient_bound=1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Claim 4: the public curves, where they are at hand
+
+CURVES = Path(__file__).resolve().parents[2] / "shared" / "data" / "llm_loss_curves" / "100M"
+PEAK, LOW, RISE = 3e-4, 3e-5, 2160
+
+
+def public(name):
+    kind, *numbers = name.split("_")
+    steps = 16000 if kind == "wsdcon" else int(numbers[-1])
+    at = np.arange(1, steps + 1)
+    late = np.clip((at - 20000) / 4000, 0, None)
+    rates = {
+        "constant": np.full(steps, PEAK),
+        "cosine": LOW + (PEAK - LOW) * (1 + np.cos(np.pi * (at - RISE) / (steps - RISE))) / 2,
+        "wsd": PEAK * (LOW / PEAK) ** late,
+        "wsdld": PEAK + (LOW - PEAK) * late,
+        "wsdcon": np.where(at <= 8000, PEAK, 1e-5 * int(numbers[0])),
+    }[kind]
+    rates = np.where(at <= RISE, PEAK * at / RISE, rates)
+    step, _, loss = np.loadtxt(CURVES / f"{name}.csv", delimiter=",", skiprows=1).T
+    return rates, np.minimum(step, steps).astype(int), loss
+
+
+@pytest.mark.skipif(not CURVES.is_dir(), reason=f"the public loss curves are not ours to ship: no {CURVES}")
+def test_public_curves_of_six_schedules_are_foretold_from_three():
+    fitted = fit([public(name) for name in ("cosine_24000", "constant_24000", "wsdcon_9")])
+    errors, inside = [], []
+    for name in ("constant_72000", "cosine_72000", "wsd_20000_24000", "wsdld_20000_24000", "wsdcon_3", "wsdcon_18"):
+        rates, step, loss = public(name)
+        made = predict(fitted, rates, record=step)
+        errors.append(float(np.abs(made.loss - loss).mean()))
+        inside.append(bool(made.loss_low[-1] <= loss[-1] <= made.loss_high[-1]))
+    assert np.mean(errors) <= 0.0027
+    assert sum(inside) >= 4
