@@ -8,7 +8,8 @@ curves by the same loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,7 +26,9 @@ from sgdynamics.theory.forecast import fit, predict
 Array = NDArray[np.float64]
 
 RATE, WARMUP = 0.5, 100
-BATCH_SIZE, LABEL_NOISE, WEIGHT_DECAY = 32, 0.2, 1e-3
+BATCH_SIZE, LABEL_NOISE = 32, 0.2
+# Losses before are of a network that has not yet begun to follow a power law.
+FROM = 3 * WARMUP
 EVERY = 25
 SEED = 20250616
 
@@ -53,6 +56,20 @@ def _schedules(steps: int) -> dict[str, Array]:
     }
 
 
+class _Watched:
+    """Plain SGD that measures a loss every ``EVERY`` steps."""
+
+    def __init__(self, loss: Callable[[Array], float]) -> None:
+        self.loss, self.losses, self.done = loss, list[float](), 0
+
+    def __call__(self, weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
+        moved = weights - rate * gradient
+        self.done += 1
+        if self.done % EVERY == 0:
+            self.losses.append(self.loss(moved))
+        return moved, state
+
+
 def _losses(schedule: Array, replicas: int) -> tuple[Array, Array]:
     """Held-out loss under the label noise, a mean over runs on other batches and splits, at every ``EVERY`` steps."""
     record = np.arange(EVERY, schedule.size + 1, EVERY)
@@ -61,20 +78,14 @@ def _losses(schedule: Array, replicas: int) -> tuple[Array, Array]:
         x, y, x_test, y_test = trainer.split(*trainer.digits(), train=1200, seed=SEED + replica)
         net = trainer.network([64, 32, 10], "tanh", seed=SEED + replica)
         expected = trainer.smoothed_labels(y_test, 10, LABEL_NOISE)
-        losses: list[float] = []
-
-        def update(weights: Array, gradient: Array, rate: float, state: int | None) -> tuple[Array, int]:
-            done = (state or 0) + 1
-            moved = weights - rate * gradient
-            if done % EVERY == 0:
-                losses.append(float(trainer.loss_value(net.with_flat(moved), x_test, expected, "cross_entropy")))
-            return moved, done
-
+        watched = _Watched(lambda weights, net=net, x=x_test, y=expected: float(
+            trainer.loss_value(net.with_flat(weights), x, y, "cross_entropy")
+        ))  # fmt: skip
         trainer.train(
-            net, x, y, schedule, loss="cross_entropy", batch_size=BATCH_SIZE, weight_decay=WEIGHT_DECAY,
-            label_noise=LABEL_NOISE, update=update, seed=SEED + 1000 * replica,
+            net, x, y, schedule, loss="cross_entropy", batch_size=BATCH_SIZE,
+            label_noise=LABEL_NOISE, update=watched, seed=SEED + 1000 * replica,
         )  # fmt: skip
-        found[replica] = losses
+        found[replica] = watched.losses
     return record, found.mean(axis=0)
 
 
@@ -93,7 +104,7 @@ class _MultiPower:
     def __call__(self, numbers: Array) -> Array:
         floor, start, alpha, drop, speed, beta, gamma = numbers
         since = np.maximum(self.time[self.record][:, None] - self.begun, 0.0)
-        gained = 1 - (1 + speed * np.maximum(self.rate, 1e-12) ** -gamma * since) ** -beta
+        gained = 1 - (1 + speed * np.maximum(self.rate, 1e-3 * RATE) ** -gamma * since) ** -beta
         return np.asarray(floor + start * self.time[self.record] ** -alpha - drop * gained @ self.drop)
 
 
@@ -103,8 +114,9 @@ def _multi_power(runs: list[tuple[Array, Array, Array]]) -> Array:
     loss = np.concatenate([part for *_, part in runs])
 
     def cost(logs: Array) -> float:
-        made = np.concatenate([law(np.exp(logs)) for law in laws])
-        if not (made > 0).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = np.concatenate([law(np.exp(logs)) for law in laws])
+        if not (np.isfinite(made) & (made > 0)).all():
             return 1e3
         size = np.abs(np.log(loss / made))
         return float(np.where(size < 1e-3, size**2 / 2, 1e-3 * (size - 5e-4)).sum() * 1e3)
@@ -124,7 +136,7 @@ def compute(fast: bool) -> xr.Dataset:
     schedules = _schedules(steps)
     measured = {name: _losses(schedule, replicas) for name, schedule in schedules.items()}
     runs = [(schedules[name], *measured[name]) for name in list(schedules)[:2]]
-    late = [(rates, record[record >= WARMUP], loss[record >= WARMUP]) for rates, record, loss in runs]
+    late = [(rates, record[record >= FROM], loss[record >= FROM]) for rates, record, loss in runs]
     fitted, baseline = fit(late, batch_size=BATCH_SIZE), _multi_power(late)
     rows = []
     for name, schedule in schedules.items():
@@ -175,9 +187,8 @@ def draw(data: xr.Dataset) -> Figure:
         ends.plot(1e3 * (one.multi_power - one.measured), -place - 0.25, "x", color=GREY, ms=4)
     ends.axvline(0, color=GREY, lw=0.8)
     ends.set(xlabel="forecast less run, at the end (1e-3)", yticks=-np.arange(len(names)), yticklabels=names)
-    ends.set_title("points: this law; crosses: multi-power law", fontsize=7)
+    ends.set_title("crosses: multi-power law", fontsize=8)
     ends.tick_params(axis="y", labelsize=6)
-    figure.tight_layout()
     return figure
 
 

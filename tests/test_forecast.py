@@ -109,7 +109,7 @@ def test_a_plateau_alone_foretells_itself_and_refuses_a_decay():
     alone = fit(runs(1e-4, 2)[:1])
     longer = OTHERS["plateau, longer"]
     assert predict(alone, longer).loss.item() == pytest.approx(law(longer, [longer.size], **TRUE)[0], rel=0.01)
-    with pytest.raises(ValueError, match="must hold the rate 1 of the fitted runs.*then down to a tenth"):
+    with pytest.raises(ValueError, match=r"must hold the rate 1 of the fitted runs.*then down to a tenth"):
         predict(alone, DECAYED)
     with pytest.raises(ValueError, match="must hold the rate"):
         best_schedule(alone, 1000, peak=1.0)
@@ -250,7 +250,7 @@ def test_the_start_decays_as_a_power_of_summed_rate():
 
 
 def test_stationary_noise_is_proportional_to_the_rate_at_fixed_curvature():
-    gain, curvature, rate = sympy.symbols("x h eta", positive=True)
+    curvature, rate = sympy.symbols("h eta", positive=True)
     variance = rate**2 / (1 - (1 - rate * curvature) ** 2)
     assert sympy.limit(variance / (rate / (2 * curvature)), rate, 0) == 1
 
