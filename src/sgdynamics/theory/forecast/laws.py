@@ -98,7 +98,8 @@ def last_iterate_bound(schedule: Numeric, *, distance: float, gradient_bound: fl
     r"""Largest suboptimality of the last iterate of the subgradient method on a convex function.
 
     .. math:: \frac{D^2 + G^2 \sum_t \eta_t^2}{2 \sum_t \eta_t}
-        + \frac{G^2}{2} \sum_{k<T} \frac{\eta_k}{\sum_{t>k} \eta_t} \frac{\sum_{t \ge k} \eta_t^2}{\sum_{t \ge k} \eta_t}
+        + \frac{G^2}{2} \sum_{k<T} \frac{\eta_k}{\sum_{t>k} \eta_t}
+        \frac{\sum_{t \ge k} \eta_t^2}{\sum_{t \ge k} \eta_t}
 
     The mean :math:`A_k` of the values from k on, weighted by the rates, exceeds the value at k by at most
     :math:`G^2 \sum_{t \ge k} \eta_t^2 / 2 \sum_{t \ge k} \eta_t`, and :math:`A_{k+1} - A_k = \eta_k (A_k - f_k) /
