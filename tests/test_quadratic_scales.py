@@ -62,7 +62,7 @@ EDGES_HERE = {name: edge(1.0) for name, edge in EDGES.items()}
 
 
 @pytest.mark.parametrize("name", EDGES)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(UNITS)
 @example(1e9)
 @example(1e12)
@@ -70,13 +70,14 @@ def test_an_edge_is_a_reciprocal_of_curvature(name, unit):
     assert math.isclose(EDGES[name](unit) * unit, EDGES_HERE[name], rel_tol=1e-11)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(UNITS)
 def test_the_tail_index_has_no_unit(unit):
     kappa = tail_index(FiniteSumQuadratic([0.5 * unit, 1.5 * unit]), 1.7 / unit)
     assert math.isclose((0.15**kappa + 1.55**kappa) / 2, 1, rel_tol=1e-13)
 
 
+@settings(max_examples=40)
 @given(powers(-20, -1), powers(-20, 0), st.booleans())
 def test_small_curvatures_stay_apart_beside_a_large_one(small, ratio, momentum):
     """Two examples: the mean logarithm is log |1 - a| + log |1 - b|, whose first crossing solves a quadratic."""
@@ -89,6 +90,7 @@ def test_small_curvatures_stay_apart_beside_a_large_one(small, ratio, momentum):
     assert math.isclose(almost_sure_edge(FiniteSumQuadratic([a, b])), expected, rel_tol=1e-12)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(-6, 0).map(lambda p: 10**p), min_size=2, max_size=5),
     st.floats(0, 0.999999),
@@ -133,6 +135,7 @@ def growth_of_epochs(curvatures, rate):
     return sum((a * b) ** 2 for a, b in made) / 3
 
 
+@settings(max_examples=40)
 @given(st.lists(st.floats(-3, 0), min_size=4, max_size=4))
 @example(np.log10([0.07421527290457142, 0.15847034524028192, 1.0, 0.06821884609465954]).tolist())
 def test_below_the_edge_of_reshuffled_epochs_every_rate_is_stable(exponents):
@@ -157,6 +160,7 @@ def exact_risk(modes, rate, step):
 modes = st.tuples(powers(-3, 0), st.one_of(st.just(0.0), powers(-30, 6)), st.one_of(st.just(0.0), powers(-6, 6)))
 
 
+@settings(max_examples=40)
 @given(st.lists(modes, min_size=1, max_size=3), powers(-5, 0.29), powers(-40, 8), st.booleans())
 @example([(1.0, 0.0, 1.0)], 0.5, 1e-20, False)
 @example([(1.0, 0.0, 1.0)], 1e-6, 1e-50, False)
@@ -257,6 +261,7 @@ def test_the_best_schedule_is_not_the_valley_of_the_greedy_one():
     assert end_of(model, optimal_schedule(model, 3)) <= end_of(model, (78.11958412, 32.47607883, 7.63198931)) * 1.000001
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(powers(-2, 0), powers(-2, 2)), min_size=2, max_size=4), st.integers(1, 3))
 def test_without_noise_no_schedule_is_better(modes, steps):
     """The mean is a polynomial in the curvature that is 1 at 0: least squares in its other coefficients."""
@@ -274,6 +279,7 @@ def test_without_noise_no_schedule_is_better(modes, steps):
 # Next to the edge
 
 
+@settings(max_examples=40)
 @given(powers(-12, 0), st.integers(1, 50), st.booleans(), st.integers(-3, 3))
 def test_at_the_edge_a_variance_is_large_or_infinite_and_never_negative(complement, draws, nesterov, ulps):
     momentum = 1 - complement
@@ -326,7 +332,7 @@ def drawn_from(domain):
 
 
 @pytest.mark.parametrize("formula", DIGITS, ids=lambda formula: formula.name)
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(st.data())
 def test_a_formula_keeps_its_digits(formula, data):
     """Against its own mathematics at 200 digits: what is tested is the evaluation, proofs hold the mathematics."""
