@@ -670,3 +670,25 @@ def test_the_widths_may_differ_and_their_order_backwards_does_not_matter():
 def test_bad_input_names_parameter_and_range(call, match):
     with pytest.raises((ValueError, TypeError), match=match):
         call()
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=1, max_size=5),
+    st.floats(-3, 3),
+    st.integers(-150, 150),
+)
+def test_the_end_of_gradient_flow_is_the_same_in_any_unit(powers, target, unit):
+    """A power of two moves it by the rounding of the target's power at most; beyond the square's range too."""
+    weights = 10.0 ** np.array(powers)
+    power = unit // len(powers) if len(powers) > 1 else unit
+    usual = ScalarChain(10.0**target).flow_solution(weights)
+    other = ScalarChain(np.ldexp(10.0**target, power * len(powers))).flow_solution(np.ldexp(weights, power))
+    np.testing.assert_allclose(np.ldexp(other, -power), usual, rtol=1e-12)
+
+
+def test_the_end_of_gradient_flow_where_squares_are_no_numbers():
+    assert ScalarChain(1e200).flow_solution([1e-200]) == pytest.approx([1e200], rel=1e-12)
+    assert ScalarChain(1e-300).flow_solution([1e-170, 1e-170]) == pytest.approx([1e-150, 1e-150], rel=1e-12)
+    assert ScalarChain(1.0).flow_solution([1e180, 1e-180]) == pytest.approx([1e180, 1e-180], rel=1e-12)
+    assert ScalarChain(0.0).flow_solution([0.0, 2.0]).tolist() == [0.0, 2.0]
+    assert ScalarChain(0.0).flow_solution([0.0, 0.0]).tolist() == [0.0, 0.0]

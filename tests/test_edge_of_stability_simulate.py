@@ -18,7 +18,7 @@ from sgdynamics.simulate.edge_of_stability import (
     self_stabilization_orbits,
 )
 from sgdynamics.theory.edge_of_stability import end_gap, error_budget, gap_drift
-from sgdynamics.theory.uv import end_gap as uv_end_gap
+from sgdynamics.theory.uv import final_excess
 
 OUTER = {
     "square": ProductLoss("square", target=1.5),
@@ -277,7 +277,7 @@ def test_uv_orbits_just_below_the_critical_rate_end_where_both_laws_say():
         assert data.sharpness.item() == pytest.approx(measured, abs=1e-4)
         drift = gap_drift(1.0, q, 1.0, 0.0, 0.0)
         assert 2 - end_gap(1.0, drift) == pytest.approx(predicted, abs=1e-5)
-        assert uv_end_gap(q) == pytest.approx(-drift / 2, rel=1e-12)
+        assert final_excess(q) == pytest.approx(-drift / 2, rel=1e-12)
 
 
 def test_second_order_regression_with_opposite_eigenvalues_is_the_uv_network():

@@ -26,7 +26,23 @@ fraction = st.one_of(
     st.floats(-307, -0.31).map(lambda power: 10.0**power), st.floats(-15, -0.31).map(lambda power: 1 - 10.0**power)
 )
 
-# formula, its arguments, its definition
+
+def flips(rate, minimum, second, third, fourth):
+    """The four terms of the flip coefficient."""
+    p = rate * second * minimum
+    return [2 * (rate * second * p) ** 2, 2 * rate * p * third, (third / second) ** 2, -fourth / (3 * second)]
+
+
+def drift(rate, minimum, second, third, fourth):
+    """The drift, and two terms of sum 0 that say how much is lost where its factors are differences."""
+    p, terms = rate * second * minimum, flips(rate, minimum, second, third, fourth)
+    scale = 2 * (rate * second) ** 2 / mp.fsum(terms)
+    value = (1 - p * p) * scale
+    lost = scale * (abs(p) * (1 + abs(p)) + abs(1 - p * p) * max(map(abs, terms)) / abs(mp.fsum(terms)))
+    return [value, lost, -lost]
+
+
+# formula, its arguments, its definition: one number, or terms to be summed, to the rounding of the largest
 CASES = {
     "balanced_eigenvalue": (
         deep_linear.balanced_eigenvalue,
@@ -65,6 +81,27 @@ CASES = {
         (real, real, moderate),
         lambda i, y, a: a * mp.sqrt(i**2 + 4 * y**2),
     ),
+    "cycle_amplitude": (edge_of_stability.cycle_amplitude, (size, size), lambda a, b: mp.sqrt(2 * a / b)),
+    "oscillation_variance": (edge_of_stability.oscillation_variance, (size, size), lambda a, b: 2 * a / b),
+    "cycle_period": (edge_of_stability.cycle_period, (size, size), lambda r, a: 2 * mp.pi / (r * mp.sqrt(2 * a))),
+    "cycle_growth": (edge_of_stability.cycle_growth, (size, size), lambda r, a: mp.sqrt(1 + 2 * a * r**2)),
+    "cycle_invariant": (
+        edge_of_stability.cycle_invariant,
+        (size, real, size, size),
+        lambda x, y, a, b: [y**2 / 2, -a * mp.log(x), b * x**2 / 4],
+    ),
+    "reduced_invariant": (
+        edge_of_stability.reduced_invariant,
+        (real, size, size),
+        lambda e, x, r: [term * mp.exp(-2 * e / r) for term in (x, -e, -r / 2)],
+    ),
+    "flip_coefficient": (edge_of_stability.flip_coefficient, (size, real, size, real, real), flips),
+    "gap_drift": (edge_of_stability.gap_drift, (size, real, size, real, real), drift),
+    "equal_chain_sharpness": (
+        deep_linear.equal_chain_sharpness,
+        (size, real, st.integers(1, 300).map(float)),
+        lambda w, y, d: [(2 * d - 1) * w ** (2 * d - 2), -(d - 1) * y * w ** (d - 2)],
+    ),
     "SelfStabilization.sharpness": (
         SelfStabilization(1.3, 0.7).sharpness,
         (real, real),
@@ -102,7 +139,13 @@ def test_a_formula_is_its_definition_wherever_its_arguments_are_floats(name, dat
     with np.errstate(all="ignore"):
         made = float(function(*arguments))
     with mp.workdps(DIGITS):
-        assert agrees(made, mp.re(definition(*map(mp.mpf, arguments))), 2e-12)
+        exact = definition(*map(mp.mpf, arguments))
+        terms = exact if isinstance(exact, list) else [mp.re(exact)]
+        value, largest = mp.fsum(terms), max(map(abs, terms))
+        if largest > 100 * abs(value) and abs(value) <= LARGEST:  # of both signs: as many digits as the terms leave
+            assert abs(made - value) <= 2e-12 * largest
+        else:
+            assert agrees(made, value, 2e-12)
 
 
 def test_false_values_are_seen():

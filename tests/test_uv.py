@@ -40,8 +40,8 @@ from sgdynamics.theory.uv import (
     critical_learning_rate,
     edge_map,
     edge_sharpness,
-    end_gap,
     escape_margin,
+    final_excess,
     first_loss_ratio,
     first_rise_probability,
     gradient_flow_ntk,
@@ -589,10 +589,10 @@ def test_oscillations_below_the_critical_rate_end_below_the_edge_by_the_gap():
         for _ in range(8000):
             s = (plus - minus) / 4 - fraction
             plus, minus = (1 - s) ** 2 * plus, (1 + s) ** 2 * minus
-        errors.append((plus + minus) / 2 - 2 - end_gap(fraction))
+        errors.append((plus + minus) / 2 - 2 - final_excess(fraction))
     assert (plus + minus) / 2 == pytest.approx(1.99518, abs=2e-5)
     assert np.log2(np.abs(errors[:-1]) / np.abs(errors[1:])) == pytest.approx([2, 2], abs=0.3)
-    assert abs(errors[-1]) < 0.06 * abs(end_gap(0.995))
+    assert abs(errors[-1]) < 0.06 * abs(final_excess(0.995))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

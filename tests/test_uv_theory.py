@@ -301,6 +301,32 @@ def test_walls_of_a_tiny_alignment_and_of_a_wide_network():
     assert wide.location.sel(wall="first sharpness rise").item() == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("below", [2.16e-5, 9e-6, 1e-8, 1e-11])
+def test_walls_far_below_the_escape_are_no_walls_at_zero(below):
+    """Next to the alignment at which the first step of any rate begins to sharpen, where 5 outputs are 2 targets."""
+    data = regime(1.0, 10_000, target=1.0, alignment=0.004 - below)
+    made = data.location.sel(wall="first sharpness rise").item()
+    with mp.workdps(60):
+        f, trace, k = mp.mpf(data.output.item()), mp.mpf(data.ntk.item()), mp.mpf(1) / 10_000
+
+        def top(f, trace):
+            return (trace + mp.sqrt(trace**2 - 4 * k * f**2 + 4 * k * (2 * f - 1) ** 2)) / 2
+
+        def gain(rate):
+            s = rate * (f - 1)
+            change = k * s * s
+            return top(f - s * trace + change * f, trace - 4 * k * s * f + change * trace) - top(f, trace)
+
+        low, high = mp.mpf("1e-9"), mp.mpf("0.05")
+        assert gain(low / trace) < 0 < gain(high / trace)
+        for _ in range(80):
+            low, high = (low, (low + high) / 2) if gain((low + high) / 2 / trace) > 0 else ((low + high) / 2, high)
+        wall = float(high * top(f, trace) / trace)
+    # the output less 2/5 of the target has no more digits
+    assert made == pytest.approx(wall, rel=1e-13 + 2e-15 / below * 0.004)
+    assert wall < data.location.sel(wall="escape").item() / 400
+
+
 @given(st.floats(-300, 300), st.sampled_from([-1, 1]))
 def test_regimes_of_targets_at_the_ends_of_the_range_of_a_float(size, side):
     data = regime(np.array([1e-3, 0.5, 1.5, 10.0]), 16, target=side * 10**size)
@@ -556,3 +582,46 @@ def test_mean_largest_rates_at_target_2_are_those_once_found_by_simulation(width
     sharpness, _ = hessian_eigenvalues(output, ntk, target=2.0, kappa=model.kappa)
     assert np.mean(largest * ntk) == pytest.approx(in_ntk, abs=0.03)
     assert np.mean(largest * sharpness) == pytest.approx(in_hessian, abs=0.03)
+
+
+def test_runs_end_as_the_atlas_says_but_at_its_walls():
+    """20,000 random starts, each run by the recursion; periodic windows belong to the chaotic regime, as it says."""
+    random, count, steps = np.random.default_rng(11), 20_000, 1500
+    width = np.floor(10 ** random.uniform(0, 4, count))
+    target = 10 ** random.uniform(-2, 2, count) * random.choice([-1, 1], count)
+    start = {"target": target, "alignment": random.uniform(-1, 1, count)}
+    start = {name: xr.DataArray(value, dims="start") for name, value in start.items()}
+    width = xr.DataArray(width, dims="start")
+    escape = regime(xr.DataArray(np.ones(count), dims="start"), width, **start).location.sel(wall="escape")
+    data = regime(escape * random.uniform(0, 1.2, count), width, **start)
+
+    rate = (data.margin + data.location).isel(wall=-1).values / data.sharpness.values
+    root = width.values**-0.5
+    q, s, kernel = rate * root * target, rate * root * (data.output.values - target), rate * data.ntk.values
+    plus, minus = kernel + 2 * (s + q), np.maximum(kernel - 2 * (s + q), 0.0)
+    imbalance, lost, last = plus * minus, np.zeros(count, bool), []
+    for _ in range(steps):
+        # below the critical rate by the imbalance, beyond it by the sides of the cone: each keeps its digits there
+        settling = s * (1 - kernel + s * (s + q))
+        plus, minus, imbalance = (1 - s) ** 2 * plus, (1 + s) ** 2 * minus, (1 - s * s) ** 2 * imbalance
+        s = np.where(abs(q) > 1, (plus - minus) / 4 - q, settling)
+        lost |= ~(abs(s) < 4 + 3 * abs(q))
+        s, plus, minus, imbalance = (np.where(lost, 0.0, part) for part in (s, plus, minus, imbalance))
+        kernel = np.where(abs(q) > 1, (plus + minus) / 2, np.sqrt(imbalance + 4 * (s + q) ** 2))
+        last = [*last[-32:], s]
+
+    ends = np.full(count, Regime.CHAOTIC)
+    for period in (32, 16, 8, 4, 2):
+        back = abs(last[-1] - last[-1 - period]) < 1e-5
+        ends[back] = Regime.PERIOD_TWO if period == 2 else Regime.PERIOD_DOUBLED
+    ends[abs(s) < 5e-3] = Regime.LAZY
+    ends[lost] = Regime.DIVERGENT
+    said = np.where(data.regime < Regime.PERIOD_TWO, Regime.LAZY, data.regime)
+    windows = (said == Regime.CHAOTIC) & ((ends == Regime.PERIOD_TWO) | (ends == Regime.PERIOD_DOUBLED))
+    wrong = (said != ends) & ~windows
+    assert wrong.mean() < 0.005
+    assert windows.mean() < 0.005
+    walls = np.array([1.0, math.sqrt(5) - 1, period_doubling_limit()])
+    at_walls = (abs(abs(q)[:, None] / walls - 1) < 0.01).any(axis=1) | (abs(data.margin.sel(wall="escape")) < 0.01)
+    assert (at_walls | ~wrong).all()
+    assert len(set(said.tolist())) == 5

@@ -1,22 +1,30 @@
-"""Products over products, whose parts may be larger or smaller than any number though the whole is not.
+"""Products over products and their sums, whose parts may be larger or smaller than any number though the whole is not.
 
 And what a product leaves of a limit, where its rounding would be all that is left.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import sqrt, where
 
-__all__ = ["difference_of_quotients", "left_by_product", "quotient", "root_of_quotient"]
+__all__ = ["Parts", "difference_of_quotients", "left_by_product", "parts", "quotient", "root_of_quotient", "total"]
+
+# A mantissa and an exponent of 2; what they stand for may be beyond the numbers.
+Parts: TypeAlias = tuple[Numeric, Numeric]
+
+# below the exponent of any product of a few numbers
+_LEAST = -(2**20)
 
 
-def _scaled(over: Sequence[Numeric], under: Sequence[Numeric]) -> tuple[Numeric, Numeric]:
+def parts(over: Sequence[Numeric], under: Sequence[Numeric] = ()) -> Parts:
     """Mantissa and exponent of a product over a product."""
     mantissa: Numeric = 1.0
     exponent: Numeric = 0
@@ -39,7 +47,7 @@ def quotient(over: Sequence[Numeric], under: Sequence[Numeric] = ()) -> Numeric:
     """
     if any(map(is_symbolic, (*over, *under))):
         return math.prod(over) / math.prod(under)
-    return np.ldexp(*_scaled(over, under))
+    return np.ldexp(*parts(over, under))
 
 
 def left_by_product(limit: float, first: Numeric, second: Numeric) -> Numeric:
@@ -77,7 +85,7 @@ def root_of_quotient(over: Sequence[Numeric], under: Sequence[Numeric] = ()) -> 
     """
     if any(map(is_symbolic, (*over, *under))):
         return sqrt(math.prod(over) / math.prod(under))
-    mantissa, exponent = _scaled(over, under)
+    mantissa, exponent = parts(over, under)
     odd = exponent % 2
     return np.ldexp(np.sqrt(np.ldexp(mantissa, odd)), (exponent - odd) // 2)
 
@@ -98,7 +106,22 @@ def difference_of_quotients(
     """
     if any(map(is_symbolic, (*over, *under, *other_over, *other_under))):
         return math.prod(over) / math.prod(under) - math.prod(other_over) / math.prod(other_under)
-    (mantissa, exponent), (other, power) = _scaled(over, under), _scaled(other_over, other_under)
+    (mantissa, exponent), (other, power) = parts(over, under), parts(other_over, other_under)
     exponent, power = where(mantissa == 0, power, exponent), where(other == 0, exponent, power)
     common = np.maximum(exponent, power)
     return np.ldexp(np.ldexp(mantissa, exponent - common) - np.ldexp(other, power - common), common)
+
+
+def total(*terms: Parts) -> Parts:
+    """The sum of such products, to the rounding of the largest.
+
+    Examples
+    --------
+    >>> float(np.ldexp(*total(parts((1e200, 1e200), (1e250,)), parts((-1e150,)))))
+    0.0
+    """
+    # a term that vanishes sets no scale
+    powers = [np.where(mantissa == 0, _LEAST, exponent) for mantissa, exponent in terms]
+    largest = functools.reduce(np.maximum, powers)
+    scaled = [np.ldexp(mantissa, power - largest) for (mantissa, _), power in zip(terms, powers, strict=True)]
+    return sum(scaled[1:], scaled[0]), np.where(largest == _LEAST, 0, largest)

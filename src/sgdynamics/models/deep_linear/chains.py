@@ -106,13 +106,28 @@ def sharpness(weights: Floats, target: Floats) -> Floats:
         return top_eigenvalue(hessian(weights, target))
 
 
+_LEAST = -5000  # below the exponent of any number
+
+
+def _power(size: Floats) -> Floats:
+    """The power of two above a size; the least for 0."""
+    return np.where(size == 0, _LEAST, np.frexp(size)[1])
+
+
 def flow_solution(weights: Floats, target: Floats) -> Floats:
     """Absolute values of the weights at the end of gradient flow."""
-    squares = weights * weights
+    depth = weights.shape[-1]
+    with np.errstate(divide="ignore"):
+        size = np.log2(np.abs(target)) / depth
+    # in a power of two next to the largest weight, at the start or in the end, nothing under- or overflows
+    power = np.maximum(np.where(target == 0, _LEAST, np.ceil(size)), _power(np.abs(weights).max(axis=-1))).astype(int)
+    power = np.where(power == _LEAST, 0, power)
+    squares = np.ldexp(weights, -power[..., None]) ** 2
     excess = squares - squares.min(axis=-1, keepdims=True)
     # the smallest square t solves prod(t + excess) = y^2; the logarithm of the product is convex in s = log t
-    goal = 2 * np.log(np.abs(target))
-    s = np.broadcast_to(goal / weights.shape[-1], np.broadcast_shapes(goal.shape, weights.shape[:-1]))
+    with np.errstate(divide="ignore"):
+        goal = 2 * (np.log(np.abs(target)) - depth * np.log(2.0) * power)
+    s = goal / depth
     for _ in range(NEWTON_STEPS):
         smallest = np.exp(s)[..., None]
         value = np.log(smallest + excess).sum(axis=-1) - goal
@@ -122,7 +137,7 @@ def flow_solution(weights: Floats, target: Floats) -> Floats:
             break
         s = np.where(lower < s, lower, s)
     # a target of 0 leaves t = 0
-    return np.asarray(np.sqrt(np.exp(s)[..., None] + excess))
+    return np.asarray(np.ldexp(np.sqrt(np.exp(s)[..., None] + excess), power[..., None]))
 
 
 def flow_sharpness(weights: Floats, target: Floats) -> Floats:

@@ -191,7 +191,12 @@ class ProductLoss:
         Numeric
         """
         _, slope, bend = self._at(x, y)
-        return 0.5 * (bend * (x * x + y * y) + np.hypot(bend * (y - x) * (y + x), 2 * (slope + bend * x * y)))
+        trace = bend * x * x + bend * y * y
+        twist = slope + 2 * (bend * x * y)  # times the slope, what the determinant is short of 0
+        root = np.hypot(bend * (y - x) * (y + x), slope + twist)
+        # where the trace is negative the other eigenvalue is the large one, and the determinant gives this one
+        lower = 2 * slope * (twist / np.where(trace < 0, root - trace, 1.0))
+        return np.where(trace < 0, lower, 0.5 * trace + 0.5 * root)[()]
 
     @checked(x=real, y=real)
     def imbalance(self, x: Numeric, y: Numeric) -> Numeric:

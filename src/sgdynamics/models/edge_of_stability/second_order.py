@@ -267,7 +267,10 @@ def second_order_sharpness(
     share = (moment - second * ntk) / (first - second)
     other = (first * ntk - moment) / (first - second)
     # rounding may leave a share just below 0, where no point of weight space is
-    product = np.maximum(share * other, 0.0)
-    return 0.5 * (
-        ntk + residual * (first + second) + np.sqrt((share - other + residual * (first - second)) ** 2 + 4 * product)
-    )
+    product = np.maximum(share, 0.0) * np.maximum(other, 0.0)
+    trace = ntk + residual * (first + second)
+    root = np.hypot(share - other + residual * (first - second), 2 * np.sqrt(product))
+    # where the trace is negative the other eigenvalue is the large one, and the determinant gives this one
+    determinant = residual * (second * share + first * other + residual * first * second)
+    lower = -2 * (determinant / np.where(trace < 0, root - trace, 1.0))
+    return np.where(trace < 0, lower, 0.5 * trace + 0.5 * root)[()]

@@ -33,10 +33,12 @@ def _integrated(
     times = np.atleast_1d(np.asarray(time, dtype=np.float64))
     if times.ndim != 1 or (np.diff(times) <= 0).any():
         raise complain(owner, "time", "a 1-D array of strictly increasing times >= 0", time)
-    scale = max(float(np.abs(start).max()), 1e-3)
+    end = float(times[-1]) or 1.0  # an interval of no length gives no values
+    # errors are relative to the start or, from 0, to how far its velocity goes; at rest any scale will do
+    scale = float(np.abs(start).max()) or end * float(np.abs(downhill(start)).max()) or 1.0
     found = solve_ivp(
         lambda _, weights: downhill(weights),
-        (0.0, float(times[-1]) or 1.0),  # an interval of no length gives no values
+        (0.0, end),
         start,
         method="DOP853",
         t_eval=times,

@@ -18,7 +18,7 @@ from sgdynamics.simulate.edge_of_stability._kernels import Floats, Integers, Ker
 # Orbits in one task.
 BLOCK = 128
 
-# A loss that can be 0 is at its minimum when this is all that is left.
+# A loss that can be 0 is at its minimum when this is all that is left of it, in a unit of the model's own.
 AT_REST = 1e-20
 
 
@@ -38,7 +38,7 @@ def _run(*inputs: Floats, orbits: Kernel, parameters: Floats, record: Integers) 
     return (*components, diverged.astype(np.float64).reshape(shape))
 
 
-def _swept(owner: str, name: str, value: Numeric, axis: str) -> xr.DataArray:
+def swept(owner: str, name: str, value: Numeric, axis: str) -> xr.DataArray:
     """A number, a 1-D array along ``axis``, or a DataArray over any dims but ``step``."""
     if isinstance(value, xr.DataArray):
         if "step" in value.dims:
@@ -65,7 +65,7 @@ def sweep(
     kept = np.array([steps]) if record is None else record
     if kept[-1] > steps:
         raise complain(owner, "record", f"increasing steps in 0..T = {steps}", int(kept[-1]))
-    arrays = [_swept(owner, name, value, "start") for name, value in starts.items()]
+    arrays = [swept(owner, name, value, "start") for name, value in starts.items()]
     lengths = {array.sizes["start"] for array in arrays if "start" in array.dims}
     if len(lengths) > 1:
         sizes = [array.sizes.get("start", 1) for array in arrays]
@@ -73,7 +73,7 @@ def sweep(
     made = xr.apply_ufunc(
         _run,
         *arrays,
-        _swept(owner, "learning_rate", learning_rate, "learning_rate"),
+        swept(owner, "learning_rate", learning_rate, "learning_rate"),
         output_core_dims=[["step"]] * len(arrays) + [[]],
         kwargs={"orbits": orbits, "parameters": np.array(parameters, dtype=np.float64), "record": kept},
         dask="parallelized",
@@ -105,19 +105,23 @@ def described(
     loss: xr.DataArray,
     sharpness: xr.DataArray,
     source: str,
-    bounded_below: bool = True,
+    unit: Numeric | None,
 ) -> xr.Dataset:
-    """Add what is said about the states; after a divergence everything is infinite."""
+    """Add what is said about the states; after a divergence everything is infinite.
+
+    ``unit`` is the loss that counts as one in what a run converges to; None where the loss has no lower bound.
+    """
     alive = np.isfinite(data[next(iter(data.data_vars))])
     data["loss"] = loss.where(alive, np.inf)
     data["sharpness"] = sharpness.where(alive, np.inf)
-    gap = 2 / _swept("", "learning_rate", learning_rate, "learning_rate") - data.sharpness
+    gap = 2 / swept("", "learning_rate", learning_rate, "learning_rate") - data.sharpness
     data["gap"] = gap.transpose(*data.sharpness.dims)
     outcome = xr.full_like(data.divergence_step, Outcome.UNSETTLED, dtype=np.int8)
     members = [Outcome.DIVERGED, Outcome.UNSETTLED]
-    if bounded_below:
+    if unit is not None:
         members.insert(1, Outcome.CONVERGED)
-        outcome = outcome.where(data.loss.isel(step=-1, drop=True) > AT_REST, Outcome.CONVERGED)
+        left = data.loss.isel(step=-1, drop=True) / unit
+        outcome = outcome.where((left > AT_REST).transpose(*outcome.dims), Outcome.CONVERGED)
     data["outcome"] = outcome.where(data.divergence_step < 0, Outcome.DIVERGED).astype(np.int8)
     data.outcome.attrs = outcome_attributes(*members)
     for name in data.data_vars:

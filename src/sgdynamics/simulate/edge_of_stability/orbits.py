@@ -28,7 +28,7 @@ from sgdynamics.models.edge_of_stability import (
     second_order_sharpness,
 )
 from sgdynamics.simulate.edge_of_stability import _kernels
-from sgdynamics.simulate.edge_of_stability._sweep import described, over, sweep
+from sgdynamics.simulate.edge_of_stability._sweep import described, over, sweep, swept
 
 
 @checked(
@@ -69,6 +69,10 @@ def product_orbits(
 
     Notes
     -----
+    A run has converged when what is left of the loss is 1e-20 of its unit, in which the model has no scale: 1 where the
+    outer function sets it, :math:`t^4` for the quartic, :math:`\eta^{-2}` for the square. It has diverged beyond 1e30,
+    the range in which powers of the weights are numbers.
+
     Runs on ``SGDYNAMICS_THREADS`` threads, or one per core, with the same bits for any number of them.
 
     Examples
@@ -84,7 +88,9 @@ def product_orbits(
     data = sweep("product_orbits", kernel, (model.target, 0.0), {"x": x, "y": y}, learning_rate, steps, record)
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in ("x", "y")]
     source = "zhu2022" if model.outer == "quartic" else "ahn2022"
-    return described(data, learning_rate, over(model.loss, *finite), over(model.sharpness, *finite), source)
+    rate = swept("", "learning_rate", learning_rate, "learning_rate")
+    unit = {"square": rate**-2.0, "quartic": model.target**4}.get(model.outer, 1.0)
+    return described(data, learning_rate, over(model.loss, *finite), over(model.sharpness, *finite), source, unit)
 
 
 @checked(
@@ -147,7 +153,7 @@ def four_factor_orbits(
         return lambda *weights: fact(np.stack(weights, axis=-1))
 
     loss, sharpness = (over(stacked(fact), *finite) for fact in (model.loss, model.sharpness))
-    return described(data, learning_rate, loss, sharpness, "zhu2022")
+    return described(data, learning_rate, loss, sharpness, "zhu2022", model.target**2)
 
 
 @checked(
@@ -207,7 +213,7 @@ def self_stabilization_orbits(
     )
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in starts]
     loss, sharpness = over(model.loss, *finite), over(model.sharpness, *finite)
-    return described(data, learning_rate, loss, sharpness, "damian2022", bounded_below=False)
+    return described(data, learning_rate, loss, sharpness, "damian2022", None)
 
 
 @checked(
@@ -275,4 +281,5 @@ def second_order_orbits(
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in starts]
     finite[1] = finite[1].clip(min=0.0)  # rounding may leave a kernel of 0 just below it
     sharpness = over(functools.partial(second_order_sharpness, first=first, second=second), *finite)
-    return described(data, learning_rate, finite[0] ** 2 / 2, sharpness, "agarwala2022")
+    unit = (swept("", "learning_rate", learning_rate, "learning_rate") * max(abs(first), abs(second))) ** -2.0
+    return described(data, learning_rate, finite[0] ** 2 / 2, sharpness, "agarwala2022", unit)

@@ -70,7 +70,7 @@ def residual_advance(s: float, d: float, ntk: float, q: float) -> tuple[float, f
 def residual_frozen(s: float, d: float, ntk: float, q: float) -> bool:
     """Whether kernel and sharpness have their last bits and the residual can only shrink, for ever."""
     size = abs(s)
-    if size > 1e-8:
+    if size > 1e-8:  # 1 - s^2 is not 1 then; s has no unit
         return False
     if size == 0.0:
         return True

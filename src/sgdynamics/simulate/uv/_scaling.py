@@ -44,7 +44,8 @@ def scaled(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any, s
         pull = np.sqrt(kappa)
         drive = pull * target
         error, reach = pull * (output - target), 2 * pull * output
-        # a learning rate of which no bit of the run could tell is raised, so that nothing scaled underflows
+        # a learning rate of which no bit of the run could tell, 1e-30 over the largest curvature there is, is raised,
+        # so that nothing scaled underflows
         speed = ntk + np.abs(drive)
         rate = np.maximum(learning_rate, 1e-30 / np.where(speed == 0, np.inf, speed))
         s, q = rate * error, rate * drive

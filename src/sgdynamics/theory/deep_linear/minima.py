@@ -15,6 +15,7 @@ from sgdynamics.domains import Numeric, checked, complain, count, integer, is_sy
 from sgdynamics.formula import formula, geometric_sum, stable_below, where
 from sgdynamics.models.deep_linear._domains import finite_matrix, input_covariance_matrix
 from sgdynamics.models.uv._pointwise import hypotenuse
+from sgdynamics.theory._quotients import parts, total
 
 _BALANCED = ("whitened inputs", "balanced global minimum", "hidden layers no narrower than the rank of the target")
 
@@ -225,8 +226,13 @@ def equal_chain_sharpness(weight: Numeric, target: Numeric, depth: Numeric) -> N
     >>> equal_chain_sharpness(1.0, 1.0, 5)
     5.0
     """
-    output = weight**depth
-    return weight ** (depth - 2) * ((2 * depth - 1) * output - (depth - 1) * target)
+    if any(map(is_symbolic, (weight, target, depth))):
+        return weight ** (depth - 2) * ((2 * depth - 1) * weight**depth - (depth - 1) * target)
+    # a power in four parts, whose product may be beyond the numbers
+    output, slope = weight ** (depth / 4), weight ** ((depth - 2) / 4)
+    mantissa, exponent = total(parts((2.0, depth - 0.5, *[output] * 4)), parts((-1.0, depth - 1, target)))
+    power = parts([slope] * 4)
+    return np.ldexp(power[0] * mantissa, power[1] + exponent)
 
 
 @formula(
@@ -261,7 +267,7 @@ def two_layer_flow_sharpness(imbalance: Numeric, target: Numeric) -> Numeric:
     >>> two_layer_flow_sharpness(3.0, 2.0)
     5.0
     """
-    return hypotenuse(imbalance, 2 * target)
+    return 2 * hypotenuse(imbalance / 2, target)
 
 
 @formula(

@@ -37,9 +37,13 @@ def _flow(owner: str, velocity: Field, start: Numeric, time: Numeric) -> Array:
     point, end = as_vector(owner, "start", start), as_number(owner, "time", time, "one finite number >= 0")
     if end == 0:
         return point.copy()
+    # errors are relative to the start or, from 0, to how far its velocity goes
+    length = float(np.abs(point).max()) or end * float(np.abs(velocity(point)).max())
+    if length == 0:
+        return point.copy()
     with np.errstate(all="ignore"):
         solution = solve_ivp(
-            lambda _, w: velocity(w), (0.0, end), point, method="DOP853", rtol=1e-12, atol=1e-14, t_eval=(end,)
+            lambda _, w: velocity(w), (0.0, end), point, method="DOP853", rtol=1e-12, atol=1e-14 * length, t_eval=(end,)
         )
     if not solution.success:
         return np.full(point.shape, np.inf)  # the flow leaves the range of floats in finite time

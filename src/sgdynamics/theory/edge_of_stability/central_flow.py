@@ -106,9 +106,9 @@ def _top(hessian: Field, point: Array, directions: int) -> tuple[Array, Array]:
     return values[: -directions - 1 : -1], vectors[:, : -directions - 1 : -1]
 
 
-def _bends(hessian: Field, point: Array, basis: Array) -> Array:
+def _bends(hessian: Field, point: Array, basis: Array, length: float) -> Array:
     """Gradients of u_i' H u_j, from differences of the Hessian along the eigenvectors."""
-    width = np.cbrt(np.finfo(float).eps) * max(1.0, float(np.abs(point).max()))
+    width = float(np.cbrt(np.finfo(float).eps)) * max(length, float(np.abs(point).max()))
     rows = [
         ((np.asarray(hessian(point + width * u)) - np.asarray(hessian(point - width * u))) @ basis).T / (2 * width)
         for u in basis.T
@@ -125,7 +125,7 @@ def _turn(basis: Array, onto: Array) -> Array:
 
 
 def _substep(
-    gradient: Field, hessian: Field, point: Array, span: float, edge: float, count: int
+    gradient: Field, hessian: Field, point: Array, span: float, edge: float, count: int, length: float
 ) -> tuple[Array, Array]:
     """The point after a time, by the midpoint rule, and the covariance in weight space on the way there.
 
@@ -138,7 +138,7 @@ def _substep(
     gap = np.diag(gap)
 
     def velocity(at: Array, frame: Array, slack: Array) -> tuple[Array, Array]:
-        slope, bends = np.asarray(gradient(at), dtype=np.float64), _bends(hessian, at, frame)
+        slope, bends = np.asarray(gradient(at), dtype=np.float64), _bends(hessian, at, frame, length)
         covariance = _covariance(slope, bends, slack)
         return -(slope + 0.5 * np.einsum("ij,ijn->n", covariance, bends)), covariance
 
@@ -210,6 +210,10 @@ def central_flow(
     ------
     ValueError, TypeError
         If an argument is outside its range or a callable returns another shape.
+    ArithmeticError
+        If the complementarity problem of a substep has no solution that was found. It has one wherever no watched
+        curvature is beyond the edge; one that is, by the error of a substep, may have none where the curvature
+        gradients depend on each other. More ``points`` help.
 
     Notes
     -----
@@ -250,8 +254,12 @@ def central_flow(
     path = np.empty((points + 1, point.size))
     covariances = np.zeros((points + 1, point.size, point.size))
     path[0] = point
+    # by which differences of the Hessian are taken: the weights of the start or, where they are 0, its first step
+    length = float(np.abs(point).max()) or rate * float(np.abs(gradient(point)).max()) or 1.0
     for k in range(points):
-        path[k + 1], covariances[k + 1] = _substep(gradient, hessian, path[k], steps * rate / points, edge, directions)
+        path[k + 1], covariances[k + 1] = _substep(
+            gradient, hessian, path[k], steps * rate / points, edge, directions, length
+        )
 
     hessians = np.array([hessian(w) for w in path], dtype=np.float64)
     losses = np.array([float(loss(w)) for w in path])

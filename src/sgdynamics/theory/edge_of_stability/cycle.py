@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 
-from sgdynamics.domains import Numeric, positive, real
+import numpy as np
+
+from sgdynamics.domains import Numeric, is_symbolic, positive, real
 from sgdynamics.formula import formula, log, sqrt, where
+from sgdynamics.models.uv._pointwise import hypotenuse
 
 _MAP = ("the truncated two-variable map",)
 
@@ -35,7 +38,7 @@ def cycle_amplitude(sharpening: Numeric, restoring: Numeric) -> Numeric:
     >>> cycle_amplitude(2.0, 1.0)
     2.0
     """
-    return sqrt(2 * sharpening / restoring)
+    return 2 * sqrt(sharpening / 2) / sqrt(restoring)
 
 
 @formula(
@@ -69,7 +72,7 @@ def oscillation_variance(sharpening: Numeric, restoring: Numeric) -> Numeric:
     >>> oscillation_variance(1.5, 2.0), oscillation_variance(-1.0, 2.0)
     (1.5, 0.0)
     """
-    return where(sharpening > 0, 2 * sharpening / restoring, 0 * restoring)
+    return where(sharpening > 0, 2 * (sharpening / restoring), 0 * restoring)
 
 
 @formula(
@@ -101,7 +104,7 @@ def cycle_period(learning_rate: Numeric, sharpening: Numeric) -> Numeric:
     >>> cycle_period(0.01, 1.0)
     444.288...
     """
-    return 2 * math.pi / (learning_rate * sqrt(2 * sharpening))
+    return math.pi / (learning_rate * sqrt(sharpening / 2))
 
 
 @formula(
@@ -130,10 +133,17 @@ def cycle_growth(learning_rate: Numeric, sharpening: Numeric) -> Numeric:
 
     Examples
     --------
-    >>> cycle_growth(1.0, 1.5)
+    >>> round(cycle_growth(1.0, 1.5), 12)
     2.0
     """
-    return sqrt(1 + 2 * sharpening * learning_rate**2)
+    return hypotenuse(1, learning_rate * (2 * sqrt(sharpening / 2)))
+
+
+_SCALE = 2.0**20
+
+
+def _invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restoring: Numeric) -> Numeric:
+    return excess * excess / 2 - sharpening * log(size) + restoring * size / 4 * size
 
 
 @formula(
@@ -167,4 +177,9 @@ def cycle_invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restori
     >>> cycle_invariant(1.0, 2.0, 1.0, 4.0)
     3.0
     """
-    return excess**2 / 2 - sharpening * log(size) + restoring * size**2 / 4
+    value = _invariant(size, excess, sharpening, restoring)
+    if any(map(is_symbolic, (size, excess, sharpening, restoring))):
+        return value
+    # terms beyond the largest number, of either sign, are summed in another unit
+    far = _SCALE * _invariant(size, excess / _SCALE**0.5, sharpening / _SCALE, restoring / _SCALE)
+    return where(np.isfinite(value), value, far)

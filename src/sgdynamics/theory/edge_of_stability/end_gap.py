@@ -18,9 +18,14 @@ is the other case: there the drift is :math:`\rho + e` and runs follow :math:`X 
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, positive, real
+import math
+
+import numpy as np
+
+from sgdynamics.domains import Interval, Numeric, is_symbolic, positive, real
 from sgdynamics.formula import formula, sqrt
 from sgdynamics.models.uv._pointwise import hypotenuse
+from sgdynamics.theory._quotients import Parts, parts, total
 
 _NEAR_THE_EDGE = ("learning rate to 0 at a fixed outer function, or the drift to 0", "start just above the edge")
 
@@ -87,7 +92,7 @@ def minimum_sharpness(imbalance: Numeric, minimum: Numeric, second_derivative: N
     >>> minimum_sharpness(3.75, 1.0, 2.0)  # x = 2, y = 1/2 in the example of Zhu et al.
     8.5
     """
-    return second_derivative * hypotenuse(imbalance, 2 * minimum)
+    return second_derivative * hypotenuse(imbalance / 2, minimum) * 2
 
 
 @formula(
@@ -125,6 +130,16 @@ def _flip(rate: Numeric, minimum: Numeric, second: Numeric, third: Numeric, four
     balance = rate * second * minimum
     return (
         2 * (rate * second * balance) ** 2 + 2 * rate * balance * third + (third / second) ** 2 - fourth / (3 * second)
+    )
+
+
+def _flip_parts(rate: Numeric, minimum: Numeric, second: Numeric, third: Numeric, fourth: Numeric) -> Parts:
+    drive = (rate, second, rate, second, minimum)
+    return total(
+        parts((2.0, *drive, *drive)),
+        parts((2.0, *drive, third), (second,)),
+        parts((third, third), (second, second)),
+        parts((-1.0, fourth), (3.0, second)),
     )
 
 
@@ -174,7 +189,8 @@ def flip_coefficient(
     >>> flip_coefficient(0.1, 0.0, 1.0, 0.0, -3.0)  # sqrt(1 + z^2)
     1.0
     """
-    return _flip(learning_rate, minimum, second_derivative, third_derivative, fourth_derivative)
+    arguments = (learning_rate, minimum, second_derivative, third_derivative, fourth_derivative)
+    return _flip(*arguments) if any(map(is_symbolic, arguments)) else np.ldexp(*_flip_parts(*arguments))
 
 
 @formula(
@@ -230,9 +246,16 @@ def gap_drift(
     >>> round(gap_drift(0.1, 0.0, 1.0, 0.0, -3.0), 12)
     0.02
     """
-    balance = learning_rate * second_derivative * minimum
-    flip = _flip(learning_rate, minimum, second_derivative, third_derivative, fourth_derivative)
-    return 2 * (1 - balance) * (1 + balance) * (learning_rate * second_derivative) ** 2 / flip
+    arguments = (learning_rate, minimum, second_derivative, third_derivative, fourth_derivative)
+    if any(map(is_symbolic, arguments)):
+        balance = learning_rate * second_derivative * minimum
+        return 2 * (1 - balance) * (1 + balance) * (learning_rate * second_derivative) ** 2 / _flip(*arguments)
+    one, balance = parts((1.0,)), parts((learning_rate, second_derivative, minimum))
+    factors = [total(one, (-balance[0], balance[1])), total(one, balance)]
+    factors += [parts((2.0, learning_rate, second_derivative, learning_rate, second_derivative))]
+    flip = _flip_parts(*arguments)
+    mantissa = math.prod(factor[0] for factor in factors) / flip[0]
+    return np.ldexp(mantissa, sum(factor[1] for factor in factors) - flip[1])
 
 
 @formula(
@@ -265,4 +288,4 @@ def end_gap(learning_rate: Numeric, drift: Numeric) -> Numeric:
     >>> end_gap(0.1, drift=0.03)
     0.15
     """
-    return drift / (2 * learning_rate)
+    return drift / 2 / learning_rate

@@ -48,7 +48,13 @@ def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Nu
     >>> reduced_invariant(0.0, 1.0, drift=1.0)
     0.5
     """
-    return (amplitude - excess - drift / 2) * exp(-2 * excess / drift)
+    if any(map(is_symbolic, (excess, amplitude, drift))):
+        return (amplitude - excess - drift / 2) * exp(-2 * excess / drift)
+    # the sum and the exponential may be beyond the numbers where their product is not
+    unit = where(np.maximum(np.maximum(abs(excess), amplitude), drift) > 1e300, 0.25, 1.0)
+    distance = unit * amplitude - unit * excess - unit * drift / 2
+    third = np.exp(-2 / 3 * (excess / drift))
+    return where(distance == 0, 0.0, distance * third * third * third / unit)
 
 
 @formula(

@@ -20,8 +20,8 @@ from sgdynamics.theory.uv.edge_line import (
     two_cycle_multiplier,
     two_cycle_transverse_multiplier,
 )
-from sgdynamics.theory.uv.end_gap import end_gap
 from sgdynamics.theory.uv.escape import c_max, escape_margin, largest_learning_rate
+from sgdynamics.theory.uv.final_excess import final_excess
 from sgdynamics.theory.uv.fixed_points import critical_learning_rate, fixed_points, jacobian, ntk_nullcline
 from sgdynamics.theory.uv.sharpening import (
     gradient_flow_ntk,
@@ -51,8 +51,8 @@ __all__ = [
     "critical_learning_rate",
     "edge_map",
     "edge_sharpness",
-    "end_gap",
     "escape_margin",
+    "final_excess",
     "first_loss_ratio",
     "first_rise_probability",
     "fixed_points",

@@ -294,7 +294,7 @@ def regime(
         }
     )
     data.regime.attrs = {
-        "long_name": "regime",
+        "long_name": "what the first step does or, where a run does not come to rest, its end",
         "flag_values": np.array(list(Regime), dtype=np.int8),
         "flag_meanings": " ".join(member.name.lower() for member in Regime),
     }

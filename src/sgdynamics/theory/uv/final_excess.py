@@ -15,7 +15,7 @@ below_critical = Interval("a number in (0, 1)", low=0, high=1)
     source="derived",
     assumptions=("two linear layers", "one example", "q to 1 from below", "unbalanced start well above the edge"),
 )
-def end_gap(fraction: Numeric) -> Numeric:
+def final_excess(fraction: Numeric) -> Numeric:
     r"""Final :math:`\eta\lambda - 2` of a run that starts well above the edge: :math:`-\frac{1-q^2}{2q^2}`.
 
     Near the edge, with :math:`e = l-2`, :math:`\rho = (1-q^2)/q^2` and :math:`X` a multiple of the squared amplitude,
@@ -32,10 +32,12 @@ def end_gap(fraction: Numeric) -> Numeric:
     Returns
     -------
     Numeric
+        Negative. The gap to the edge itself, :math:`2/\eta - S > 0`, is
+        :func:`sgdynamics.theory.edge_of_stability.end_gap`.
 
     Examples
     --------
-    >>> end_gap(0.99)
+    >>> final_excess(0.99)
     -0.01015...
     """
     return -(1 - fraction) * (1 + fraction) / (2 * fraction**2)
