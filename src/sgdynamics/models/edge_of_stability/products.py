@@ -195,7 +195,7 @@ class ProductLoss:
         twist = slope + 2 * (bend * x * y)  # times the slope, what the determinant is short of 0
         root = np.hypot(bend * (y - x) * (y + x), slope + twist)
         # where the trace is negative the other eigenvalue is the large one, and the determinant gives this one
-        lower = 2 * slope * (twist / np.where(trace < 0, root - trace, 1.0))
+        lower = 2 * slope * (np.where(trace < 0, twist, 0.0) / np.where(trace < 0, root - trace, 1.0))
         return np.where(trace < 0, lower, 0.5 * trace + 0.5 * root)[()]
 
     @checked(x=real, y=real)

@@ -271,6 +271,6 @@ def second_order_sharpness(
     trace = ntk + residual * (first + second)
     root = np.hypot(share - other + residual * (first - second), 2 * np.sqrt(product))
     # where the trace is negative the other eigenvalue is the large one, and the determinant gives this one
-    determinant = residual * (second * share + first * other + residual * first * second)
-    lower = -2 * (determinant / np.where(trace < 0, root - trace, 1.0))
+    inner = second * share + first * other + residual * first * second
+    lower = -2 * residual * (np.where(trace < 0, inner, 0.0) / np.where(trace < 0, root - trace, 1.0))
     return np.where(trace < 0, lower, 0.5 * trace + 0.5 * root)[()]
