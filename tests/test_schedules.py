@@ -383,7 +383,7 @@ def test_the_first_missing_entry_is_found_in_a_batch_of_weights():
 
 @pytest.mark.parametrize("total", [1 + 1e-6, 0.999, 0.0])
 def test_weights_that_do_not_sum_to_one_are_refused(total):
-    with pytest.raises(ValueError, match=r"gains_from_weights: .* must be weights that sum to 1"):
+    with pytest.raises(ValueError, match=r"gains_from_weights: .* must sum to 1"):
         gains_from_weights(0.5 * total, [0.25 * total, 0.25 * total])
     for call in (average_to_gains, average_center_weights, equivalence):
         with pytest.raises(ValueError, match="average must be weights over the iterates"):

@@ -85,7 +85,13 @@ def center_weights(gains: Numeric) -> tuple[Numeric, Numeric]:
 def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
     start = np.broadcast_to(column(start_weight), (*weights.shape[:-1], 1))
     everything = np.concatenate([start, weights], axis=-1)
-    everything = summing_to_one("gains_from_weights", "start_weight and weights", "weights that sum to 1", everything)
+    try:
+        everything = summing_to_one("gains_from_weights", "weights", "such that all sum to 1", everything)
+    except ValueError:
+        first, rest = float(np.ravel(start)[0]), float(np.ravel(weights.sum(axis=-1))[0])
+        raise ValueError(
+            f"gains_from_weights: start_weight and weights must sum to 1, got {first!r} and {rest!r}"
+        ) from None
     partial = np.cumsum(everything, axis=-1)  # forward sums: 1 minus the tail sum would cancel
     size = np.cumsum(np.abs(everything), axis=-1)
     rounding = 4 * np.finfo(float).eps * size
