@@ -167,6 +167,7 @@ def draw(data: xr.Dataset) -> Figure:
     colors = (GREY, "#A0A0A0", BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
     for color, name in zip(colors, data.run.values, strict=True):
         one = data.sel(run=name).dropna("step", subset=["measured"])
+        one = one.sel(step=slice(FROM, None))
         fitted = str(name).startswith("fitted")
         curves.plot(one.step, one.measured, color=color, lw=0.8, alpha=0.9 if fitted else 0.6)
         if not fitted:
