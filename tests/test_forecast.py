@@ -41,11 +41,11 @@ def law(schedule, record, floor, start, noise, exponent, cutoff, noise_exponent,
     return np.array([found[step] for step in record])
 
 
-def runs(noise, seed, **changed):
+def runs(errors, seed, **changed):
     """A plateau and a cosine, with independent relative errors."""
     random = np.random.default_rng(seed)
     return [
-        (rates, RECORD, law(rates, RECORD, **TRUE | changed) * np.exp(noise * random.normal(size=RECORD.size)))
+        (rates, RECORD, law(rates, RECORD, **TRUE | changed) * np.exp(errors * random.normal(size=RECORD.size)))
         for rates in (PLATEAU, DECAYED)
     ]
 
