@@ -478,6 +478,17 @@ def test_options_that_would_do_nothing_are_refused_by_name(capsys, line, option)
     assert option in refused(capsys, f"schedule --steps 10 {line}")
 
 
+def test_options_without_what_they_belong_to_are_refused_by_name(capsys, tmp_path):
+    assert "--curvature goes with --rule exact or --compare" in refused(capsys, f"{PLAN} --curvature 0.1")
+    loss, slopes = tmp_path / "loss.csv", tmp_path / "slopes.csv"
+    loss.write_text("step,loss\n" + "".join(f"{step},{2 + step % 3}\n" for step in range(40)), encoding="utf-8")
+    slopes.write_text("slope_before,slope_after\n" + 20 * "-1,1\n-2,1\n", encoding="utf-8")
+    for option in ("--margin 0.2", "--learning-rate 0.1", "--seed 3"):
+        assert f"{option.split()[0]} goes with" in refused(capsys, f"diagnose {option}", str(loss))
+    assert "--learning-rate goes with" in refused(capsys, "diagnose --learning-rate 0.1", str(slopes))
+    assert "vertex" in answer(capsys, "diagnose --margin 0.2 --seed 3", str(slopes))
+
+
 @pytest.mark.parametrize(
     ("options", "average"),
     [
@@ -536,7 +547,7 @@ def test_across_a_spectrum_it_is_a_compromise(capsys):
         (f"{PLAN} --rule exact", "--curvature must be given for rule 'exact'"),
         (f"{PLAN} --rule risk", "--spectrum FILE or --log-uniform LOW HIGH must be given for rule 'risk'"),
         (f"{PLAN} --target constant --final 0.4", "--spectrum FILE or --log-uniform LOW HIGH must be given where"),
-        (f"{PLAN} --curvature 9", "--base-learning-rate must be below the stability edge"),
+        (f"{PLAN} --rule exact --curvature 9", "--base-learning-rate must be below the stability edge"),
         (f"{PLAN} --momentum 1", "--momentum must be"),
         (f"{PLAN} --optimiser lion", "--optimiser: invalid choice"),
         (f"{PLAN} --log-uniform 0.4 0.1", "LOW of --log-uniform must be smaller than"),

@@ -126,10 +126,15 @@ def test_files_hold_what_arrays_hold(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("empty.csv", "\n", "source must be a file with at least one row"),
-        ("words.csv", "eigenvalues\n1.0\nmany\n", "source must be a file of numbers"),
-        ("ragged.csv", "eigenvalues,weights\n1.0\n", "a header and one number per column in every row"),
-        ("headless.csv", "1.0,2.0\n", "a header and one number per column in every row"),
+        ("empty.csv", "\n", "source must be a file that holds a table with headings and at least one row"),
+        (
+            "words.csv",
+            "eigenvalues\n1.0\nmany\n",
+            "a file that holds numbers in the column 'eigenvalues' in row 2",
+        ),
+        ("short.csv", "eigenvalues,weights\n1.0\n", "a number in every row of 'weights': short.csv, got 'row 1'"),
+        ("long.csv", "eigenvalues,weights\n1.0,0.5\n2.0,0.5,3.0\n", "one cell for every heading in every row .* saw 3"),
+        ("headless.csv", "1.0,2.0\n", "a table with headings, which say what its columns are"),
         ("strange.csv", "speed,weight\n1.0,2.0\n", "source must be a file with one of eigenvalues"),
         ("spectrum.json", "[]", r"source must be the path of a \.csv"),
     ],
@@ -138,6 +143,27 @@ def test_files_that_hold_no_spectrum_say_why(tmp_path, name, text, message):
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_spectrum(tmp_path / name)
+
+
+def test_a_table_may_be_written_in_any_usual_way(tmp_path):
+    pairs = np.array([[0.2, 0.5], [0.7, 0.3], [1.5, 0.2]])
+    weighted = read_spectrum((pairs[:, 0], pairs[:, 1]))
+    for name, how in {
+        "blanks": {"header": "eigenvalues weights"},
+        "commas": {"header": "density of a run\neigenvalues,weights", "delimiter": ","},
+        "tabs": {"header": "eigenvalues\tweights", "delimiter": "\t", "comments": ""},
+    }.items():
+        np.savetxt(tmp_path / f"{name}.txt", pairs, **how)
+    for name, text in {
+        "quoted": '"eigenvalues","weights"\n"0.2","0.5"\n"0.7","0.3"\n"1.5","0.2"\n',
+        "mark": "\ufeffeigenvalues,weights\n0.2,0.5\n0.7,0.3\n1.5,0.2\n",
+        "decimal": "eigenvalues;weights\n0,2;0,5\n0,7;0,3\n1,5;0,2\n",
+    }.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    for path in tmp_path.iterdir():
+        xr.testing.assert_equal(read_spectrum(path), weighted)
+    np.savetxt(tmp_path / "alone.csv", pairs[:, 0], header="the largest of a Hessian")
+    xr.testing.assert_equal(read_spectrum(tmp_path / "alone.csv"), read_spectrum(pairs[:, 0]))
 
 
 def test_pickles_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sgdynamics.cli._options import whole_from
+from sgdynamics.cli._options import refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 HELP = "is a run at a constant rate limited by noise?"
 
 OPTIONS = {"run": "FILE", "path": "FILE", "step": "'step' in FILE", "loss": "'loss' in FILE", "step_column": "FILE"}
+
+_MARGIN = 0.1  # as in the library
 
 _NEXT = {
     "NOISE_LIMITED": "sgdynamics plan, to average the checkpoints that there are, or a lower learning rate.",
@@ -34,9 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", metavar="HEADING", help="of the loss, or its run, where a log holds several")
     parser.add_argument("--from-step", type=whole_from(0), metavar="STEP", help="leave out what was logged before")
     parser.add_argument("--learning-rate", type=float, help="of the run; needed for trial losses")
-    parser.add_argument("--margin", type=float, default=0.1, help="half width of what counts as balance (default: 0.1)")
+    parser.add_argument("--margin", type=float, help="half width of what counts as balance of a vertex (default: 0.1)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the bootstrap of vertex and cosines (default: 0)")
     parser.add_argument(
         "--curve", action="store_true", help="also fit noise level, exponent and rate to the loss from step 0 on"
     )
@@ -51,11 +53,13 @@ def run(given: argparse.Namespace) -> str:
     found = diagnose(
         records,
         learning_rate=given.learning_rate,
-        margin=given.margin,
+        margin=_MARGIN if given.margin is None else given.margin,
         confidence=given.confidence,
-        seed=given.seed,
+        seed=given.seed or 0,
     )
     outcome = Outcome(int(found.outcome))
+    if outcome is not Outcome.DIVERGED:
+        _refuse_idle(given, records, set(found["quantity"].values.tolist()))
     curve = _curve(records, given.confidence) if given.curve else None
     if given.json:
         return as_json(contents(found) | ({} if curve is None else {"curve": contents(curve)}))
@@ -67,6 +71,16 @@ def run(given: argparse.Namespace) -> str:
         bullets("Not recorded", found.missing.splitlines()),
         f"Next: {_NEXT[outcome.name]}" if outcome.name in _NEXT else "",
     )
+
+
+def _refuse_idle(given: argparse.Namespace, records: xr.Dataset, found: set[str]) -> None:
+    """Refuse options that changed nothing, because FILE has no records that they are for."""
+    if "trial_loss" not in records:
+        refuse_idle(given, ["learning-rate"], "a record 'trial_loss' in FILE")
+    if "vertex" not in found:
+        refuse_idle(given, ["margin"], "a vertex, from trial losses, slopes or gradients in FILE")
+        if not any(name.endswith("cosine") for name in found):
+            refuse_idle(given, ["seed"], "a vertex or cosines, from trial losses, slopes or gradients in FILE")
 
 
 def _curve(records: xr.Dataset, confidence: float) -> xr.Dataset:

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, whole_from
+from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def run(given: argparse.Namespace) -> str:
         given.steps = saved[-1] - saved[0]
     if given.at_rest and not given.momentum:
         raise ValueError("--at-rest goes with --momentum, which is not given: without it there is no velocity")
+    if given.rule != "exact" and not given.compare:
+        refuse_idle(given, ["curvature"], "--rule exact or --compare")
     target = _target(given)
     steps = len(target)
     if saved is None:

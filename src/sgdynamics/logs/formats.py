@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sgdynamics.domains import complain
+
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".nc")
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
@@ -24,7 +26,13 @@ _NOTHING = frozenset({"", "-", "--", "none", "null", "na", "n/a", "<na>"})
 
 
 class Unreadable(ValueError):
-    """What is wrong with a file, in words that complete "must be"."""
+    """What a file should hold instead of what it does, and the row where that is known."""
+
+    def complaint(self, owner: str, parameter: str, kind: str, path: Path) -> Exception:
+        """The same, of a parameter of a function."""
+        text, value, *row = self.args
+        place = f" in row {row[0]}" if row else ""
+        return complain(owner, parameter, f"{kind} that holds {text}{place}: {path.name}", value)
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,8 @@ class Table:
         return values, nothing
 
 
-def table_of(path: Path) -> Table:
-    """Whatever is in a file."""
+def table_of(path: Path, *, alone: str = "loss") -> Table:
+    """Whatever is in a file; ``alone`` names the one column of a text that has no heading."""
     if path.suffix == ".npz":
         return _of_arrays(open_arrays(path), "named arrays")
     if path.suffix == ".nc":
@@ -61,7 +69,7 @@ def table_of(path: Path) -> Table:
     start = text.lstrip()[:1]
     if start in ("[", "{"):
         return _of_json(text)
-    return _of_text(text)
+    return _of_text(text, alone)
 
 
 def open_arrays(path: Path) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def _cell(value: Any) -> Any:
 # Text
 
 
-def _of_text(text: str) -> Table:
+def _of_text(text: str, alone: str) -> Table:
     rows = [line for line in text.splitlines() if line.strip().strip(",;")]
     comments = [line for line in rows if line.lstrip().startswith("#")]
     body = [line for line in rows if not line.lstrip().startswith("#")]
@@ -162,16 +170,17 @@ def _of_text(text: str) -> Table:
         raise Unreadable("a table with headings and at least one row", text[:40])
     divider = _divider(body[0])
     if comments and _is_numbers(body[0], divider):  # numpy.savetxt puts the headings into a comment
-        body = [comments[-1].lstrip().lstrip("#").strip(), *body]
-        divider = _divider(body[1])
+        last = comments[-1].lstrip().lstrip("#").strip()
+        if len(_cells([last], divider)[0]) == len(_cells(body[:1], divider)[0]):
+            body = [last, *body]
     notes = [] if not comments else [f"{len(comments)} lines that begin with # are passed over."]
     cells = _cells(body, divider)
     headings, cells = cells[0], cells[1:]
     if _is_numbers(body[0], divider):
         if len(headings) > 1:
             raise Unreadable("a table with headings, which say what its columns are", body[0])
-        notes.append("The file has no heading: its one column is taken as the loss.")
-        headings, cells = ["loss"], [headings, *cells]
+        notes.append(f"The file has no heading: its one column is taken as the {alone}.")
+        headings, cells = [alone], [headings, *cells]
     repeated = [row for row in cells if row == headings]
     if repeated:
         cells = [row for row in cells if row != headings]

@@ -116,7 +116,7 @@ def read(
         records, missing = _numbers(table, names, loss_name, rate_name)
         steps, unknown = (None, None) if step_name is None else table.numbers(step_name)
     except Unreadable as error:
-        raise _refused(error, path) from None
+        raise error.complaint(OWNER, "path", "a log", Path(path)) from None
     if not records:
         raise complain(OWNER, "column", f"given where no column is a loss; there are {names}", column)
     notes.insert(len(table.notes), _what(loss_name, step_name, rate_name))
@@ -138,15 +138,9 @@ def _opened(reader: Callable[[Path], Any], path: Path) -> Any:
     try:
         return reader(path)
     except Unreadable as error:
-        raise _refused(error, path) from None
+        raise error.complaint(OWNER, "path", "a log", Path(path)) from None
     except Exception as error:  # of whatever library reads it
         raise complain(OWNER, "path", f"a file that can be read as {path.suffix} ({error})", str(path)) from None
-
-
-def _refused(error: Unreadable, path: Any) -> Exception:
-    text, value, *row = error.args
-    place = f" in row {row[0]}" if row else ""
-    return complain(OWNER, "path", f"a log that holds {text}{place}: {Path(path).name}", value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import complain
+from sgdynamics.logs.formats import Unreadable, table_of
 
 Array = NDArray[np.float64]
 
@@ -76,32 +76,22 @@ def _is_vectors(values: Array, other: Any) -> bool:
 
 
 def _columns(owner: str, path: Path) -> dict[str, Any]:
+    known = {*_VALUES, *sum(_BESIDE.values(), ())}
     if path.suffix == ".npy":
         return {"eigenvalues": np.load(path, allow_pickle=False)}
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if name in _VALUES or name in sum(_BESIDE.values(), ())}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    if not rows:
-        raise complain(owner, "source", "a file with at least one row", path.name)
-    header = ["eigenvalues"] if len(rows[0]) == 1 else []
-    if not _is_number(rows[0][0]):
-        header, rows = rows[0], rows[1:]
-    if not header or any(len(row) != len(header) for row in rows) or not rows:
-        raise complain(owner, "source", "a file with a header and one number per column in every row", path.name)
+            return {name: file[name] for name in file.files if name in known}
     try:
-        return dict(zip(header, np.array(rows, dtype=float).T, strict=True))
-    except ValueError as error:
-        raise complain(owner, "source", f"a file of numbers ({error})", path.name) from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        table = table_of(path, alone="eigenvalues")
+        columns = {name: table.numbers(name) for name in table.columns if name in known}
+    except Unreadable as error:
+        raise error.complaint(owner, "source", "a file", path) from None
+    for name, (_, blank) in columns.items():
+        if blank.any():
+            place = f"row {int(np.argmax(blank)) + 1}"
+            raise complain(owner, "source", f"a file with a number in every row of {name!r}: {path.name}", place)
+    return {name: numbers for name, (numbers, _) in columns.items()} or table.columns
 
 
 def _numbers(owner: str, value: Any) -> Array:

@@ -37,10 +37,11 @@ def read_spectrum(
     Parameters
     ----------
     source : path, array, or pair of arrays
-        A ``.csv`` or ``.txt`` file (one row a mode; a bare column, or a header that names the columns), a ``.npy``
-        file, a ``.npz`` file with named arrays, an array of eigenvalues, or a pair of eigenvalues and what stands
-        beside them. Eigenvectors (a second array with one axis more, or with another name) are passed over. Pickled
-        arrays are refused.
+        A ``.csv`` or ``.txt`` file, a ``.npy`` file, a ``.npz`` file with named arrays, an array of eigenvalues, or a
+        pair of eigenvalues and what stands beside them. Text has one row a mode, cells divided by commas, semicolons,
+        tabs or blanks, and is a bare column or has headings, which may be a comment as ``numpy.savetxt`` writes them.
+        Eigenvectors (a second array with one axis more, or with another name) are passed over. Pickled arrays are
+        refused.
     kind : {"eigenvalues", "weights", "density", "multiplicities"}, optional
         What the numbers beside the eigenvalues are. None: by their name in a file, otherwise weights if every row sums
         to 1, and a density if the grid increases and the integral is 1.

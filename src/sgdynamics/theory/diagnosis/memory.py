@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -62,15 +62,15 @@ class Trend:
     def inflation(self, confidence: float) -> float:
         """Width of the interval over that of independent errors, at least 1."""
         low, high = self.interval(confidence)
-        plain = 2 * float(student.ppf((1 + confidence) / 2, self.freedom)) * float(self.scale[-1])
+        plain = 2 * float(stdtrit(self.freedom, (1 + confidence) / 2)) * float(self.scale[-1])
         return max((high - low) / plain, 1.0)
 
     def _quantile(self, level: float) -> float:
-        ends = self.location + float(student.ppf(level, self.freedom)) * self.scale
+        ends = self.location + float(stdtrit(self.freedom, level)) * self.scale
         low, high = float(ends.min()), float(ends.max())
         for _ in range(60):  # the quantile of a mixture lies between those of its parts
             middle = 0.5 * (low + high)
-            below = self.probability @ student.cdf((middle - self.location) / self.scale, self.freedom)
+            below = self.probability @ stdtr(self.freedom, (middle - self.location) / self.scale)
             low, high = (middle, high) if below < level else (low, middle)
         return high
 
