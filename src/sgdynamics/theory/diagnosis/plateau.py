@@ -93,8 +93,9 @@ def distance_plateau(weights: Numeric, *, stride: float = 1, confidence: float =
     At gains above 1 iterates overshoot and distances alternate. That is seen where the stride is odd; with any other
     stride the gains :math:`x` and :math:`2 - x` look alike, and the gain is taken to be at most 1.
 
-    Status: exact in expectation for one curvature; across a spectrum an effective gain. Lags go up to a
-    thirty-second part of the record.
+    Status: exact in expectation for one curvature and batches drawn independently; across a spectrum an effective gain,
+    and of reshuffled batches another law. Lags go up to a thirty-second part of the record. Near the stability edge
+    intervals of the gain are too short: at a gain of 1.9 those of 95% held the truth in .88 of runs.
 
     Parameters
     ----------
