@@ -116,14 +116,22 @@ class _Profile:
         return tuple(np.maximum(values[inside], 0.0) for values in (*levels, *heights))
 
 
-def _inflation(step: Array, loss: Array, profile: _Profile, confidence: float) -> float:
-    """How much wider than of independent errors an interval is, by what the residuals of the best fit remember."""
+def _rise(step: Array, loss: Array, profile: _Profile, confidence: float, room: float) -> float:
+    """How far above the least sum of squares an interval goes.
+
+    That of independent bins, or, where the errors remember each other for longer than short bins are, what moves the
+    level by the half width of the interval of the mean residual.
+    """
     best = np.unravel_index(int(np.argmin(profile.misfit)), profile.misfit.shape)
     shape = power_law_relaxation(profile.rate[best[1]] * step, profile.exponent[best[0]])
     rest = loss - profile.level[best] - profile.height[best] * shape
     blocks = max(min(BLOCKS, rest.size // 2), FEWEST)
     middle = line(block_means(rest, blocks), np.arange(float(blocks)), rest.size // blocks, of="middle")
-    return 1.0 if middle is None else middle.inflation(confidence)
+    independent = (room - 1) * float(profile.misfit[best])
+    if middle is None:
+        return independent
+    low, high = middle.interval(confidence)
+    return max(independent, ((high - low) / 2) ** 2)
 
 
 @checked(step=StepAxis(), loss=gappy, confidence=confidence_level)
@@ -200,16 +208,14 @@ def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) ->
     profile, open_ends = coarse, {}
     for _ in range(_CLOSER):  # look closer at what the data allow, with a margin
         least = float(profile.misfit.min())
-        wider = _inflation(steps, losses, profile, confidence)
-        allowed = profile.misfit <= least + 9 * ((room - 1) * wider**2 * least + floor)
+        allowed = profile.misfit <= least + 9 * (_rise(steps, losses, profile, confidence, room) + floor)
         spans = []
         for axis, grid in ((1, profile.exponent), (0, profile.rate)):
             found = np.flatnonzero(allowed.any(axis=axis))
             spans.append((grid[max(found[0] - 1, 0)], grid[min(found[-1] + 1, grid.size - 1)]))
         profile = _Profile(middle, mean, count, np.geomspace(*spans[0], _GRID), np.geomspace(*spans[1], 2 * _GRID))
     best = np.unravel_index(int(np.argmin(profile.misfit)), profile.misfit.shape)
-    wider = _inflation(steps, losses, profile, confidence)
-    bound = (1 + (room - 1) * wider**2) * float(profile.misfit.min()) + floor
+    bound = float(profile.misfit.min()) + _rise(steps, losses, profile, confidence, room) + floor
     estimates: dict[str, Estimate] = {}
     lows_level, highs_level, lows_height, highs_height = profile.reach(bound)
     inside = profile.misfit <= bound
