@@ -4,6 +4,9 @@ A small network on noisy labels. The law of a mini-batch quadratic with power-la
 and to one cosine; constant rate, cosines of two lengths and plateaus with linear decays over the last 10, 20 and 50%
 are then foretold, with intervals. Beside it the multi-power law, seven numbers without a model, fitted to the same two
 curves by the same loss.
+
+Rate, no weight decay, and the step from which losses are fitted were chosen among a few settings with these runs in
+view: the errors are those of a demonstration, not of a test. The intervals are too narrow here, see the checks.
 """
 
 from __future__ import annotations
@@ -223,11 +226,11 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     for name in data.run.values[2:]:
         one = data.sel(run=name).dropna("step", subset=["measured"]).isel(step=-1)
         misses.append(float(abs(one.loss - one.measured) / (one.loss_high - one.loss)))
-    yield Check.below(
-        claim="the six final losses lie within three half widths of their intervals",
+    yield Check.above(
+        claim="at least five of six final losses of digits runs lie within their 90% intervals",
         source="derived",
         status="heuristic",
-        predicted=3.0,
-        measured=max(misses),
-        note=f"{sum(miss <= 1 for miss in misses)} of 6 lie within the 90% intervals. {data.attrs['verdict']}",
+        predicted=5.0,
+        measured=float(sum(miss <= 1 for miss in misses)),
+        note=f"the furthest is {max(misses):.1f} half widths away. {data.attrs['verdict']}",
     )
