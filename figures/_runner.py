@@ -118,11 +118,10 @@ def _make_all(orders: Collection[Order], jobs: int) -> dict[str, str]:
         running: dict[Future[str | None], tuple[Order, ProcessPoolExecutor]] = {}
         idle = list(processes)
         while running or (waiting and idle):
-            with _deaf_to_interrupts():
-                for process in idle:
-                    order = _next(waiting, process, homes)
-                    if order is not None:
-                        running[process.submit(make, order)] = order, process
+            for process in idle:
+                order = _next(waiting, process, homes)
+                if order is not None:
+                    running[process.submit(make, order)] = order, process
             # Woken every second, so that the clock of the progress bar goes on.
             finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
             idle = []
@@ -181,6 +180,9 @@ def _processes(count: int, directory: Path) -> Iterator[list[ProcessPoolExecutor
     threads = max(1, _processors() // count)
     arguments = (directory, lifeline, threads)
     made = [ProcessPoolExecutor(1, mp_context=context, initializer=begin, initargs=arguments) for _ in range(count)]
+    with _deaf_to_interrupts():
+        for process in made:
+            process.submit(int)  # nothing: the first thing to do starts a process
     try:
         yield made
         for process in made:

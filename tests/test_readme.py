@@ -18,9 +18,10 @@ def test_the_snippets_run_as_printed():
     assert result.failed == 0
 
 
-def test_the_picture_is_there():
-    (line,) = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("![")]
-    assert (ROOT / line.split("](")[1].rstrip(")")).is_file()
+def test_the_pictures_are_there():
+    lines = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("![")]
+    assert len(lines) == 2
+    assert all((ROOT / line.split("](")[1].rstrip(")")).is_file() for line in lines)
 
 
 def test_one_version_everywhere():

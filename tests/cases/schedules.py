@@ -6,8 +6,8 @@ MODEL = MiniBatchQuadratic([1.0, 0.5], 1.0, displacement=1.0)
 
 SOUND = {
     "models.schedules.constant": {"rate": 0.1, "steps": 4},
-    "models.schedules.linear": {"rate": 0.1, "steps": 4, "final": 0.0},
-    "models.schedules.cosine": {"rate": 0.1, "steps": 4, "final": 0.0},
+    "models.schedules.linear": {"rate": 0.1, "steps": 4, "final": 0.0, "first_at_rate": False},
+    "models.schedules.cosine": {"rate": 0.1, "steps": 4, "final": 0.0, "first_at_rate": False},
     "models.schedules.step_decay": {"rate": 0.1, "steps": 4, "factor": 0.5, "every": 2},
     "models.schedules.warmup_stable_decay": {"rate": 0.1, "steps": 4, "warmup": 1, "decay": 1},
     "models.schedules.ema": {"beta": 0.5, "steps": 4},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sgdynamics.domains import Numeric, checked, nonnegative, positive
-from sgdynamics.formula import formula
+from sgdynamics.formula import expm1, formula, log1p
 from sgdynamics.theory.forecast._arguments import one_schedule
 
 _SPECTRUM = ("curvatures with a power-law density and an exponential cut-off", "small gains")
@@ -90,7 +90,7 @@ def drop_gained(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
     >>> drop_gained(12.0, 0.5, 1.0)
     0.8
     """
-    return 1 - (1 + 2 * cutoff * time) ** -exponent
+    return -expm1(-exponent * log1p(2 * cutoff * time))
 
 
 @checked(schedule=one_schedule, distance=positive, gradient_bound=positive)
