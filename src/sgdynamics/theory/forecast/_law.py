@@ -85,7 +85,7 @@ def step_maps(rate: Array, count: Array, curvature: Array) -> tuple[Array, Array
     and would follow it down.
     """
     gain = np.minimum(rate[:, None] * curvature, 1.0)
-    forgetting = gain * (2 - gain)  # 1 - (1 - gain)^2
+    forgetting = np.minimum(gain * (2 - gain), 1.0)  # 1 - (1 - gain)^2, in any rounding
     with np.errstate(divide="ignore"):
         exponent = count[:, None] * np.log1p(-forgetting)
     total = np.where(forgetting > 0, -np.expm1(exponent) / np.where(forgetting > 0, forgetting, 1.0), count[:, None])
