@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
+from sgdynamics.cli._words import read_rates
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -160,7 +161,7 @@ def _target(given: argparse.Namespace) -> Any:
         for option in ("target", "final"):
             if getattr(given, option) is not None:
                 raise ValueError(f"--{option} cannot be given with --target-file, which has all learning rates")
-        target = _read_rates(given.target_file)
+        target = read_rates(given.target_file, "--target-file")
         if given.steps not in (None, target.size):
             raise ValueError(f"--steps must be {target.size}, the number of rates in --target-file, got {given.steps}")
         return target
@@ -174,22 +175,6 @@ def _target(given: argparse.Namespace) -> Any:
         return np.asarray(schedules.constant(final, given.steps))
     shape = schedules.cosine if given.target == "cosine" else schedules.linear
     return np.asarray(shape(rate, given.steps, final=final or 0.0))
-
-
-def _read_rates(path: str) -> Any:
-    import warnings
-
-    import numpy as np
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file
-            rates = np.loadtxt(path, ndmin=1)
-    except ValueError:
-        rates = np.zeros(0)
-    if rates.ndim != 1 or not rates.size:
-        raise ValueError(f"--target-file must hold learning rates, one a line: {path}")
-    return rates
 
 
 def _plans(target: Any, given: argparse.Namespace, saved: list[int]) -> Iterator[xr.Dataset | ValueError]:

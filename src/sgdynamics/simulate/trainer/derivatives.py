@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from sgdynamics.simulate.trainer.linearization import Linearization
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, AnyNetwork, Layers, Network, any_network
 from sgdynamics.simulate.trainer.passes import forward, value_and_gradient
+from sgdynamics.simulate.trainer.problem import Problem
 from sgdynamics.simulate.trainer.user_network import UserNetwork, user_objective
 from sgdynamics.simulate.trainer.workspace import Workspace
 
@@ -44,32 +45,10 @@ trainable_domain = optional(arguments.mask)
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
-    """What is minimised: examples, loss, weight decay and the mask of parameters that count."""
+class Objective(Problem):
+    """A problem and the loss of the trainer's networks on it, by name."""
 
-    x: Array
-    targets: Array
     loss: str
-    weight_decay: float
-    trainable: Array | None
-
-    @property
-    def examples(self) -> int:
-        """Number of examples."""
-        return int(self.x.shape[0])
-
-    def batch(self, chosen: Array) -> Objective:
-        """The same objective on some of the examples."""
-        return replace(self, x=self.x[chosen], targets=self.targets[chosen])
-
-    def masked(self, vector: Array) -> Array:
-        """The vector with frozen entries at zero."""
-        return vector if self.trainable is None else np.where(self.trainable, vector, 0.0)
-
-    def decay(self, vector: Array) -> Any:
-        """The weight decay's part of the loss."""
-        kept = self.masked(vector)
-        return 0.5 * self.weight_decay * kept.dot(kept)
 
     def value(self, net: Network) -> Any:
         """The loss; +inf where it overflows."""
@@ -118,7 +97,7 @@ def objective(
     check_examples(owner, x, net.widths[0], y, net.widths[-1], loss)
     if trainable is not None:
         arguments.length(owner, "trainable", trainable, net.size, "parameters")
-    return Objective(x, as_targets(y, net.widths[-1], loss), loss, weight_decay, trainable)
+    return Objective(x, as_targets(y, net.widths[-1], loss), weight_decay, trainable, loss)
 
 
 class HessianProducts:

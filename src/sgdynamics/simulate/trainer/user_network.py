@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics.domains import complain
 from sgdynamics.simulate.trainer import arguments
+from sgdynamics.simulate.trainer.problem import Problem
 
 __all__ = ["UserNetwork"]
 
@@ -165,32 +165,8 @@ class UserNetwork:
         return function(self._weights, *batch)
 
 
-@dataclass(frozen=True, eq=False)
-class UserObjective:
-    """What is minimised: the callables' loss on the examples, and the weight decay of the parameters that count."""
-
-    x: Array
-    targets: Array
-    weight_decay: float
-    trainable: Array | None
-
-    @property
-    def examples(self) -> int:
-        """Number of examples."""
-        return len(self.x)
-
-    def batch(self, chosen: Array) -> UserObjective:
-        """The same objective on some of the examples."""
-        return replace(self, x=self.x[chosen], targets=self.targets[chosen])
-
-    def masked(self, vector: Array) -> Array:
-        """The vector with frozen entries at zero."""
-        return vector if self.trainable is None else np.where(self.trainable, vector, 0.0)
-
-    def decay(self, vector: Array) -> Any:
-        """The weight decay's part of the loss."""
-        kept = self.masked(vector)
-        return 0.5 * self.weight_decay * kept.dot(kept)
+class UserObjective(Problem):
+    """A problem whose loss the callables of a network compute."""
 
     def value(self, net: UserNetwork) -> float:
         """The loss; +inf where it overflows."""

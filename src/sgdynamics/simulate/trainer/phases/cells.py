@@ -83,7 +83,7 @@ class Experiment:
     @property
     def what(self) -> Objective:
         """The loss on the examples."""
-        return Objective(self.x, self.targets, self.loss, 0.0, None)
+        return Objective(self.x, self.targets, 0.0, None, self.loss)
 
     def outputs(self) -> Mapping[str, Output]:
         """What :meth:`run` returns."""
