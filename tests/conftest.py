@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from typing import Any
 
 import matplotlib
@@ -42,4 +44,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     perturb = config.getoption("--perturb")
     if perturb:  # the tests that name the formula are the likeliest to notice, and the first to notice ends the run
         short = perturb.rsplit(":", 1)[0].rpartition(".")[2]
-        items.sort(key=lambda item: short not in item.nodeid)
+        word = re.compile(rf"\b{short}\b")
+        items.sort(key=lambda item: (short not in item.nodeid, not word.search(_source(item))))
+
+
+def _source(item: pytest.Item) -> str:
+    """The text of a test, of what hypothesis runs where it does."""
+    function = getattr(item, "obj", None)
+    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # an example in a documentation string
+        return ""
