@@ -180,10 +180,10 @@ def _processes(count: int, directory: Path) -> Iterator[list[ProcessPoolExecutor
     threads = max(1, _processors() // count)
     arguments = (directory, lifeline, threads)
     made = [ProcessPoolExecutor(1, mp_context=context, initializer=begin, initargs=arguments) for _ in range(count)]
-    with _deaf_to_interrupts():
-        for process in made:
-            process.submit(int)  # nothing: the first thing to do starts a process
     try:
+        with _deaf_to_interrupts():
+            for process in made:
+                process.submit(int)  # nothing: the first thing to do starts a process
         yield made
         for process in made:
             process.shutdown()

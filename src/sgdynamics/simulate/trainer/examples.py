@@ -24,6 +24,7 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, choice, complain
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import Objective, data_domains, objective, trainable_domain
+from sgdynamics.simulate.trainer.gradient_rows import GradientRows
 from sgdynamics.simulate.trainer.losses import LOSSES
 from sgdynamics.simulate.trainer.network import ACTIVATIONS, AnyNetwork, Network
 from sgdynamics.simulate.trainer.passes import backward, forward
@@ -33,11 +34,8 @@ __all__ = ["per_example_curvatures", "per_example_gradients"]
 
 Array = NDArray[Any]
 
-# Per-example gradients held at once where they are needed themselves.
-ROWS_AT_ONCE = 128
 
-
-class ExampleGradients:
+class ExampleGradients(GradientRows):
     """The gradients of all examples at one network, as factors: one pair of matrices a layer."""
 
     def __init__(self, what: Objective, net: Network) -> None:
@@ -65,7 +63,7 @@ class ExampleGradients:
 
     def project(self, directions: Array) -> Array:
         """Components along the columns of ``directions`` (parameters, k): (examples, k)."""
-        kept = directions if self.what.trainable is None else directions * self.what.trainable[:, None]
+        kept = self.what.masked_columns(directions)
         found = np.broadcast_to(self.shift @ kept, (self.examples, kept.shape[1])).copy()
         for a, d, place in self._pieces():
             tangents = (a @ kept[place].reshape(a.shape[1], -1)).reshape(self.examples, d.shape[1], -1)
@@ -102,16 +100,6 @@ class ExampleGradients:
             along = self.project(self.shift[:, None])[:, 0] - 0.5 * self.shift.dot(self.shift)
             found += along[:, None] + along
         return found
-
-    def centred_blocks(self) -> Iterator[Array]:
-        """The gradients less their mean, a block of examples at a time."""
-        mean = self.mean()
-        for start in range(0, self.examples, ROWS_AT_ONCE):
-            yield self.rows(slice(start, start + ROWS_AT_ONCE)) - mean
-
-    def variance(self) -> Any:
-        """The trace of the covariance; from centred rows, because a large mean gradient would drown it otherwise."""
-        return sum((rows * rows).sum() for rows in self.centred_blocks()) / self.examples
 
     def squared_norms(self) -> Array:
         """The squared length of every gradient, (examples,)."""
@@ -252,7 +240,7 @@ def curvatures_along(what: Any, net: AnyNetwork, directions: Array, part: str = 
         found: Array = what.curvatures(net, directions)
         return found
     passes = what.linearization(net)
-    kept = directions if what.trainable is None else directions * what.trainable[:, None]
+    kept = what.masked_columns(directions)
     columns = []
     for direction in np.ascontiguousarray(kept.T):
         layers = net.views(direction)

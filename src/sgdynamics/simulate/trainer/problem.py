@@ -33,6 +33,10 @@ class Problem:
         """The vector with frozen entries at zero."""
         return vector if self.trainable is None else np.where(self.trainable, vector, 0.0)
 
+    def masked_columns(self, directions: Array) -> Array:
+        """Columns with frozen entries at zero."""
+        return directions if self.trainable is None else directions * self.trainable[:, None]
+
     def decay(self, vector: Array) -> Any:
         """The weight decay's part of the loss."""
         kept = self.masked(vector)

@@ -8,7 +8,7 @@ measured, and trained, like a network of :func:`network`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics.domains import complain
 from sgdynamics.simulate.trainer import arguments
+from sgdynamics.simulate.trainer.gradient_rows import GradientRows
 from sgdynamics.simulate.trainer.problem import Problem
 
 __all__ = ["UserNetwork"]
@@ -23,9 +24,6 @@ __all__ = ["UserNetwork"]
 Array = NDArray[Any]
 # What the callables compute is the loss that is meant; none of the trainer's own is.
 OWN_LOSS = "own"
-
-# Per-example gradients held at once where the mean of their squares is enough.
-ROWS_AT_ONCE = 128
 
 
 class UserNetwork:
@@ -190,22 +188,19 @@ class UserObjective(Problem):
 
     def curvatures(self, net: UserNetwork, directions: Array) -> Array:
         """Second derivatives of every example's loss along columns, (examples, directions)."""
-        found = np.empty((self.examples, directions.shape[1]))
+        columns = self.masked_columns(directions).T
+        found = np.empty((self.examples, len(columns)))
         for example in range(self.examples):
             product = self.batch(np.array([example])).products(net)
-            found[example] = [direction.dot(product(direction)) for direction in self.masked_columns(directions).T]
+            found[example] = [direction.dot(product(direction)) for direction in columns]
         return found
 
     def workspace(self, net: UserNetwork, examples: int) -> UserPasses:
         """Loss and gradient of many batches."""
         return UserPasses(net)
 
-    def masked_columns(self, directions: Array) -> Array:
-        """Columns with frozen entries at zero."""
-        return directions if self.trainable is None else directions * self.trainable[:, None]
 
-
-class UserExampleGradients:
+class UserExampleGradients(GradientRows):
     """The gradients of all examples at one network, as rows."""
 
     def __init__(self, what: UserObjective, net: UserNetwork) -> None:
@@ -235,16 +230,6 @@ class UserExampleGradients:
     def gram(self) -> Array:
         """Scalar products of the gradients, (examples, examples)."""
         return np.asarray(self._rows @ self._rows.T)
-
-    def centred_blocks(self) -> Iterator[Array]:
-        """The gradients less their mean, a block of examples at a time."""
-        mean = self.mean()
-        for start in range(0, self.examples, ROWS_AT_ONCE):
-            yield self._rows[start : start + ROWS_AT_ONCE] - mean
-
-    def variance(self) -> Any:
-        """The trace of the covariance."""
-        return sum((rows * rows).sum() for rows in self.centred_blocks()) / self.examples
 
     def squared_norms(self) -> Array:
         """The squared length of every gradient, (examples,)."""
