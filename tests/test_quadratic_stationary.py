@@ -34,6 +34,7 @@ from sgdynamics.theory.quadratic import (
     ema_variance,
     equivalent_gain,
     far_points_variance,
+    heavy_ball_equivalent_gain,
     moments,
     stability,
     stability_edge,
@@ -59,6 +60,15 @@ def test_stationary_variance_solves_the_lyapunov_equation(fraction, momentum, ne
     assert close(made, stationary_by_algebra(gain, momentum, nesterov), 1e-11)
     risk = stationary_risk(gain / 3, 3.0, 5.0, 7.0, momentum=momentum, nesterov=nesterov)
     assert close(risk, 3 * 5 / 7 * stationary_by_algebra(gain / 3 * 3, momentum, nesterov) / 2, 1e-11)
+
+
+@given(below_edge, decays)
+def test_plain_sgd_at_the_equivalent_gain_has_the_variance_of_the_heavy_ball(fraction, momentum):
+    gain = fraction * 2 * (1 + momentum)
+    plain = heavy_ball_equivalent_gain(gain, momentum)
+    assert close(plain / (2 - plain), stationary_by_algebra(gain, momentum, False), 1e-9)
+    assert plain <= min(2, gain / (1 - momentum)) * (1 + 1e-15)
+    assert heavy_ball_equivalent_gain(2 * (1 + momentum), momentum) == math.inf
 
 
 @given(stable_gains, decays)

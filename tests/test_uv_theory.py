@@ -40,6 +40,8 @@ from sgdynamics.theory.uv import (
     ntk_nullcline,
     period_doubling_limit,
     period_doublings,
+    reflected_ntk,
+    reflected_peak,
     regime,
     sharpness_change,
     sharpness_over_ntk,
@@ -625,3 +627,41 @@ def test_runs_end_as_the_atlas_says_but_at_its_walls():
     at_walls = (abs(abs(q)[:, None] / walls - 1) < 0.01).any(axis=1) | (abs(data.margin.sel(wall="escape")) < 0.01)
     assert (at_walls | ~wrong).all()
     assert len(set(said.tolist())) == 5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A catapult just above 2
+
+
+def test_the_invariant_of_a_shallow_catapult_is_kept_to_fifth_order():
+    # u = l - 2 of order t, p = phi^2 of order t^2
+    u, p, t = sympy.symbols("u p t")
+    kept = u**2 / 2 + u**3 / 3 + u**4 / 8 + p
+    new_u, new_p = u + p * (u - 2), p * (1 - (u + 2) + p) ** 2
+    change = sympy.expand((kept.subs({u: new_u, p: new_p}, simultaneous=True) - kept).subs({u: t * u, p: t**2 * p}))
+    assert all(sympy.simplify(change.coeff(t, order)) == 0 for order in range(6))
+    assert sympy.simplify(change.coeff(t, 6)) != 0
+    # it starts at u = e, p = 0 and ends at p = 0 again: to third order in e the end is reflected_ntk - 2
+    e = sympy.symbols("e", positive=True)
+    end = reflected_ntk(2 + e) - 2
+    left = sympy.expand(kept.subs({u: end, p: 0}) - kept.subs({u: e, p: 0}))
+    assert all(left.coeff(e, order) == 0 for order in range(5))
+    # at its peak u = p
+    peak = reflected_peak(2 + e)
+    left = sympy.expand(kept.subs({u: peak, p: peak}) - kept.subs({u: e, p: 0}))
+    assert all(left.coeff(e, order) == 0 for order in range(4))
+
+
+def test_shallow_catapults_end_and_peak_where_foretold():
+    errors = []
+    for excess in (0.1, 0.05, 0.025):
+        output, ntk, largest = mpmath.mpf(10) ** -12, 2 + mpmath.mpf(excess), 0
+        while ntk > 2 or output**2 > 1e-22:
+            output, ntk = output * (1 - ntk + output**2), ntk + output**2 * (ntk - 4)
+            largest = max(largest, output**2)
+        errors.append(abs(float(ntk) - reflected_ntk(2 + excess)))
+        assert float(largest) == pytest.approx(reflected_peak(2 + excess), rel=excess**2)
+        # to first order only, the older laws
+        assert abs(float(ntk) - mirror_ntk(2 + excess)) > 5 * errors[-1]
+    order = np.log2(np.array(errors[:-1]) / errors[1:])
+    np.testing.assert_allclose(order, 4, atol=0.3)

@@ -96,6 +96,7 @@ TYPICAL = {
     "inputs": 4.0,
     "learning_rate": 0.25,
     "output_value": 2.0,
+    "ratio": 1.25,
     "residual": 0.5,
     "singular_value": 2.0,
     "start": 0.25,

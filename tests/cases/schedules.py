@@ -15,6 +15,7 @@ SOUND = {
     "models.schedules.tail": {"steps": 4, "points": 2, "stride": 2},
     "models.schedules.two_point": {"steps": 4, "separation": 2},
     "theory.schedules.center_weights": {"gains": [0.1, 0.2]},
+    "theory.schedules.update_weights": {"schedule": [0.1, 0.2], "weight_decay": 0.5},
     "theory.schedules.gains_from_weights": {"start_weight": 0.5, "weights": [0.25, 0.25]},
     "theory.schedules.average_center_weights": {
         "average": [0.5, 0.25, 0.25],
@@ -85,8 +86,10 @@ WRONG_LENGTH = {
 TYPICAL = {
     "beta": 0.75,
     "gain": 0.5,
+    "learning_rate": 0.25,
     "remaining": 3.0,
     "separation": 5.0,
     "step": 2.0,
     "steps": 7.0,
+    "weight_decay": 0.5,
 }

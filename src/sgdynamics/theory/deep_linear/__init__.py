@@ -4,6 +4,7 @@ Depth :math:`D` counts weight matrices. The loss is half the squared error on wh
 given, so that sharpness is in units of :math:`1/\eta` and the stability edge of a minimum is :math:`2/\eta`.
 """
 
+from sgdynamics.theory.deep_linear.cycles import cycle_low, cycle_multiplier, cycle_rate
 from sgdynamics.theory.deep_linear.learning import (
     infinite_depth_learning_time,
     mode_strength,
@@ -32,6 +33,9 @@ __all__ = [
     "balanced_eigenvalue",
     "balanced_sharpness",
     "balanced_spectrum",
+    "cycle_low",
+    "cycle_multiplier",
+    "cycle_rate",
     "equal_chain_sharpness",
     "infinite_depth_learning_time",
     "initial_ntk_moments",
@@ -47,4 +51,4 @@ __all__ = [
     "two_layer_strength",
 ]
 
-SOURCES = ("saxe2013", "kreisler2023")
+SOURCES = ("saxe2013", "kreisler2023", "ghosh2025")

@@ -9,12 +9,16 @@ from sgdynamics.theory.quadratic.averages import (
     ema_variance,
     equivalent_gain,
     far_points_variance,
+    heavy_ball_equivalent_gain,
     swa_start_weight,
     swa_variance,
     tail_variance,
     two_point_variance,
 )
+from sgdynamics.theory.quadratic.batch_size import batch_efficiency, examples_for_steps, steps_for_batch
 from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ratio
+from sgdynamics.theory.quadratic.critical_rate import critical_rate
+from sgdynamics.theory.quadratic.edge_bounds import top_direction_edge, trace_edge
 from sgdynamics.theory.quadratic.edges import mean_edge, mean_square_edge, mean_square_growth, one_step_edge
 from sgdynamics.theory.quadratic.finite_data import (
     reshuffled_edge,
@@ -59,17 +63,21 @@ __all__ = [
     "SOURCES",
     "almost_sure_edge",
     "autocovariance",
+    "batch_efficiency",
     "batch_full_gradient_cosine",
     "chord_excess",
     "contraction_factor",
     "covariance_ratio",
+    "critical_rate",
     "ema_start_weight",
     "ema_variance",
     "equivalent_gain",
+    "examples_for_steps",
     "far_points_variance",
     "gradient_cosine",
     "greedy_schedule",
     "half_rate_excess",
+    "heavy_ball_equivalent_gain",
     "held_out_loss",
     "iterate_cosine",
     "lagged_gradient_cosine",
@@ -98,14 +106,17 @@ __all__ = [
     "stationary_risk",
     "stationary_variance",
     "stepped_loss",
+    "steps_for_batch",
     "steps_to_target",
     "swa_start_weight",
     "swa_variance",
     "tail_index",
     "tail_variance",
+    "top_direction_edge",
+    "trace_edge",
     "trace_rule_term",
     "two_point_variance",
     "used_batch_loss",
 ]
 
-SOURCES = ("sandler2023", "zhang2019")
+SOURCES = ("sandler2023", "zhang2019", "mulayoff2024", "mccandlish2018")

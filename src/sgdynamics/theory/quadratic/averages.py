@@ -316,3 +316,41 @@ def equivalent_gain(variance: Numeric) -> Numeric:
     0.0685501...
     """
     return 2 * variance / (1 + variance)
+
+
+@formula(
+    gain=positive,
+    momentum=unit_interval,
+    edge=stable_below(gain=lambda momentum: 2 * (1 + momentum)),
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("additive noise", "stationary"),
+)
+def heavy_ball_equivalent_gain(gain: Numeric, momentum: Numeric) -> Numeric:
+    r"""Gain at which plain SGD has the stationary variance of the heavy ball.
+
+    .. math:: \frac{1}{x_\text{eq}} = \frac{1-\beta}{x} + \frac{\beta}{1+\beta},
+
+    :func:`equivalent_gain` of :func:`stationary_variance`. The usual :math:`x/(1-\beta)` is its limit for small gains;
+    the second term keeps it below the edge: at :math:`x = 2(1+\beta)` it is 2.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond :math:`2(1+\beta)` the result is
+        +inf.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+
+    Returns
+    -------
+    Numeric
+        In (0, 2).
+
+    Examples
+    --------
+    >>> round(heavy_ball_equivalent_gain(0.1, 0.9), 12)
+    0.678571428571
+    """
+    return 1 / ((1 - momentum) / gain + momentum / (1 + momentum))

@@ -18,6 +18,7 @@ from sgdynamics.theory.schedules.closed_forms import (
 from sgdynamics.theory.schedules.emulation import average_for_every_curvature, binomial_average, wsm_average
 from sgdynamics.theory.schedules.merging import gain_kept, merge_plan, schedule_of_merge
 from sgdynamics.theory.schedules.schedule_free import schedule_free_weights
+from sgdynamics.theory.schedules.weight_decay import update_weights, weight_decay_steps
 from sgdynamics.theory.schedules.weights import (
     NoEquivalentSchedule,
     average_center_weights,
@@ -48,6 +49,8 @@ __all__ = [
     "schedule_of_merge",
     "swa_schedule_gain",
     "two_point_schedule_gain",
+    "update_weights",
+    "weight_decay_steps",
     "wsm_average",
 ]
 

@@ -6,7 +6,14 @@ the rate over the critical one.
 """
 
 from sgdynamics.theory.uv.atlas import Regime, regime
-from sgdynamics.theory.uv.catapult import catapult_final_ntk, mirror_ntk, peak_square_output, peak_time
+from sgdynamics.theory.uv.catapult import (
+    catapult_final_ntk,
+    mirror_ntk,
+    peak_square_output,
+    peak_time,
+    reflected_ntk,
+    reflected_peak,
+)
 from sgdynamics.theory.uv.critical import c_loss, c_loss_at, c_sharp, first_loss_ratio, sharpness_over_ntk
 from sgdynamics.theory.uv.doubling import period_doubling_limit, period_doublings
 from sgdynamics.theory.uv.edge_line import (
@@ -70,6 +77,8 @@ __all__ = [
     "peak_time",
     "period_doubling_limit",
     "period_doublings",
+    "reflected_ntk",
+    "reflected_peak",
     "regime",
     "sharpness_change",
     "sharpness_over_ntk",

@@ -69,6 +69,60 @@ def peak_square_output(c: Numeric) -> Numeric:
     return (c - 2) ** 2 / 2
 
 
+@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+def reflected_ntk(c: Numeric) -> Numeric:
+    r"""Learning rate times final kernel just above the catapult's threshold, to third order.
+
+    .. math:: 4 - c - \tfrac23 (c-2)^2 - \tfrac49 (c-2)^3 + O\bigl((c-2)^4\bigr)
+
+    With :math:`u = l - 2` and :math:`p = \phi^2`, of the order :math:`u^2`, a step changes :math:`\tfrac12 u^2 +
+    \tfrac13 u^3 + \tfrac18 u^4 + p` by terms of sixth order: over the :math:`O(1/u)` steps of a catapult it is kept to
+    fifth order. It starts and ends at :math:`p = 0`. To first order the result is :func:`mirror_ntk`.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times initial kernel, in (2, 4).
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> round(reflected_ntk(2.1), 12), round(catapult_final_ntk(2.1), 4)
+    (1.892888888889, 1.8929)
+    """
+    u = c - 2
+    return 2 - u - 2 * u**2 / 3 - 4 * u**3 / 9
+
+
+@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+def reflected_peak(c: Numeric) -> Numeric:
+    r"""Largest :math:`\phi^2` just above the catapult's threshold, one order beyond :func:`peak_square_output`.
+
+    .. math:: \tfrac12 (c-2)^2 \bigl( 1 + \tfrac23 (c-2) \bigr) + O\bigl((c-2)^4\bigr),
+
+    from the same invariant as :func:`reflected_ntk`, at :math:`u = p`, where the output ceases to grow. The largest
+    value that a run meets lies up to a relative :math:`O((c-2)^2)` below, as steps rarely fall on the peak.
+
+    Parameters
+    ----------
+    c : Numeric
+        Learning rate times initial kernel, in (2, 4).
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> round(reflected_peak(2.1), 12)
+    0.005333333333
+    """
+    return (c - 2) ** 2 * (1 + 2 * (c - 2) / 3) / 2
+
+
 @formula(c=catapulting, width=count, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
 def peak_time(c: Numeric, width: Numeric) -> Numeric:
     r"""Steps to the largest loss, to leading order in the width: :math:`\frac{\ln n}{2\ln(c-1)}`.

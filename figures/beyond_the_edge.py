@@ -1,0 +1,136 @@
+r"""Just beyond their edge deep linear networks alternate between two points that are known exactly, mode by mode.
+
+Left, the two values of a layer's factor against the learning rate over the edge, for networks of two, three and five
+balanced layers: lines are the two-cycles as functions of their ratio, points are gradient descent. Only modes whose own
+edge is passed cycle. Right, catapults just above their threshold :math:`c = 2` at infinite width: the kernel comes down
+at :math:`4 - c`, and what is missing of that by one order and by two orders more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from figures._check import Check
+from figures._style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from sgdynamics.theory.deep_linear import cycle_low, cycle_multiplier, cycle_rate, persistent_edge
+from sgdynamics.theory.uv import catapult_final_ntk, mirror_ntk, reflected_ntk
+
+DEPTHS = {2: (BLUE, "o"), 3: (ORANGE, "s"), 5: (GREEN, "^")}
+RATIOS = 1 + np.linspace(0.01, 1, 200)
+VALUE = 2.0
+POINTS, STEPS = 9, 10_000
+EXCESS = np.geomspace(0.02, 0.4, 12)
+
+
+def _descend(rate: np.ndarray, depth: int) -> np.ndarray:
+    """The two last values of the common factor of balanced layers, smaller one first."""
+    factor = np.full_like(rate, 1.01 * VALUE ** (1 / depth))
+    before = factor
+    for _ in range(STEPS):
+        before, factor = factor, factor - rate * (factor**depth - VALUE) * factor ** (depth - 1)
+    return np.sort([before, factor], axis=0)
+
+
+def _cycles() -> xr.Dataset:
+    ratio = xr.DataArray(RATIOS, dims="ratio", coords={"ratio": RATIOS})
+    parts = []
+    for depth in DEPTHS:
+        edge, multiplier = persistent_edge(VALUE, depth), cycle_multiplier(ratio, depth)
+        shown = ratio.where(multiplier > -1)
+        chosen = RATIOS[np.linspace(8, int((multiplier > -0.9).sum()) - 1, POINTS).round().astype(int)]
+        at = xr.DataArray(chosen, dims="point")
+        low, high = _descend(cycle_rate(chosen, VALUE, depth), depth)
+        unit = VALUE ** (1 / depth)
+        foretold = cycle_low(at, VALUE, depth)
+        parts.append(
+            xr.Dataset(
+                {
+                    "rate": cycle_rate(ratio, VALUE, depth).where(shown.notnull()) / edge,
+                    "low": cycle_low(ratio, VALUE, depth) / unit,
+                    "high": cycle_low(ratio, VALUE, depth) * ratio / unit,
+                    "point_rate": cycle_rate(at, VALUE, depth) / edge,
+                    "low_predicted": foretold / unit,
+                    "low_measured": ("point", low / unit),
+                    "high_predicted": foretold * at / unit,
+                    "high_measured": ("point", high / unit),
+                }
+            )
+        )
+    return xr.concat(parts, xr.DataArray(list(DEPTHS), dims="depth", name="depth"))
+
+
+def _catapults() -> xr.Dataset:
+    excess = xr.DataArray(EXCESS, dims="excess", coords={"excess": EXCESS})
+    end = catapult_final_ntk(2 + excess, 1e-9)
+    return xr.Dataset(
+        {"mirror_error": mirror_ntk(2 + excess) - end, "reflected_error": reflected_ntk(2 + excess) - end}
+    )
+
+
+def compute(fast: bool) -> xr.Dataset:
+    data = xr.merge([_cycles(), _catapults()])
+    for name in data.variables:
+        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
+        data[name].attrs.setdefault("units", "1")
+    return data.assign_attrs(source="ghosh2025; lewkowycz2020")
+
+
+def draw(data: xr.Dataset) -> Figure:
+    figure, (cycle, catapult) = panels(1, 2, width=DOUBLE, height=2.8)
+    for depth, (color, marker) in DEPTHS.items():
+        here = data.sel(depth=depth)
+        for side in ("low", "high"):
+            theory_line(cycle, here.rate, here[side], color=color)
+            measured_points(
+                cycle,
+                here.point_rate,
+                here[f"{side}_measured"],
+                color=color,
+                marker=marker,
+                label=f"{depth} layers" if side == "low" else None,
+            )
+    cycle.axhline(1, color=BLACK, linewidth=0.8, linestyle=":")
+    cycle.set(xlabel="learning rate / edge", ylabel="factor of a layer / at the minimum", title="two-cycles")
+    cycle.legend(fontsize=7)
+    excess = data.excess
+    for name, color, order, label in (
+        ("mirror_error", VERMILION, 2, r"of $4 - c$"),
+        ("reflected_error", BLUE, 4, r"of $4 - c - \frac{2}{3}(c-2)^2 - \frac{4}{9}(c-2)^3$"),
+    ):
+        error = abs(data[name])
+        theory_line(catapult, excess, error[0].item() * (excess / excess[0].item()) ** order, color=color)
+        measured_points(catapult, excess, error, color=color, label=label)
+    catapult.set(xscale="log", yscale="log", xlabel="$c - 2$", ylabel="error of the final kernel")
+    catapult.set_xticks([0.02, 0.05, 0.1, 0.2, 0.4], ["0.02", "0.05", "0.1", "0.2", "0.4"])
+    catapult.minorticks_off()
+    catapult.set_title("catapults just above 2")
+    catapult.legend(fontsize=7, loc="upper left")
+    low, high = catapult.get_ylim()
+    catapult.set_ylim(low, high * 30)
+    return figure
+
+
+def checks(data: xr.Dataset) -> Iterator[Check]:
+    for side in ("low", "high"):
+        yield Check.close(
+            claim=f"the {'smaller' if side == 'low' else 'larger'} point of the two-cycle is where descent goes",
+            source="ghosh2025",
+            status="exact",
+            predicted=data[f"{side}_predicted"],
+            measured=data[f"{side}_measured"],
+            tolerance=1e-9,
+        )
+    for name, order in (("mirror", 2), ("reflected", 4)):
+        error = np.log(abs(data[f"{name}_error"].values))
+        yield Check.close(
+            claim=f"the error of the final kernel above 2 is of order {order} for the {name} law",
+            source="derived",
+            status="asymptotic",
+            predicted=order,
+            measured=(error[2] - error[0]) / np.log(EXCESS[2] / EXCESS[0]),
+            absolute=0.15,
+        )

@@ -1,0 +1,144 @@
+r"""Two-cycles of a deep linear network beyond its edge: one mode, balanced layers.
+
+Where all D layers give a mode the same factor :math:`w`, gradient descent on :math:`\tfrac12 (w^D - s)^2` reads
+
+.. math:: w' = w - \eta\, (w^D - s)\, w^{D-1},
+
+a map of one number whose fixed point :math:`s^{1/D}` loses stability at :func:`persistent_edge`, :math:`2/(D
+s^{2-2/D})`. Beyond, it alternates between :math:`\rho` and :math:`\rho z`, :math:`z > 1`; the ratio z is the parameter
+in which everything is explicit. Modes whose own edge lies above the rate stay at rest: only the largest singular values
+cycle.
+"""
+
+from __future__ import annotations
+
+from sgdynamics.domains import Interval, Numeric, positive
+from sgdynamics.formula import formula, geometric_sum
+
+__all__ = ["cycle_low", "cycle_multiplier", "cycle_rate"]
+
+_CYCLE = ("whitened inputs", "balanced layers", "one mode")
+cycle_ratio = Interval("a finite number > 1", low=1)
+two_or_more = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
+
+
+def _low_power(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:
+    """rho^D."""
+    return singular_value * (1 + ratio ** (depth - 1)) / (1 + ratio ** (2 * depth - 1))
+
+
+def _strength(ratio: Numeric, depth: Numeric) -> Numeric:
+    r"""Learning rate times :math:`s \rho^{D-2}`."""
+    return (1 + ratio ** (2 * depth - 1)) / (ratio ** (depth - 1) * geometric_sum(1 - ratio, depth))
+
+
+@formula(
+    ratio=cycle_ratio,
+    singular_value=positive,
+    depth=two_or_more,
+    status="exact",
+    symbolic=True,
+    source="ghosh2025",
+    assumptions=_CYCLE,
+)
+def cycle_low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:
+    r"""The smaller factor of a two-cycle whose larger one is ``ratio`` times as large.
+
+    .. math:: \rho^D \frac{1 + z^{2D-1}}{1 + z^{D-1}} = s,
+
+    because the two steps of the cycle are opposite, :math:`(s - \rho^D) = (\rho^D z^D - s) z^{D-1}`.
+
+    Parameters
+    ----------
+    ratio : Numeric
+        :math:`z > 1`.
+    singular_value : Numeric
+        :math:`s > 0`, of the target.
+    depth : Numeric
+        :math:`D \ge 2` weight matrices.
+
+    Returns
+    -------
+    Numeric
+        :math:`\rho`, below :math:`s^{1/D}`.
+
+    Examples
+    --------
+    >>> round(cycle_low(2.0, 3.0, 2), 12)
+    1.0
+    """
+    return _low_power(ratio, singular_value, depth) ** (1 / depth)
+
+
+@formula(
+    ratio=cycle_ratio,
+    singular_value=positive,
+    depth=two_or_more,
+    status="exact",
+    symbolic=True,
+    source="ghosh2025",
+    assumptions=_CYCLE,
+)
+def cycle_rate(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:
+    r"""Learning rate at which a mode alternates between :math:`\rho` and :math:`\rho z`.
+
+    .. math:: \eta = \frac{z - 1}{(s - \rho^D)\, \rho^{D-2}} = \frac{1 + z^{2D-1}}{s\, z^{D-1} [D]_z\, \rho^{D-2}},
+        \qquad [D]_z = 1 + z + \dots + z^{D-1},
+
+    which is :func:`persistent_edge` at :math:`z = 1` and rises from there; :math:`(z - 1 + 1/z)/s` for two layers.
+
+    Parameters
+    ----------
+    ratio : Numeric
+        :math:`z > 1`.
+    singular_value : Numeric
+        :math:`s > 0`, of the target.
+    depth : Numeric
+        :math:`D \ge 2` weight matrices.
+
+    Returns
+    -------
+    Numeric
+        Learning rate.
+
+    Examples
+    --------
+    >>> cycle_rate(2.0, 3.0, 2)
+    0.5
+    """
+    low = _low_power(ratio, singular_value, depth) ** (1 / depth)
+    return _strength(ratio, depth) / (singular_value * low ** (depth - 2))
+
+
+@formula(ratio=cycle_ratio, depth=two_or_more, status="exact", symbolic=True, source="derived", assumptions=_CYCLE)
+def cycle_multiplier(ratio: Numeric, depth: Numeric) -> Numeric:
+    r"""Factor by which a small deviation from the two-cycle shrinks or grows over its two steps.
+
+    .. math:: \prod_{w \in \{\rho, \rho z\}} \left( 1 - \eta \left[ (2D-1) w^{2D-2} - (D-1) s w^{D-2} \right] \right),
+
+    the same for every target at equal z. It is 1 where the cycle is born and falls; at -1 the period doubles again.
+    Deviations that unbalance the layers are not in it.
+
+    Parameters
+    ----------
+    ratio : Numeric
+        :math:`z > 1`.
+    depth : Numeric
+        :math:`D \ge 2` weight matrices.
+
+    Returns
+    -------
+    Numeric
+
+    Examples
+    --------
+    >>> round(cycle_multiplier(2.0, 2), 12)
+    -3.5
+    """
+    strength = _strength(ratio, depth)
+    share = _low_power(ratio, 1, depth)
+
+    def slope(factor: Numeric) -> Numeric:
+        return 1 - strength * factor ** (depth - 2) * ((2 * depth - 1) * share * factor**depth - (depth - 1))
+
+    return slope(1) * slope(ratio)
