@@ -13,6 +13,7 @@ FITTED = fit(RUNS)
 SOUND = {
     "theory.forecast.fit": {"runs": RUNS, "confidence": 0.9, "batch_size": 32},
     "theory.forecast.predict": {"fitted": FITTED, "schedule": [1.0, 0.5], "record": [2], "average": [0.25, 0.25, 0.5]},
+    "theory.forecast.quadratic_at": {"fitted": FITTED, "schedule": [1.0, 0.5]},
     "theory.forecast.best_schedule": {"fitted": FITTED, "steps": 5, "peak": 1.0, "warmup": 1},
     "theory.forecast.last_iterate_bound": {"schedule": [1.0, 0.5], "distance": 1.0, "gradient_bound": 1.0},
 }

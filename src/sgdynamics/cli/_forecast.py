@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdynamics.cli._options import whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
+from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, read_runs
 from sgdynamics.cli._words import FORM, read_rates, schedule_of
 
 if TYPE_CHECKING:
@@ -19,18 +20,13 @@ if TYPE_CHECKING:
 
 HELP = "the loss under a schedule that was not run, and the best schedule"
 
-OPTIONS = {
-    "path": "RUN",
+OPTIONS = COLUMN_OPTIONS | {
     "schedule": "--predict or --schedule",
     "peak": "--peak",
     "steps": "--best",
-    "column": "--column",
-    "step_column": "--step-column",
-    "rate_column": "--rate-column",
 }
 
 _LINES = 12
-_AT_ONCE = 0.8
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,18 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--schedule", metavar="FILE", help="its learning rates instead, one a line")
     asked.add_argument("--best", metavar="STEPS", type=whole_from(1), help="find the best schedule of this length")
     parser.add_argument("--peak", type=float, help="of the best schedule (default: the largest rate of the runs)")
-    parser.add_argument(
-        "--warmup", type=whole_from(0), default=0, metavar="STEPS", help="linear warm-up of every schedule in words"
-    )
-    parser.add_argument(
-        "--rates",
-        metavar="WORDS",
-        action="append",
-        help="schedule of a run whose log has none; one a run",
-    )
-    parser.add_argument("--column", help="heading of the loss, where several fit")
-    parser.add_argument("--step-column", help="heading of the step")
-    parser.add_argument("--rate-column", help="heading of the learning rate")
+    add_columns(parser)
     parser.add_argument("--confidence", type=float, default=0.9, help="of the intervals (default: 0.9)")
     parser.add_argument("--output", metavar="FILE", help="write the best schedule, one rate a line")
     parser.add_argument("--plot", metavar="FILE.png", help="draw runs and forecast")
@@ -62,7 +47,7 @@ def run(given: argparse.Namespace) -> str:
     """Read, fit, foretell, and say how sure it is."""
     from sgdynamics.theory.forecast import best_schedule, fit
 
-    logs, notes = _read(given)
+    logs, notes = read_runs(given.runs, given)
     fitted = fit(logs, confidence=given.confidence)
     best = None
     if given.best is not None:
@@ -95,48 +80,6 @@ def run(given: argparse.Namespace) -> str:
         _course(next(iter(foretold.values()))) if best is None else _rates_of(best),
         bullets("Read", notes),
     )
-
-
-def _read(given: argparse.Namespace) -> tuple[list[tuple[Any, Any, Any]], list[str]]:
-    """The runs as (schedule, step, loss), and what was guessed of them."""
-    from sgdynamics.logs import read
-
-    words = list(given.rates or [])
-    runs, notes = [], []
-    for path in given.runs:
-        log = read(path, column=given.column, step_column=given.step_column, rate_column=given.rate_column)
-        step, loss = log.step.values, log.loss.values
-        if words:
-            schedule = schedule_of(words.pop(0), given.warmup)
-        elif "learning_rate" in log:
-            schedule = _between(step, log.learning_rate.values, given.warmup)
-        else:
-            raise ValueError(
-                f"RUN has no learning rate: {Path(path).name}; say its schedule by --rates {FORM}, or its column by "
-                "--rate-column"
-            )
-        runs.append((schedule, step, loss))
-        notes += [f"{Path(path).name}: {note}" for note in log.notes.splitlines()]
-    if words:
-        raise ValueError(f"--rates must be given once a run at most, got {len(given.rates)} for {len(given.runs)} runs")
-    return runs, notes
-
-
-def _between(step: Any, rate: Any, warmup: int) -> Any:
-    """Rates of all steps from those at the logged ones; before the first one the warm-up, if there was one.
-
-    A rate that falls by more than a fifth from one record to the next is taken to fall there at once.
-    """
-    import numpy as np
-
-    steps = np.arange(1, int(step[-1]) + 1)
-    rates = np.interp(steps, step, rate)
-    last = np.clip(np.searchsorted(step, steps, side="right") - 1, 0, step.size - 2)
-    sudden = (rate[last + 1] < _AT_ONCE * rate[last]) & (steps < step[last + 1]) & (steps >= step[0])
-    rates = np.where(sudden, rate[last], rates)
-    early = steps < step[0]
-    rates[early] = rates[early] * np.minimum(1.0, steps[early] / max(warmup, 1))
-    return rates
 
 
 def _along(fitted: xr.Dataset, rates: Any) -> xr.Dataset:

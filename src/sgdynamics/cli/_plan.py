@@ -1,29 +1,38 @@
 """Weights for the checkpoints of a run at a constant learning rate that stand for a decay, and what they risk.
 
 The run is taken to have settled before the first checkpoint. What the merge keeps of the decay's gain is said first:
-without a spectrum, over a range of those that networks have; with one, together with the risks.
+without a spectrum, over a range of those that networks have; with one, together with the risks; with loss curves
+(--fit), together with the losses that they foretell.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
+from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, read_runs
 from sgdynamics.cli._words import read_rates
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from sgdynamics.models.quadratic import MiniBatchQuadratic
+
 HELP = "weights for checkpoints of a constant-rate run that stand for a decay"
 
-OPTIONS = SPECTRUM_OPTIONS | {
-    "rate": "--base-learning-rate",
-    "target_schedule": "--target-file",
-    "checkpoints": "--every or --checkpoints",
-}
+OPTIONS = (
+    SPECTRUM_OPTIONS
+    | COLUMN_OPTIONS
+    | {
+        "rate": "--base-learning-rate",
+        "target_schedule": "--target-file",
+        "checkpoints": "--every or --checkpoints",
+    }
+)
 
 _RULES = ("auto", "wsm", "exact", "binomial", "lsq", "lsq_nonneg", "risk", "uniform")
 _POINTS = {"merged": "merged point", "target": "decayed run", "base": "last checkpoint"}
@@ -70,6 +79,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="FILE.json", help="write the plan for 'sgdynamics merge'")
     add_spectrum(parser)
+    fitted = parser.add_argument_group("what loss curves say of it, instead of a spectrum")
+    fitted.add_argument(
+        "--fit",
+        metavar="RUN",
+        nargs="+",
+        help="logs of the run that was saved, first, and of others: losses in place of risks; with --checkpoints in "
+        "steps of the run",
+    )
+    add_columns(fitted)
 
 
 def run(given: argparse.Namespace) -> str:
@@ -79,6 +97,10 @@ def run(given: argparse.Namespace) -> str:
         given.steps = saved[-1] - saved[0]
     if given.at_rest and not given.momentum:
         raise ValueError("--at-rest goes with --momentum, which is not given: without it there is no velocity")
+    if given.fit is None:
+        refuse_idle(given, ["rates", "column", "step-column", "rate-column"], "--fit RUN")
+    elif given.spectrum is not None or given.log_uniform is not None:
+        raise ValueError(f"--fit cannot be given with {CURVATURES}: it says itself what the curvature is")
     if given.rule != "exact" and not given.compare:
         refuse_idle(given, ["curvature"], "--rule exact or --compare")
     target = _target(given)
@@ -95,10 +117,13 @@ def run(given: argparse.Namespace) -> str:
             f"--checkpoints must run from 0, the start of the window, to its end {steps} (or as far, in steps of the "
             f"run), got {saved[0]} to {saved[-1]}"
         )
-    plan, *others = _plans(target, given, list(saved))
+    fitted = None if given.fit is None else _fitted(given, list(saved))
+    plan, *others = _plans(target, given, list(saved), fitted)
     if isinstance(plan, ValueError):
         raise plan
     found = contents(plan)
+    if fitted is not None:
+        found["loss"] = _losses(plan, target, fitted)
     if "merged_risk" not in plan:
         found |= _over_guesses(plan, target, given)
     if given.compare:
@@ -110,7 +135,7 @@ def run(given: argparse.Namespace) -> str:
     return paragraphs(
         f"{_gain(found)}\n{plan.summary}",
         table(["checkpoint", "weight"], zip(found["checkpoint"], found["weight"], strict=True)),
-        _risks(plan) if "merged_risk" in plan else "",
+        _lines_of(found["loss"], fitted) if fitted is not None else _risks(plan) if "merged_risk" in plan else "",
         _comparison(found["rules"]) if given.compare else "",
         bullets("Careful", found["warnings"]),
         bullets("Not in the model", _UNSEEN),
@@ -177,7 +202,63 @@ def _target(given: argparse.Namespace) -> Any:
     return np.asarray(shape(rate, given.steps, final=final or 0.0))
 
 
-def _plans(target: Any, given: argparse.Namespace, saved: list[int]) -> Iterator[xr.Dataset | ValueError]:
+@dataclass(frozen=True)
+class _Fitted:
+    """The law of some loss curves, and the rates of the run that was saved, up to its first checkpoint."""
+
+    law: xr.Dataset
+    history: Any
+    model: MiniBatchQuadratic
+    rate: float
+
+
+def _fitted(given: argparse.Namespace, saved: list[int]) -> _Fitted:
+    from sgdynamics.theory.forecast import fit, quadratic_at
+
+    if given.momentum or given.optimiser != "sgd":
+        raise ValueError("--fit cannot be given with --momentum or --optimiser: the curves hold what these change")
+    if not saved[0]:
+        raise ValueError("--fit goes with --checkpoints in steps of the run, the first of them > 0: it starts at 0")
+    runs, _ = read_runs(given.fit, given)
+    first, rate = saved[0], given.base_learning_rate
+    history = next(
+        (rates[:first] for rates, _, _ in runs if rates.size >= first and abs(rates[first - 1] - rate) < 0.01 * rate),
+        None,
+    )
+    if history is None:
+        raise ValueError(f"--fit must name a run that holds --base-learning-rate {rate!r} at step {first}, got none")
+    law = fit(runs)
+    return _Fitted(law, history, quadratic_at(law, history), rate)
+
+
+def _losses(plan: xr.Dataset, target: Any, fitted: _Fitted) -> dict[str, list[float]]:
+    """Loss with its interval at the merged point, at the end of the decay and at the last checkpoint."""
+    import numpy as np
+
+    from sgdynamics.theory.forecast import predict
+
+    on = np.append(fitted.history, np.full(len(target), fitted.rate))
+    average = np.zeros(on.size + 1)
+    average[plan.checkpoint.values] = plan.weight.values
+    points = {
+        "merged": predict(fitted.law, on, average=average),
+        "target": predict(fitted.law, np.append(fitted.history, target)),
+        "base": predict(fitted.law, on),
+    }
+    return {
+        name: [float(point[part][0]) for part in ("loss", "loss_low", "loss_high")] for name, point in points.items()
+    }
+
+
+def _lines_of(losses: dict[str, list[float]], fitted: _Fitted) -> str:
+    interval = f"{100 * fitted.law.attrs['confidence']:g}% from"
+    rows = [[text, *losses[name]] for name, text in _POINTS.items()]
+    return paragraphs(table(["loss foretold", "loss", interval, "to"], rows), str(fitted.law.attrs["verdict"]))
+
+
+def _plans(
+    target: Any, given: argparse.Namespace, saved: list[int], fitted: _Fitted | None
+) -> Iterator[xr.Dataset | ValueError]:
     """The plan, and those of all rules where they are compared."""
     from sgdynamics.theory.schedules.merging.plan import merge_plans
 
@@ -186,7 +267,7 @@ def _plans(target: Any, given: argparse.Namespace, saved: list[int]) -> Iterator
         given.base_learning_rate,
         saved,
         rules=(given.rule, *(_RULES[1:] if given.compare else ())),
-        model=model_of(given),
+        model=model_of(given) if fitted is None else fitted.model,
         curvature=given.curvature,
         momentum=given.momentum,
         at_rest=given.at_rest,
@@ -243,6 +324,6 @@ def _next(given: argparse.Namespace, files: int) -> str:
     following = given.output or "plan.json"
     merge = f"sgdynamics merge --plan {following} --output MERGED FILE...   ({files} files)"
     hint = f"Next: {merge}" if given.output else f"Next: the same with --output {following}, then\n      {merge}"
-    if given.spectrum is None and given.log_uniform is None:
-        hint += f"\nFor risks, and rules that lower them: {CURVATURES}."
+    if given.spectrum is None and given.log_uniform is None and given.fit is None:
+        hint += f"\nFor risks, and rules that lower them: {CURVATURES}, or --fit RUN."
     return hint

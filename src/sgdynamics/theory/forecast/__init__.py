@@ -4,7 +4,17 @@ from sgdynamics.theory.forecast.fitting import fit
 from sgdynamics.theory.forecast.laws import drop_gained, last_iterate_bound, spectrum_left
 from sgdynamics.theory.forecast.optimum import best_schedule
 from sgdynamics.theory.forecast.prediction import predict
+from sgdynamics.theory.forecast.quadratic import quadratic_at
 
-__all__ = ["SOURCES", "best_schedule", "drop_gained", "fit", "last_iterate_bound", "predict", "spectrum_left"]
+__all__ = [
+    "SOURCES",
+    "best_schedule",
+    "drop_gained",
+    "fit",
+    "last_iterate_bound",
+    "predict",
+    "quadratic_at",
+    "spectrum_left",
+]
 
 SOURCES = ("luo2025", "defazio2023")

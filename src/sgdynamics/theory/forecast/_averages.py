@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from sgdynamics.theory._backward import center_weights_backward
-from sgdynamics.theory.forecast._law import _SPACING, Shape, curvatures, noise_input, relaxation, weights
+from sgdynamics.theory.forecast._law import Shape, curvatures, noise_input, relaxation, spectrum, weights
 
 Array = NDArray[np.float64]
 
@@ -35,9 +34,7 @@ def averaged_columns(rates: Array, average: Array, shapes: Sequence[Shape]) -> A
         noise = float(collected[place] @ weights(curvature, shape))
         # the spectrum of the start reaches to curvature 0: there the average has what its last iterate has, and the
         # closed form of that one is changed by the difference
-        scaled = curvature / shape.cutoff
-        spectrum = _SPACING * np.exp(shape.exponent * np.log(scaled) - scaled - gammaln(shape.exponent))
         last = np.exp(-2 * curvature * time[-1])
-        left = relaxation(time[-1:], shape)[0] + float(spectrum @ (start**2 - last))
+        left = relaxation(time[-1:], shape)[0] + float(spectrum(curvature, shape) @ (start**2 - last))
         found.append([1.0, left, noise])
     return np.array(found)

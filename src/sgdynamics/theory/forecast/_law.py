@@ -66,6 +66,12 @@ def weights(curvature: Array, shape: Shape) -> Array:
     return np.asarray(_SPACING * np.exp(shape.noise_exponent * np.log(scaled) - scaled - gammaln(shape.noise_exponent)))
 
 
+def spectrum(curvature: Array, shape: Shape) -> Array:
+    """What the modes add to the start, for a unit amplitude."""
+    scaled = curvature / shape.cutoff
+    return np.asarray(_SPACING * np.exp(shape.exponent * np.log(scaled) - scaled - gammaln(shape.exponent)))
+
+
 def noise_input(rate: Array, time: Array, shape: Shape) -> Array:
     """Noise that a step of this rate brings in at this intrinsic time, without its amplitude."""
     return np.asarray(rate ** (2 - shape.following) * noise_at(time, shape))

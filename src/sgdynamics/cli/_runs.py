@@ -1,0 +1,78 @@
+"""Logs of runs, with the learning rates that the command needs of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sgdynamics.cli._options import whole_from
+from sgdynamics.cli._words import FORM, schedule_of
+
+COLUMN_OPTIONS = {
+    "path": "RUN",
+    "column": "--column",
+    "step_column": "--step-column",
+    "rate_column": "--rate-column",
+}
+
+_AT_ONCE = 0.8
+
+
+def add_columns(parser: argparse._ActionsContainer) -> None:
+    """What a log may not say by itself."""
+    parser.add_argument(
+        "--warmup", type=whole_from(0), default=0, metavar="STEPS", help="linear warm-up of every schedule in words"
+    )
+    parser.add_argument(
+        "--rates",
+        metavar="WORDS",
+        action="append",
+        help=f"schedule of a run whose log has none, one a run: {FORM}",
+    )
+    parser.add_argument("--column", help="heading of the loss, where several fit")
+    parser.add_argument("--step-column", help="heading of the step")
+    parser.add_argument("--rate-column", help="heading of the learning rate")
+
+
+def read_runs(paths: Sequence[str], given: argparse.Namespace) -> tuple[list[tuple[Any, Any, Any]], list[str]]:
+    """The runs as (schedule, step, loss), and what was guessed of them."""
+    from sgdynamics.logs import read
+
+    words = list(given.rates or [])
+    runs, notes = [], []
+    for path in paths:
+        log = read(path, column=given.column, step_column=given.step_column, rate_column=given.rate_column)
+        step, loss = log.step.values, log.loss.values
+        if words:
+            schedule = schedule_of(words.pop(0), given.warmup)
+        elif "learning_rate" in log:
+            schedule = _between(step, log.learning_rate.values, given.warmup)
+        else:
+            raise ValueError(
+                f"--rates or --rate-column must be given for a log without learning rates, got {Path(path).name}: its "
+                f"schedule as {FORM}, or the heading of its column"
+            )
+        runs.append((schedule, step, loss))
+        notes += [f"{Path(path).name}: {note}" for note in log.notes.splitlines()]
+    if words:
+        raise ValueError(f"--rates must be given once a run at most, got {len(given.rates)} for {len(paths)} runs")
+    return runs, notes
+
+
+def _between(step: Any, rate: Any, warmup: int) -> Any:
+    """Rates of all steps from those at the logged ones; before the first one the warm-up, if there was one.
+
+    A rate that falls by more than a fifth from one record to the next is taken to fall there at once.
+    """
+    import numpy as np
+
+    steps = np.arange(1, int(step[-1]) + 1)
+    rates = np.interp(steps, step, rate)
+    last = np.clip(np.searchsorted(step, steps, side="right") - 1, 0, step.size - 2)
+    sudden = (rate[last + 1] < _AT_ONCE * rate[last]) & (steps < step[last + 1]) & (steps >= step[0])
+    rates = np.where(sudden, rate[last], rates)
+    early = steps < step[0]
+    rates[early] = rates[early] * np.minimum(1.0, steps[early] / max(warmup, 1))
+    return rates

@@ -1,0 +1,89 @@
+r"""The mini-batch quadratic that a fitted law is, so that whatever is known of quadratics can be asked of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from sgdynamics.domains import Numeric, checked
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
+from sgdynamics.theory.forecast._law import curvatures, noise_at, relaxation, spectrum, step_maps, weights
+from sgdynamics.theory.forecast._pieces import pieces_of
+from sgdynamics.theory.forecast._regression import shape_at
+
+
+@checked(fitted=fitted_law, schedule=one_schedule)
+def quadratic_at(fitted: xr.Dataset, schedule: Numeric) -> MiniBatchQuadratic:
+    r"""The quadratic of a fitted law at the end of a schedule, for what follows at about the same rate.
+
+    A mode of curvature :math:`h` has the share of the start that the schedule has left it and the noise that it has
+    brought in, together its mean squared displacement, and the center variance that makes the noise of the law,
+
+    .. math:: \tfrac12 h \sigma_h^2 (\eta h)^2 = w(h)\, \eta^{2-\zeta} \bigl(1 - \varphi + \varphi\, r(S_t)/r(S)\bigr).
+
+    Modes that a step would carry beyond their minimum are one mode, of gain 1 at the largest rate. The excess risk of
+    the model is that above the floor of the law.
+
+    Status: heuristic: noise keeps the strength that it has at the end of the schedule, where in the law it follows the
+    rate and what is left of the start.
+
+    Parameters
+    ----------
+    fitted : xarray.Dataset
+        From :func:`fit`.
+    schedule : array, shape (T,)
+        Learning rates of every step so far, from the first one on.
+
+    Returns
+    -------
+    MiniBatchQuadratic
+        At batch size 1, which stands for that of the runs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range, or the last rate is 0.
+
+    Examples
+    --------
+    >>> from sgdynamics.models.schedules import constant, cosine
+    >>> from sgdynamics.theory.forecast import fit
+    >>> from sgdynamics.theory.quadratic import moments
+    >>> step = np.arange(100, 2001, 100)
+    >>> made = [(rates, step, 2 + 40 * (1 + np.cumsum(rates)[step - 1] / 0.01) ** -0.5 + 0.1 * rates[step - 1])
+    ...         for rates in (constant(1.0, 2000), cosine(1.0, 2000))]
+    >>> model = quadratic_at(fit(made), constant(1.0, 1000))
+    >>> before, after = moments(model, constant(1.0, 1000), record=[0, 1000]).excess_risk.values
+    >>> bool(after < before)
+    True
+    """
+    unit = fitted.attrs["unit"]
+    rates = np.asarray(schedule) / unit
+    if rates[-1] <= 0:
+        raise ValueError("quadratic_at: schedule must end at a rate > 0, got 0.0")
+    shape = shape_at(fitted.place.values, fitted.attrs["reference"])
+    _, start, noise = fitted.amplitude.values
+    run = pieces_of(rates, np.array([rates.size]))
+    largest = max(1.0, float(rates.max()))
+    curvature = curvatures(float(run.end[-1]), largest)
+
+    factor, total = step_maps(run.rate, run.count, curvature)
+    strength = noise_at(run.middle, shape) * run.rate ** (2 - shape.following)
+    state = np.zeros_like(curvature)
+    for keep, brought, rate_strength in zip(factor, total, strength, strict=True):
+        state = keep * state + brought * rate_strength
+    share = noise * weights(curvature, shape)
+    left = spectrum(curvature, shape) * np.exp(-2 * curvature * run.end[-1])
+    left[0] += float(relaxation(run.end[-1:], shape)[0]) - left.sum()  # what lies below the grid, and hardly moves
+    excess = start * np.maximum(left, 0.0) + share * state
+    now = float(noise_at(run.end[-1:], shape)[0] * rates[-1] ** -shape.following)
+    # what one step at the rate 1 adds to the loss of a mode
+    brought = share * now
+
+    stable = curvature * largest < 1
+    curvature = np.append(curvature[stable], 1 / largest)
+    excess = np.append(excess[stable], excess[~stable].sum())
+    brought = np.append(brought[stable], brought[~stable].sum())
+    variance = 2 * brought / curvature**3
+    return MiniBatchQuadratic(curvature / unit, variance * unit, displacement=np.sqrt(2 * excess * unit / curvature))
