@@ -22,6 +22,9 @@ from sgdynamics.theory.deep_linear import (
     balanced_eigenvalue,
     balanced_sharpness,
     balanced_spectrum,
+    cycle_low,
+    cycle_multiplier,
+    cycle_rate,
     equal_chain_sharpness,
     infinite_depth_learning_time,
     initial_ntk_moments,
@@ -239,6 +242,37 @@ def proof_initial_ntk_relative_variance():
     for depth in (2, 3):
         relative = mean_of_kernel_power(depth, n, 2) / mean_of_kernel_power(depth, n, 1) ** 2 - 1
         yield relative - at_depth(initial_ntk_relative_variance, depth, width=n)
+
+
+def cycle_residuals():
+    """Two steps of descent on a balanced mode, from the smaller point of its cycle, whose D-th power is rational."""
+    z, rho = sympy.symbols("z rho", positive=True)
+    for depth in (2, 3, 4):
+        value = rho**depth * (1 + z ** (2 * depth - 1)) / (1 + z ** (depth - 1))  # of which rho is the smaller point
+        rate = at_depth(cycle_rate, depth, ratio=z, singular_value=value)
+
+        def step(w, depth=depth, value=value, rate=rate):
+            return w - rate * (w**depth - value) * w ** (depth - 1)
+
+        yield depth, z, rho, value, step
+
+
+def proof_cycle_low():
+    for depth, z, rho, value, _ in cycle_residuals():
+        yield at_depth(cycle_low, depth, ratio=z, singular_value=value) - rho
+
+
+def proof_cycle_rate():
+    for _, z, rho, _, step in cycle_residuals():
+        yield step(rho) - z * rho
+        yield step(z * rho) - rho
+
+
+def proof_cycle_multiplier():
+    w = sympy.Symbol("w", positive=True)
+    for depth, z, rho, _, step in cycle_residuals():
+        slope = sympy.diff(step(w), w)
+        yield slope.subs(w, rho) * slope.subs(w, z * rho) - at_depth(cycle_multiplier, depth, ratio=z)
 
 
 def proof_standard_initial_ntk():

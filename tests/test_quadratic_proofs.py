@@ -11,11 +11,14 @@ from plain_quadratic import (
 
 import sgdynamics
 from sgdynamics.theory.quadratic import (
+    batch_efficiency,
     chord_excess,
     covariance_ratio,
     ema_variance,
     equivalent_gain,
+    examples_for_steps,
     half_rate_excess,
+    heavy_ball_equivalent_gain,
     held_out_loss,
     iterate_cosine,
     line_search_gain,
@@ -30,6 +33,7 @@ from sgdynamics.theory.quadratic import (
     stationary_risk,
     stationary_variance,
     stepped_loss,
+    steps_for_batch,
     swa_start_weight,
     swa_variance,
     tail_variance,
@@ -283,6 +287,37 @@ def proof_trace_rule_term():
             variance = ((1 + BETA) ** 2 + BETA**2) * variance - 2 * BETA * (1 + BETA) * neighbours
         residual = variance - ahead
         yield residual.subs(BETA, 0) if nesterov is None else residual
+
+
+def best_step():
+    """Best rate of one step and what it gains, from slope, bend and noise of the expected loss along it."""
+    slope, bend, noise, batch, rate = sympy.symbols("slope bend noise B eta", positive=True)
+    expected = -rate * slope + rate**2 * (bend + noise / batch) / 2
+    best = sympy.solve(sympy.diff(expected, rate), rate)[0]
+    return batch, noise / bend, best, -expected.subs(rate, best)
+
+
+def proof_batch_efficiency():
+    batch, scale, best, gain = best_step()
+    for found in (best, gain):
+        yield found - batch_efficiency(batch, scale) * sympy.limit(found, batch, sympy.oo)
+
+
+def proof_steps_for_batch():
+    batch, scale, _, gain = best_step()
+    yield steps_for_batch(batch, scale) - sympy.limit(gain, batch, sympy.oo) / gain
+
+
+def proof_examples_for_steps():
+    """Steps times batch size, over the product for small batches."""
+    batch, _, _, gain = best_step()
+    steps = sympy.limit(gain, batch, sympy.oo) / gain
+    yield examples_for_steps(steps) - batch * steps / sympy.limit(batch * steps, batch, 0)
+
+
+def proof_heavy_ball_equivalent_gain():
+    plain = heavy_ball_equivalent_gain(X, BETA)
+    yield plain / (2 - plain) - stationary_variance(X, momentum=BETA)
 
 
 PROOFS = {

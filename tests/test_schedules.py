@@ -42,6 +42,7 @@ from sgdynamics.theory.schedules import (
     schedule_free_weights,
     swa_schedule_gain,
     two_point_schedule_gain,
+    weight_decay_steps,
     wsm_average,
 )
 
@@ -632,7 +633,14 @@ def proof_ema_heavy_ball(momentum, gain):
     yield start - (run - gain(x, beta) * (run - center))
 
 
+def proof_weight_decay_steps():
+    """After n steps 1 - eta lambda to the power n is left: the time scale times its logarithm is -1."""
+    eta, lam = sympy.symbols("eta lambda", positive=True)
+    yield weight_decay_steps(eta, lam) * sympy.log(1 - eta * lam) + 1
+
+
 PROOFS = {
+    "weight_decay_steps": proof_weight_decay_steps,
     "swa_schedule_gain": proof_swa_schedule_gain,
     "ema_heavy_ball_momentum": lambda: proof_ema_heavy_ball(ema_heavy_ball_momentum, lambda x, beta: x * (1 - beta)),
     "ema_heavy_ball_gain": lambda: proof_ema_heavy_ball(lambda x, beta: (1 - x) * beta, ema_heavy_ball_gain),
