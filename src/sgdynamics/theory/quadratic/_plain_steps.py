@@ -19,7 +19,7 @@ _LONGEST_WALK = 64
 # Numbers that are worked on at once: the arrays of one step stay in the cache of a core.
 _AT_ONCE = 16384
 # Pieces over steps of a piece: putting a piece in its place costs less than a step of all.
-_WIDTH = 4
+_WIDTH = 2
 
 
 def plain_steps(curvature: Array, schedule: Array, record: Indices, start: Array) -> tuple[Array, Array]:
@@ -48,11 +48,17 @@ def plain_steps(curvature: Array, schedule: Array, record: Indices, start: Array
 def _pieces(schedule: Array, record: Indices) -> tuple[Indices, Indices, NDArray[np.bool_]]:
     """First and last step of consecutive pieces, none across a record, and which of them are jumped."""
     end = int(record[-1])
-    changes = np.flatnonzero(np.diff(schedule[:end])) + 1
-    bounds = np.unique(np.concatenate(([0, end], changes, record)))
+    wall = np.zeros(end + 1, dtype=bool)  # marks, as sorting all bounds would take longer than all steps
+    wall[[0, end]] = True
+    wall[record] = True
+    bound = wall.copy()
+    bound[1:end] |= np.diff(schedule[:end]) != 0
+    bounds = np.flatnonzero(bound)
     long = np.flatnonzero(np.diff(bounds) > _LONGEST_WALK)
     # what lies between the jumps and the records is cut into equal pieces, as many as they have steps
-    walls = np.unique(np.concatenate(([0, end], bounds[long], bounds[long + 1], record)))
+    wall[bounds[long]] = True
+    wall[bounds[long + 1]] = True
+    walls = np.flatnonzero(wall)
     start, length = walls[:-1], np.diff(walls)
     jumped = np.isin(start, bounds[long])
     walked = length[~jumped]
