@@ -2,13 +2,15 @@ r"""A semidefinite complementarity problem of a few rows, solved and checked.
 
 .. math:: 0 \preceq X \perp R \succeq 0, \qquad R = A + \tfrac12 \textstyle\sum_n (X : B_n)\, B_n,
 
-with symmetric :math:`A` and :math:`B_n`. An interior-point method in the scaling of Nesterov and Todd goes most of the
-way, whether or not the :math:`B_n` are independent; where its systems become singular, Newton's method on
-:math:`XR + RX = 0` takes over and ends at rounding. What is returned satisfies all three conditions, or nothing is
-returned.
+with symmetric :math:`A` and :math:`B_n`. Where the solution of :math:`R = 0` is semidefinite it is taken. Elsewhere an
+interior-point method in the scaling of Nesterov and Todd goes most of the way, whether or not the :math:`B_n` are
+independent; where its systems become singular, Newton's method on :math:`XR + RX = 0` takes over and ends at rounding.
+What is returned satisfies all three conditions, or nothing is returned.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ _CLOSE = 1e-6
 _INTERIOR, _NEWTON = 60, 30
 # What may be left of each condition, relative to the terms of which it is the sum.
 _ACCEPTED = 1e-9
+# The same where linear equations were solved: rounding.
+_ROUNDED = 1e-13
 
 
 def complementary(constant: Array, parts: Array) -> Array | None:
@@ -38,7 +42,9 @@ def complementary(constant: Array, parts: Array) -> Array | None:
         return np.array([[-2 * constant[0, 0] / (alone @ alone) / strength / strength]])
     # in units of A, B and A/B^2; the half goes with the unknown
     scaled = _Problem(constant / size, parts / strength)
-    found = _newton(scaled, _interior(scaled))
+    found = _all_at_the_edge(scaled)
+    if found is None:
+        found = _newton(scaled, _interior(scaled))
     if not np.isfinite(found).all() or scaled.violation(found) > _ACCEPTED:
         return None
     answer: Array = 2 * found * (size / strength / strength)
@@ -53,6 +59,12 @@ class _Problem:
         self.basis = np.zeros((len(rows), *constant.shape))
         for n, (i, j) in enumerate(rows):
             self.basis[n, i, j] = self.basis[n, j, i] = 1.0 if i == j else 0.5**0.5
+
+    @functools.cached_property
+    def pushes(self) -> Array:
+        """What a unit of every coordinate of the unknown adds to those of R."""
+        made: Array = self.coordinates(np.array([self.push(matrix) for matrix in self.basis])).T
+        return made
 
     def coordinates(self, matrix: Array) -> Array:
         made: Array = np.einsum("aij,...ij->...a", self.basis, matrix)
@@ -80,6 +92,14 @@ class _Problem:
             -float(np.linalg.eigvalsh(rest)[0]) / scale,
             float(np.abs(unknown @ rest).max()) / (largest * scale),
         )
+
+
+def _all_at_the_edge(problem: _Problem) -> Array | None:
+    """The solution with R = 0, linear equations, where it is one: the usual case along a flow."""
+    unknown = problem.matrix(
+        np.asarray(np.linalg.lstsq(problem.pushes, -problem.coordinates(problem.constant), rcond=None)[0], np.float64)
+    )
+    return unknown if problem.violation(unknown) < _ROUNDED else None
 
 
 def _interior(problem: _Problem) -> Array:
@@ -133,13 +153,12 @@ def _interior(problem: _Problem) -> Array:
 
 def _newton(problem: _Problem, start: Array) -> Array:
     """The best that Newton's method makes of a point, until it gets no better."""
-    pushes = problem.coordinates(np.array([problem.push(matrix) for matrix in problem.basis])).T
     unknown, best, least, since = start, start, problem.violation(start), 0
     for _ in range(_NEWTON):
         rest = problem.constant + problem.push(unknown)
         times = [problem.coordinates(problem.basis @ m + m @ problem.basis).T for m in (unknown, rest)]
         wrong = problem.coordinates(unknown @ rest + rest @ unknown)
-        slope = times[1] + times[0] @ pushes
+        slope = times[1] + times[0] @ problem.pushes
         if not (np.isfinite(slope).all() and np.isfinite(wrong).all()):
             break
         unknown = unknown - problem.matrix(np.asarray(np.linalg.lstsq(slope, wrong, rcond=None)[0], np.float64))
