@@ -15,7 +15,7 @@ OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest -q -n auto --doctest-modules src/sgdynamics tests
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --doctest-modules src/sgdynamics tests
 
 .PHONY: figures figures-full test test-all bench docs check clean
 .DELETE_ON_ERROR:

@@ -38,13 +38,6 @@ WEAKEST = {"variance": 0.02, "mean": 0.01}
 
 # Claims about networks that our networks do not bear out, with the reason. Nothing else may be "not reproduced".
 NOT_REPRODUCED: dict[str, str] = {
-    **{
-        f"as in one chain of an independent program: cosine of {which} batch gradients": (
-            "that chain recorded no errors; its two cosines, -0.0482 and 0.0513, should be of one size, so "
-            "that their own noise is about what separates them from ours"
-        )
-        for which in ("consecutive", "independent")
-    },
     "with noise in the pre-activations Q stays at chance in the network too": (
         "the noise also moves the output of the random weights, by a deviation above 8 and anew in every step; "
         "at infinite width that part is dropped"

@@ -107,8 +107,13 @@ def _make_all(orders: Collection[Order], jobs: int) -> dict[str, str]:
     """Make the figures; returns the tracebacks of those that raised, by name."""
     if not orders:
         return {}
-    # Longest first, as far as is known from earlier runs, so that no long one is left to run alone at the end.
-    waiting = sorted(orders, key=lambda order: _manifest(order).get("seconds", float("inf")), reverse=True)
+    # Longest first, as far as is known from earlier runs, so that no long one is left to run alone at the end. Where it
+    # is not known, those first that share runs: they keep one process busy for longest.
+    waiting = sorted(
+        orders,
+        key=lambda order: (_manifest(order).get("seconds", float("inf")), bool(order.companions)),
+        reverse=True,
+    )
     errors: dict[str, str] = {}
     homes: dict[str, ProcessPoolExecutor] = {}
     with (

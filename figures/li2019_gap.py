@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from figures._check import Check
 from figures._patterns import LARGE, SMALL, WIDTH_Q, network_run, reduced_run
+from figures._patterns_desk import desk_run
 from figures._style import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, PURPLE, VERMILION, measured_points, panels
 from sgdynamics.models.patterns import TwoPatternSetting
 
@@ -65,7 +66,11 @@ def _reduced(name: str, seeds: int) -> xr.Dataset:
 
 def _network(name: str, seed: int, width: int) -> xr.Dataset:
     setting, _ = SETTINGS[name]
-    rows = [_end(network_run(setting, algorithm, seed, width=width)) for algorithm in ALGORITHMS]
+    shared = (name, seed, width) == ("desk", 0, WIDTH_Q)
+    rows = [
+        _end(desk_run(algorithm) if shared else network_run(setting, algorithm, seed, width=width))
+        for algorithm in ALGORITHMS
+    ]
     return xr.concat(rows, "algorithm").assign_coords(seed=seed)
 
 

@@ -17,23 +17,23 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures._check import Check
-from figures._patterns import COLORS, CURVES, LABELS, LARGE, NOISY, SMALL, before_switch, grid, network_run, reduced_run
+from figures._patterns import COLORS, CURVES, LABELS, LARGE, NOISY, SMALL, before_switch, grid, reduced_run
+from figures._patterns_desk import POINTS, desk_run
 from figures._style import BLACK, DOUBLE, GREY, measured_points, panels, theory_line
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.theory.patterns import P_LEVEL, Q_LEVEL, first_time_below
 
 ALGORITHMS = (LARGE, SMALL, NOISY)
 KINDS = {"loss_p_only": "P only", "loss_q_only": "Q only", "loss_both": "both"}
-POINTS = 24
 # A training time in the middle of the large rate's phase.
 MIDDLE = 740.0
 
 
-def _both_routes(setting: TwoPatternSetting, algorithm: str, seed: int) -> xr.Dataset:
+def _both_routes(setting: TwoPatternSetting, algorithm: str) -> xr.Dataset:
     """Curves of the network and of the reduced model, numbers that summarise them."""
-    every = reduced_run(setting, algorithm, seed)
+    every = reduced_run(setting, algorithm, 0)
     reduced = every.sel(step=np.unique([*range(0, every.sizes["step"], 15), *grid(setting, algorithm, POINTS)]))
-    network = network_run(setting, algorithm, seed, record=grid(setting, algorithm, POINTS))
+    network = desk_run(algorithm)
     found = {}
     for route, run, dim in (("reduced", reduced, "point"), ("network", network, "record")):
         curves = run[list(CURVES)].drop_vars("step").rename({name: f"{name}_{route}" for name in CURVES})
@@ -69,7 +69,7 @@ def compute(fast: bool) -> xr.Dataset:
     setting = TwoPatternSetting.desk()
     # the steps of all three algorithms are as many here, so that the runs share their axes
     curves = xr.concat(
-        [_both_routes(setting, algorithm, 0) for algorithm in ALGORITHMS], xr.Variable("algorithm", list(ALGORITHMS))
+        [_both_routes(setting, algorithm) for algorithm in ALGORITHMS], xr.Variable("algorithm", list(ALGORITHMS))
     )
     times = xr.concat([_times(setting, seed) for seed in range(1 if fast else 6)], "seed")
     data = xr.merge([curves, times])

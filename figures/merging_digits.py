@@ -40,6 +40,7 @@ from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, linear
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.schedules import merge_plan
+from sgdynamics.theory.schedules.merging.plan import merge_plans
 
 Array = NDArray[np.float64]
 
@@ -75,8 +76,11 @@ def _plans(model: MiniBatchQuadratic) -> Plans:
     """By spacing of the checkpoints, one for every rule."""
     return {
         spacing: [
-            merge_plan(DECAY, RATE, range(0, WINDOW + 1, spacing), rule=rule, model=model, curvature=CURVATURE)
-            for rule in RULES
+            plan
+            for plan in merge_plans(
+                DECAY, RATE, np.arange(0, WINDOW + 1, spacing), rules=RULES, model=model, curvature=CURVATURE
+            )
+            if isinstance(plan, xr.Dataset)
         ]
         for spacing in SPACINGS
     }

@@ -137,5 +137,5 @@ def test_masked_entries_are_refused_in_every_parameter(name):
 
 
 def test_the_package_lists_its_formulas_once():
-    names = [item.name for item in sgdynamics.formulas()]
+    names = [item.name for item in sgdynamics.formulas(kind="formula")]
     assert len(names) == len(set(names)) > 30

@@ -27,7 +27,7 @@ from sgdynamics.formula import Formula
 from sgdynamics.theory.quadratic import stationary_variance, swa_variance, two_point_variance
 from sgdynamics.theory.uv import c_loss
 
-FORMULAS = formulas()
+FORMULAS = formulas(kind="formula")
 SYMBOLIC = [item for item in FORMULAS if item.symbolic]
 EXACT = 1e-12
 ROUNDING = 2.0**-50  # of an argument: eight units in the last place

@@ -38,7 +38,7 @@ from sgdynamics.models import quadratic as quadratic_model
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.quadratic import ema_variance, stationary_variance
 
-FORMULAS = formulas()
+FORMULAS = formulas(kind="formula")
 IDS = [item.name for item in FORMULAS]
 
 

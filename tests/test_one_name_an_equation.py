@@ -94,7 +94,7 @@ def pairs_that_agree(formulas):
 
 
 def test_two_names_are_two_equations():
-    assert pairs_that_agree(sgdynamics.formulas()) == set(DIFFERENT_THINGS)
+    assert pairs_that_agree(sgdynamics.formulas(kind="formula")) == set(DIFFERENT_THINGS)
 
 
 class Twin:

@@ -16,6 +16,7 @@ from sgdynamics import formulas
 from sgdynamics.formula import Formula
 
 TESTS = Path(__file__).parent
+FORMULAS = formulas(kind="formula")
 
 
 def files_of(item: Formula) -> tuple[list[Path], list[Path]]:
@@ -43,7 +44,7 @@ def survives(item: Formula) -> bool:
 @pytest.mark.slow
 def test_every_formula_that_is_wrong_is_caught_by_the_tests_of_its_stem():
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        caught = dict(zip(formulas(), map(lambda s: not s, pool.map(survives, formulas())), strict=True))
+        caught = dict(zip(FORMULAS, map(lambda s: not s, pool.map(survives, FORMULAS)), strict=True))
     assert caught
     survivors = [item.name for item, found in caught.items() if not found]
     assert not survivors, f"no test of the stem notices when these are wrong: {survivors}"
@@ -51,5 +52,5 @@ def test_every_formula_that_is_wrong_is_caught_by_the_tests_of_its_stem():
 
 @pytest.mark.slow
 def test_the_unperturbed_tests_pass_under_the_same_command():
-    one_of_each = {item.stem: item for item in formulas()}
+    one_of_each = {item.stem: item for item in FORMULAS}
     assert all(passes(item, 1.0, files_of(item)[0]) for item in one_of_each.values())

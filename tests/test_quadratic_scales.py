@@ -312,7 +312,7 @@ def test_the_loss_of_a_used_batch_is_not_negative():
 
 DIGITS = [
     formula
-    for formula in sgdynamics.formulas()
+    for formula in sgdynamics.formulas(kind="formula")
     if formula.symbolic and formula.name.split(".")[1] in ("quadratic", "schedules")
 ]
 

@@ -89,7 +89,7 @@ def test_the_formula_solves_its_definition(name):
 
 
 def test_every_exact_symbolic_formula_of_the_sharpest_directions_is_proved():
-    of_stem = [item for item in sgdynamics.formulas() if item.stem == "sharpest_directions"]
+    of_stem = [item for item in sgdynamics.formulas(kind="formula") if item.stem == "sharpest_directions"]
     assert {item.__name__ for item in of_stem if item.status == "exact" and item.symbolic} == set(PROOFS)
 
 

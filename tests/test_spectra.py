@@ -273,4 +273,4 @@ def test_a_spectrum_reaches_a_merge_plan():
 
 
 def test_the_stem_has_no_formulas():
-    assert not [formula for formula in sgdynamics.formulas() if formula.stem == "spectra"]
+    assert not [formula for formula in sgdynamics.formulas(kind="formula") if formula.stem == "spectra"]

@@ -1,26 +1,69 @@
-"""What the library holds: every formula, and the source of every object."""
+"""What the library holds: every formula and law, and the source of every object."""
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, get_args
 
 from sgdynamics.formula import REGISTRY, Formula, Status
 
-__all__ = ["Formulas", "citation", "formulas"]
+__all__ = ["Formulas", "Law", "citation", "formulas"]
 
 
-class Formulas(tuple[Formula[..., Any], ...]):
-    """Formulas as a tuple that shows itself as a table."""
+class Law:
+    """A public law that is no formula of numbers: it takes models, runs or curves, and mostly returns a Dataset.
+
+    Attributes
+    ----------
+    name, stem : str
+        As of a formula.
+    status : {"exact", "bound", "asymptotic", "heuristic"}
+        The first word of what its documentation says of it.
+    source : str
+        Keys of the bibliography that its module stands on.
+    qualification : str
+        What its documentation says of the status.
+    function : callable
+        The law itself; a law may be called, too.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        said = _STATUS.search(inspect.getdoc(function) or "")
+        if said is None:
+            raise ValueError(f"{name}: its documentation must say 'Status: ' and one of {get_args(Status)}")
+        self.name, self.stem, self.function = name, name.split(".")[1], function
+        self.status, self.qualification = said[1], " ".join(said[0].removeprefix("Status: ").split())
+        self.source = ", ".join(_keys(function)) or "derived"
+        self.assumptions: tuple[str, ...] = ()
+        self.domains = {name: None for name in inspect.signature(function).parameters}
+        self.symbolic = False
+        self.__doc__, self.__name__ = function.__doc__, function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The law itself."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<law {self.name}: {self.status}>"
+
+
+_STATUS = re.compile(rf"^Status: ({'|'.join(get_args(Status))})\b.*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
+
+
+class Formulas(tuple[Any, ...]):
+    """Formulas and laws as a tuple that shows itself as a table."""
 
     __slots__ = ()
 
     def to_pandas(self) -> Any:
-        """One row a formula: what it is about, its status, its parameters, its source and what it assumes."""
+        """One row each: what it is about, its status, its parameters, its source and what it assumes."""
         import pandas
 
         rows = [
@@ -30,7 +73,7 @@ class Formulas(tuple[Formula[..., Any], ...]):
                 "status": item.status,
                 "parameters": ", ".join(item.domains),
                 "source": item.source,
-                "assumptions": "; ".join(item.assumptions),
+                "assumptions": item.qualification if isinstance(item, Law) else "; ".join(item.assumptions),
             }
             for item in self
         ]
@@ -44,8 +87,18 @@ class Formulas(tuple[Formula[..., Any], ...]):
         return str(self.to_pandas().to_html())
 
 
-def formulas(*, stem: str | None = None, status: str | None = None, about: str | None = None) -> Formulas:
-    """Every formula of the library, sorted by name, or those that are asked for.
+def formulas(
+    *,
+    stem: str | None = None,
+    status: str | None = None,
+    about: str | None = None,
+    paper: str | None = None,
+    kind: str | None = None,
+) -> Formulas:
+    """Every formula and law of the library, sorted by name, or those that are asked for.
+
+    Laws are the public functions of ``theory`` that are no formulas: they take models, runs or curves. Functions of
+    ``models`` that make something (schedules, spectra, starts) are neither.
 
     Parameters
     ----------
@@ -53,40 +106,84 @@ def formulas(*, stem: str | None = None, status: str | None = None, about: str |
         A row of the library, for instance ``"quadratic"``.
     status : {"exact", "bound", "asymptotic", "heuristic"}, optional
     about : str, optional
-        Words that all occur in the name or the first line of the documentation, in any case and order.
+        Words that all occur in the name or the documentation, or begin words there, in any case and order; those that
+        have most of them in the name and the first line come first.
+    paper : str, optional
+        A key of the bibliography that the source names.
+    kind : {"formula", "law"}, optional
 
     Returns
     -------
     Formulas
         A tuple of callables that carry their facts (``name``, ``stem``, ``status``, ``symbolic``, ``source``,
-        ``assumptions``, ``domains``, ``edge``); it prints as a table, in a notebook too.
+        ``assumptions``, ``domains``, of a formula also ``edge``); it prints as a table, in a notebook too.
 
     Examples
     --------
     >>> "theory.quadratic.power_law_bias" in [f.name for f in formulas(status="asymptotic", about="power law")]
     True
+    >>> formulas(about="steps to a target")[0].name
+    'theory.quadratic.steps_to_target'
     """
-    for floor in ("models", "theory"):
-        package = importlib.import_module(f"sgdynamics.{floor}")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"sgdynamics.{floor}.{module.name}")
-    everything = [REGISTRY[name] for name in sorted(REGISTRY)]
-    stems = sorted({item.stem for item in everything})
-    for name, value, allowed in (("stem", stem, stems), ("status", status, list(get_args(Status)))):
-        if value is not None and value not in allowed:
-            raise ValueError(f"formulas: {name} must be one of {allowed}, got {value!r}")
-    words = (about or "").lower().split()
-    return Formulas(
+    everything = _everything()
+    allowed = {
+        "stem": (stem, sorted({item.stem for item in everything})),
+        "status": (status, list(get_args(Status))),
+        "paper": (paper, sorted(_bibliography())),
+        "kind": (kind, ["formula", "law"]),
+    }
+    for name, (value, known) in allowed.items():
+        if value is not None and value not in known:
+            raise ValueError(f"formulas: {name} must be one of {known}, got {value!r}")
+    asked = [
         item
         for item in everything
         if stem in (None, item.stem)
         and status in (None, item.status)
-        and all(word in _headline(item) for word in words)
-    )
+        and (paper is None or paper in re.split(r"[,;]\s*", item.source))
+        and (kind is None or (kind == "formula") == isinstance(item, Formula))
+    ]
+    words = [word for word in re.findall(r"\w+", (about or "").lower()) if word not in _SMALL]
+    told = [item for item in asked if all(_says(f"{_headline(item)} {item.__doc__}", word) for word in words)]
+
+    def rank(item: Any) -> int:
+        return -sum(_says(_headline(item), word) + _says(_spoken(item), word) for word in words)
+
+    return Formulas(sorted(told, key=rank))
 
 
-def _headline(item: Formula[..., Any]) -> str:
-    return f"{item.name.replace('_', ' ')} {(item.__doc__ or '').partition(chr(10))[0]}".lower()
+# Words of a question that say nothing of what it is about.
+_SMALL = frozenset(["a", "an", "at", "by", "for", "from", "in", "is", "of", "on", "the", "to", "under", "with"])
+
+
+@functools.cache
+def _everything() -> tuple[Any, ...]:
+    found: dict[str, Any] = {}
+    for floor in ("models", "theory"):
+        package = importlib.import_module(f"sgdynamics.{floor}")
+        for module in pkgutil.iter_modules(package.__path__):
+            row = importlib.import_module(f"sgdynamics.{floor}.{module.name}")
+            if floor == "theory" and not module.name.startswith("_"):
+                for name in getattr(row, "__all__", ()):
+                    item = getattr(row, name)
+                    if callable(item) and not isinstance(item, type | Formula):
+                        full = f"theory.{module.name}.{name}"
+                        found[full] = Law(full, item)
+    return tuple(item for _, item in sorted({**found, **REGISTRY}.items()))
+
+
+def _headline(item: Any) -> str:
+    return f"{_spoken(item)} {(item.__doc__ or '').partition(chr(10))[0]}"
+
+
+def _spoken(item: Any) -> str:
+    return str(item.name.replace("_", " ").replace(".", " "))
+
+
+def _says(text: str, word: str) -> bool:
+    """Whether a text has a word, or one that begins with it; of one letter, the whole word."""
+    end = r"\b" if len(word) == 1 else ""
+    return re.search(rf"\b{re.escape(word)}{end}", text, re.IGNORECASE) is not None
 
 
 def citation(thing: Any) -> str:

@@ -62,6 +62,8 @@ def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr
     stretch about the lowest gain that stays within a factor :math:`1+\text{rise}` of it; what comes earlier is the
     **early** transient, what comes later is **progressive sharpening**. A regime that a run does not show is empty.
 
+    Status: heuristic: the labels are conventions.
+
     Parameters
     ----------
     run : Dataset

@@ -320,7 +320,7 @@ def proof_conditions(
     :math:`\partial D/\partial\eta < 0`, :math:`\partial D/\partial c_S < 0` move it outwards. Checked on a logarithmic
     grid of 256 distances.
 
-    Status: a check on a grid, not a proof for the path between its points.
+    Status: heuristic, a check on a grid: no proof for the path between its points.
 
     Parameters
     ----------

@@ -200,8 +200,8 @@ def sharpest_direction_edge(
     :func:`sgdynamics.theory.quadratic.mean_square_edge_gain` of the relative variance of its curvatures, over their
     mean.
 
-    Status: an upper bound of :func:`mean_square_edge`. Good for large batches and for spectra that fall fast; for flat
-    ones other directions feed their noise into this one, and it is optimistic by any factor.
+    Status: bound, from above, of :func:`mean_square_edge`. Good for large batches and for spectra that fall fast; for
+    flat ones other directions feed their noise into this one, and it is optimistic by any factor.
 
     Parameters
     ----------

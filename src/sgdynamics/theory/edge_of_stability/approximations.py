@@ -57,6 +57,8 @@ def gradient_flow(gradient: Field, start: Numeric, time: float) -> Array:
 
     Gradient descent takes the time :math:`\eta` per step.
 
+    Status: exact but for the tolerance of the integrator; of descent an approximation of first order.
+
     Parameters
     ----------
     gradient : callable
@@ -89,6 +91,8 @@ def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate
 
     The correction makes the flow agree with one step of gradient descent to :math:`O(\eta^3)`, by backward error
     analysis: :math:`\dot w = -(I + \tfrac{\eta}{2} H)\nabla L`.
+
+    Status: exact but for the tolerance of the integrator; of descent an approximation of second order.
 
     Parameters
     ----------

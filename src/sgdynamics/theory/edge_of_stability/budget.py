@@ -145,6 +145,8 @@ def error_budget(learning_rate: Numeric) -> xr.Dataset:
 
     The error of the central flow is the end gap :math:`\rho/4` of the model, relative to :math:`2/\eta`.
 
+    Status: exact errors at the given rates; the orders are asymptotic.
+
     Parameters
     ----------
     learning_rate : array_like, shape (rates,)
@@ -205,6 +207,8 @@ def error_budget(learning_rate: Numeric) -> xr.Dataset:
 @checked(learning_rate=positive, error=positive)
 def fitted_order(learning_rate: Numeric, error: Numeric) -> float:
     r"""Slope of the straight line through :math:`\log` error against :math:`\log \eta`, by least squares.
+
+    Status: exact, of the given numbers.
 
     Parameters
     ----------

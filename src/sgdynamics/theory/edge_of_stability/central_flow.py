@@ -58,6 +58,8 @@ def oscillation_covariance(gradient: Numeric, curvature_gradients: Numeric, slac
     :math:`R_{ij} = C_{ij} + \langle \nabla H_{ij}, \nabla L + \tfrac12\sum_{kl}\Sigma_{kl}\nabla H_{kl}\rangle`; the
     gap to the edge after a time :math:`\tau` is then :math:`\tau R` if it is :math:`\tau C` now.
 
+    Status: exact: what is returned satisfies the conditions to rounding.
+
     Parameters
     ----------
     gradient : array_like, shape (n,)
@@ -181,6 +183,9 @@ def central_flow(
     Time goes in substeps of the midpoint rule; in each the complementarity problem of the module's page is solved for
     the gap that the top eigenvalues will have at its end. The error of the integration is of second order in the
     length of a substep. Third derivatives are differences of the Hessian.
+
+    Status: heuristic: an average over cycles, whose error against descent is of the order of the
+    rate; see ``error_budget``.
 
     Parameters
     ----------

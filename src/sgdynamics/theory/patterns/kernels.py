@@ -22,7 +22,7 @@ _angle = Interval("a number in [0, pi]", low=0, high=np.pi, low_open=False, high
     assumptions=("Gaussian weights", "infinite width"),
 )
 def refreshed_kernel(angle: Numeric, correlation: Numeric) -> Numeric:
-    r"""Probability that a unit is active on one example at one time and on another at another time.
+    r"""Kernel of P and of Q: probability that a unit is active on one example at one time, on another at another.
 
     For rows :math:`u, u'` of the weights at the two times, Gaussian with correlation :math:`\rho` per entry,
 

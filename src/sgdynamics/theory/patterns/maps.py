@@ -49,6 +49,8 @@ def gap_map(
 
     Both algorithms see the same examples, for the same training time.
 
+    Status: exact for the reduced dynamics of the given draws; the walls beside it are heuristic.
+
     Parameters
     ----------
     setting : TwoPatternSetting

@@ -168,6 +168,8 @@ def reduced_dynamics(
 ) -> xr.Dataset:
     r"""A run of the wide network without the output of its noise on given examples: the recursion of the module's page.
 
+    Status: exact for infinitely many units, without the output of the noise.
+
     Parameters
     ----------
     setting : TwoPatternSetting
@@ -234,6 +236,8 @@ def population_dynamics(setting: TwoPatternSetting, algorithm: str, *, kernel: s
 
     The rule of P then lies along the truth from the first step, and nothing is memorised: what is left is how fast each
     pattern is learnt. The number of examples of the setting is not used.
+
+    Status: exact for infinitely many examples and units, without the output of the noise.
 
     Parameters
     ----------
@@ -303,6 +307,8 @@ def _population(data: TwoPatternData) -> _Examples:
 @checked(run=instance_of(xr.Dataset), variable=choice("loss", "loss_p_only", "loss_q_only", "loss_both"), level=real)
 def first_time_below(run: xr.Dataset, variable: str, level: float) -> float:
     """The first training time at which a loss is at or below a level.
+
+    Status: exact, of the recorded steps.
 
     Parameters
     ----------

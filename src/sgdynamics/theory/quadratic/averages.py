@@ -60,7 +60,7 @@ def ema_variance(gain: Numeric, beta: Numeric) -> Numeric:
     assumptions=("additive noise", "stationary", "plain SGD"),
 )
 def two_point_variance(gain: Numeric, separation: Numeric) -> Numeric:
-    r"""Stationary variance of the midpoint of two iterates.
+    r"""Stationary variance of the midpoint of two iterates: the gain of averaging two points.
 
     .. math:: V = \frac{x}{2-x}\,\frac{1+a^k}{2}
 
@@ -97,7 +97,7 @@ def two_point_variance(gain: Numeric, separation: Numeric) -> Numeric:
     assumptions=("additive noise", "stationary", "plain SGD"),
 )
 def tail_variance(gain: Numeric, points: Numeric, stride: Numeric = 1) -> Numeric:
-    r"""Stationary variance of the uniform average of iterates a fixed stride apart.
+    r"""Variance at rest of the uniform average (SWA) of iterates a fixed stride apart.
 
     With :math:`\rho = a^s`
 

@@ -39,7 +39,7 @@ def trace_edge(model: MatrixModel) -> float:
     :math:`X = I` in the bound of this module. It is the edge where the stationary covariance of the most dangerous
     noise is isotropic, for instance for orthogonal examples of equal size.
 
-    Status: an upper bound of :func:`mean_square_edge` for plain SGD and independent batches.
+    Status: bound, from above, of :func:`mean_square_edge` for plain SGD and independent batches.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def top_direction_edge(model: MatrixModel) -> float:
     :math:`X = v_1 v_1^\top` in the bound of this module: the edge of the one direction, as if no other lent it noise
     (:func:`mean_square_edge_gain`). Never above :math:`2/\lambda_1`.
 
-    Status: an upper bound of :func:`mean_square_edge` for plain SGD and independent batches.
+    Status: bound, from above, of :func:`mean_square_edge` for plain SGD and independent batches.
 
     Parameters
     ----------

@@ -244,7 +244,7 @@ def one_step_edge(model: MatrixModel) -> float:
     that is :math:`\eta = 2/\lambda_{\max}(\bar H^{-1/2} E[H_B^2] \bar H^{-1/2})`. From n examples without replacement
     :math:`\operatorname{Cov} = \frac{n-S}{S(n-1)} (\operatorname{mean} H_i^2 - \bar H^2)`.
 
-    Status: a lower bound of :func:`mean_square_edge` for plain SGD: sufficient for stability in mean square, not
+    Status: bound, from below, of :func:`mean_square_edge` for plain SGD: sufficient for stability in mean square, not
     necessary in general; in one direction the two agree. Distances may grow in one step and shrink in the next.
 
     Parameters

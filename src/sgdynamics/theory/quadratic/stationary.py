@@ -124,7 +124,7 @@ def stationary_risk(
     assumptions=("additive noise",),
 )
 def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
-    r"""Learning rate at which the iterates cease to be stable.
+    r"""Largest stable learning rate, with or without momentum: there the iterates cease to be stable.
 
     .. math:: \eta = \frac{2(1+\beta)}{h} \text{ (heavy ball)}, \qquad \frac{2(1+\beta)}{(1+2\beta)\, h} \text{
         (Nesterov)}

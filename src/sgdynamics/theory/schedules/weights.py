@@ -326,6 +326,8 @@ def gains_to_average(gains: Numeric, base_gains: Numeric) -> Numeric:
 def equivalence(average: Numeric, base_gains: Numeric) -> xr.Dataset:
     """The schedule of an average, with an outcome instead of an error.
 
+    Status: exact at one curvature, pathwise.
+
     Parameters
     ----------
     average : array, shape (T + 1,)

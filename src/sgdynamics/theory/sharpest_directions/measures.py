@@ -69,6 +69,8 @@ def step_to_curvature(
     is 1/2 at stationarity, at every gain; so is the share of steps that raise the loss. The share that overshoots
     follows :func:`overshoot_probability` of the gain.
 
+    Status: exact, of the given numbers.
+
     Parameters
     ----------
     data : Dataset

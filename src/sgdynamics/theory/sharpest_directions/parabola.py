@@ -158,6 +158,8 @@ def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch
     For a positive curvature: the batch slope has the wrong sign, or :math:`|\bar g| < \eta\lambda|q|`. It does not
     depend on the sign of the direction.
 
+    Status: exact for a loss that is quadratic along the direction.
+
     Parameters
     ----------
     learning_rate : Numeric
@@ -189,6 +191,8 @@ def increases(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_
     r"""Whether a step of SGD raises the full loss along a direction: :math:`\varphi_B(1) > 0`.
 
     .. math:: \tfrac12\eta\lambda\,q^2 > q\,\bar g
+
+    Status: exact for a loss that is quadratic along the direction.
 
     Parameters
     ----------

@@ -120,12 +120,13 @@ def increase_probability(gain: Numeric) -> Numeric:
     assumptions=(*_GAUSSIAN, "stationary"),
 )
 def overshoot_probability(gain: Numeric) -> Numeric:
-    r"""Probability at stationarity that a step goes past the least loss along the direction.
+    r"""Probability at stationarity that a step overshoots, of SGD or of Nudged-SGD: past the least loss in a direction.
 
     .. math:: P = \frac12 + \frac1\pi\arcsin\sqrt{x/2}
 
     The step overshoots where :math:`q` and :math:`xq - \bar g` have one sign; their correlation is
-    :math:`\sqrt{x/2}`. From 1/2 at small gains by way of 3/4 at 1 to 1 at the edge of stability.
+    :math:`\sqrt{x/2}`. From 1/2 at small gains by way of 3/4 at 1 to 1 at the edge of stability. Under Nudged-SGD the
+    gain is that with the rate of the direction, :math:`\gamma\eta\lambda`.
 
     Parameters
     ----------

@@ -173,7 +173,9 @@ def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
 
 @formula(width=count, units=units_of_c, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
 def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
-    r"""Mean of :func:`c_loss` for wide networks: :math:`2 + \frac{1}{n+1}`, in Hessian units :math:`2+\frac{5/2}{n+1}`.
+    r"""Mean critical rate c_crit (:func:`c_loss`) at width n, where that is large.
+
+    .. math:: 2 + \frac{1}{n+1}, \qquad 2 + \frac{5/2}{n+1} \text{ in Hessian units.}
 
     The error is :math:`O(n^{-2})`.
 

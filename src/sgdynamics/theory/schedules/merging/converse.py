@@ -86,7 +86,7 @@ def schedule_of_merge(
     rates, by bounded least squares, from the best of the schedules that are exact at one curvature
     (:func:`average_to_gains`).
 
-    Status: the residual is exact under the model; the schedule is a local optimum of a problem that is not convex.
+    Status: exact in its residual, under the model; the schedule is a local optimum of a problem that is not convex.
 
     Parameters
     ----------
