@@ -171,8 +171,6 @@ def test_a_standard_error_is_positive_and_finite(standard_error):
 
 def test_the_claims_that_are_not_reproduced_are_these():
     assert set(_check.NOT_REPRODUCED) == {
-        "as in one chain of an independent program: cosine of consecutive batch gradients",
-        "as in one chain of an independent program: cosine of independent batch gradients",
         "with noise in the pre-activations Q stays at chance in the network too",
         "with ten classes and a patch the small rate ends worse on clean images",
         "with ten classes and a patch the small rate learns the patch before the images",
