@@ -94,7 +94,7 @@ class Sample(NamedTuple):
 
 
 # Neighbours in a window resemble each other: of half of them the means are nearly as sure.
-ALL, HALF = (Sample(SEARCHES[::every], USED[::every], CHORD_STARTS[::every], RUNS // every) for every in (1, 2))
+ALL, HALF = (Sample(SEARCHES[::every], USED[::every], CHORD_STARTS[::every], RUNS) for every in (1, 2))
 
 
 def _line_search(chain: Chain, window: Window, batches: list[Batch], searches: Indices) -> dict[str, Array]:

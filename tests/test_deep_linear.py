@@ -272,7 +272,11 @@ def proof_cycle_multiplier():
     w = sympy.Symbol("w", positive=True)
     for depth, z, rho, _, step in cycle_residuals():
         slope = sympy.diff(step(w), w)
-        yield slope.subs(w, rho) * slope.subs(w, z * rho) - at_depth(cycle_multiplier, depth, ratio=z)
+        found = at_depth(cycle_multiplier, depth, ratio=z)
+        # of rational functions of z: equal at more points than they have degrees; the unit of rho does not matter
+        for point in range(2, 8 * depth + 2):
+            at = {z: point, rho: 1}
+            yield (slope.subs(w, rho) * slope.subs(w, z * rho) - found).subs(at)
 
 
 def proof_standard_initial_ntk():
