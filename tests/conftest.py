@@ -13,15 +13,9 @@ from hypothesis import HealthCheck, settings
 
 matplotlib.use("Agg")
 
-# The first call of a compiled kernel takes seconds, so no deadline; the same examples in every run, and half as many
-# as usual: that every wrong formula is still found is itself tested (test_perturbation).
+# The first call of a compiled kernel takes seconds, so no deadline; the same examples in every run.
 settings.register_profile(
-    "sgdynamics",
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
+    "sgdynamics", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("sgdynamics")
 
