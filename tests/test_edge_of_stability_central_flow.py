@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdynamics.models.edge_of_stability import ProductLoss
-from sgdynamics.theory.edge_of_stability import central_flow, oscillation_covariance, oscillation_variance
+from sgdynamics.theory.edge_of_stability import (
+    _complementarity,
+    central_flow,
+    oscillation_covariance,
+    oscillation_variance,
+)
 
 seeds = st.integers(0, 10**6)
 
@@ -44,6 +49,27 @@ def test_the_covariance_solves_the_complementarity_problem(seed, k, scale, rank)
     assert np.linalg.eigvalsh(made)[0] >= -1e-9 * size
     assert np.linalg.eigvalsh(left)[0] >= -1e-9 * height
     assert np.abs(made @ left).max() <= 1e-8 * size * height
+
+
+def test_where_linear_equations_will_do_they_say_what_the_interior_point_method_says(monkeypatch):
+    """With independent curvature gradients and with dependent ones, where other solutions have R = 0 as well."""
+    generator, problems, taken = np.random.default_rng(0), [], {True: 0, False: 0}
+    for k, n, together in [(2, 2, False), (2, 2, True), (2, 4, True), (3, 4, False), (3, 7, True)] * 20:
+        bends = generator.normal(size=(k, k, n))
+        bends = (bends + bends.swapaxes(0, 1)) / 2
+        bends[~np.eye(k, dtype=bool)] *= together
+        root = generator.normal(size=(k, k))  # of a solution with R = 0
+        problems.append((-bends @ np.einsum("ij,ijn->n", root @ root.T, bends), bends))
+    fast = [_complementarity.complementary(*problem) for problem in problems]
+    for constant, bends in problems:
+        scaled = _complementarity._Problem(constant / np.abs(constant).max(), bends / np.abs(bends).max())
+        if _complementarity._all_at_the_edge(scaled) is not None:
+            taken[bool(np.linalg.matrix_rank(scaled.pushes, 1e-12) < len(scaled.pushes))] += 1
+    assert min(taken.values()) >= 10
+    monkeypatch.setattr(_complementarity, "_all_at_the_edge", lambda problem: None)
+    for problem, found in zip(problems, fast, strict=True):
+        slow = _complementarity.complementary(*problem)
+        np.testing.assert_allclose(found, slow, rtol=0, atol=1e-8 * np.abs(slow).max())
 
 
 def test_slack_beside_curvature_gradients_that_are_not_independent():

@@ -2,7 +2,7 @@ r"""A semidefinite complementarity problem of a few rows, solved and checked.
 
 .. math:: 0 \preceq X \perp R \succeq 0, \qquad R = A + \tfrac12 \textstyle\sum_n (X : B_n)\, B_n,
 
-with symmetric :math:`A` and :math:`B_n`. Where the solution of :math:`R = 0` is semidefinite it is taken. Elsewhere an
+with symmetric :math:`A` and :math:`B_n`. Where :math:`R = 0` has a solution that will do, it is taken. Elsewhere an
 interior-point method in the scaling of Nesterov and Todd goes most of the way, whether or not the :math:`B_n` are
 independent; where its systems become singular, Newton's method on :math:`XR + RX = 0` takes over and ends at rounding.
 What is returned satisfies all three conditions, or nothing is returned.
@@ -45,8 +45,8 @@ def complementary(constant: Array, parts: Array) -> Array | None:
     found = _all_at_the_edge(scaled)
     if found is None:
         found = _newton(scaled, _interior(scaled))
-    if not np.isfinite(found).all() or scaled.violation(found) > _ACCEPTED:
-        return None
+        if not np.isfinite(found).all() or scaled.violation(found) > _ACCEPTED:
+            return None
     answer: Array = 2 * found * (size / strength / strength)
     return answer
 
@@ -95,11 +95,24 @@ class _Problem:
 
 
 def _all_at_the_edge(problem: _Problem) -> Array | None:
-    """The solution with R = 0, linear equations, where it is one: the usual case along a flow."""
-    unknown = problem.matrix(
-        np.asarray(np.linalg.lstsq(problem.pushes, -problem.coordinates(problem.constant), rcond=None)[0], np.float64)
-    )
-    return unknown if problem.violation(unknown) < _ROUNDED else None
+    """The solution with R = 0, linear equations, where there is one with X > 0: the usual case along a flow.
+
+    Where the equations leave something of X free it is taken only if it is in the middle of all solutions, to which the
+    interior-point method goes: where the determinant is largest, and the inverse has no part in what is free.
+    """
+    values, vectors = np.linalg.eigh(problem.pushes)
+    bound = values > _ROUNDED * values[-1]
+    seen = vectors[:, bound]
+    unknown = problem.matrix(seen @ (seen.T @ -problem.coordinates(problem.constant) / values[bound]))
+    if problem.violation(unknown) >= _ROUNDED:
+        return None
+    if not bound.all():
+        if np.linalg.eigvalsh(unknown)[0] <= _ACCEPTED * np.abs(unknown).max():
+            return None
+        inverse = np.asarray(np.linalg.inv(unknown), np.float64)
+        if np.abs(problem.coordinates(inverse) @ vectors[:, ~bound]).max() > _ACCEPTED * np.abs(inverse).max():
+            return None
+    return unknown
 
 
 def _interior(problem: _Problem) -> Array:
