@@ -7,7 +7,8 @@ import pytest
 
 import sgdynamics
 from sgdynamics import theory
-from sgdynamics.formula import Formula, Status
+from sgdynamics.domains import positive
+from sgdynamics.formula import REGISTRY, Formula, Status, formula
 from sgdynamics.registry import Law, formulas
 
 STATUSES = typing.get_args(Status)
@@ -30,6 +31,21 @@ def test_every_public_law_of_theory_is_listed_and_no_other():
         assert listed[name] is item or listed[name].function is item
         assert listed[name].status in STATUSES
         assert listed[name].source
+
+
+def test_a_formula_that_is_made_later_is_listed_too():
+    before = len(formulas())
+
+    @formula(gain=positive, status="exact", source="derived")
+    def made_in_a_test(gain):
+        """A gain."""
+        return gain
+
+    try:
+        assert len(formulas()) == before + 1
+        assert made_in_a_test in formulas()
+    finally:
+        del REGISTRY[made_in_a_test.name]
 
 
 def test_a_law_that_does_not_say_how_it_is_known_is_refused():

@@ -27,7 +27,7 @@ class Law:
     status : {"exact", "bound", "asymptotic", "heuristic"}
         The first word of what its documentation says of it.
     source : str
-        Keys of the bibliography that its module stands on.
+        Keys of the bibliography that its row stands on: a law has none of its own.
     qualification : str
         What its documentation says of the status.
     function : callable
@@ -109,7 +109,7 @@ def formulas(
         Words that all occur in the name or the documentation, or begin words there, in any case and order; those that
         have most of them in the name and the first line come first.
     paper : str, optional
-        A key of the bibliography that the source names.
+        A key of the bibliography: that the source of a formula names, or that the row of a law stands on.
     kind : {"formula", "law"}, optional
 
     Returns
@@ -156,20 +156,28 @@ def formulas(
 _SMALL = frozenset(["a", "an", "at", "by", "for", "from", "in", "is", "of", "on", "the", "to", "under", "with"])
 
 
-@functools.cache
-def _everything() -> tuple[Any, ...]:
-    found: dict[str, Any] = {}
+def _everything() -> list[Any]:
+    """Formulas, as they have been made so far, and laws, by name."""
     for floor in ("models", "theory"):
         package = importlib.import_module(f"sgdynamics.{floor}")
         for module in pkgutil.iter_modules(package.__path__):
-            row = importlib.import_module(f"sgdynamics.{floor}.{module.name}")
-            if floor == "theory" and not module.name.startswith("_"):
-                for name in getattr(row, "__all__", ()):
-                    item = getattr(row, name)
-                    if callable(item) and not isinstance(item, type | Formula):
-                        full = f"theory.{module.name}.{name}"
-                        found[full] = Law(full, item)
-    return tuple(item for _, item in sorted({**found, **REGISTRY}.items()))
+            importlib.import_module(f"sgdynamics.{floor}.{module.name}")
+    return [item for _, item in sorted({**_laws(), **REGISTRY}.items())]
+
+
+@functools.cache
+def _laws() -> dict[str, Law]:
+    """What the rows of theory export that is called and neither a formula nor a type."""
+    theory = importlib.import_module("sgdynamics.theory")
+    found = {}
+    for stem in theory.__all__:
+        row = importlib.import_module(f"sgdynamics.theory.{stem}")
+        for name in row.__all__:
+            item = getattr(row, name)
+            if callable(item) and not isinstance(item, type | Formula):
+                full = f"theory.{stem}.{name}"
+                found[full] = Law(full, item)
+    return found
 
 
 def _headline(item: Any) -> str:
