@@ -191,7 +191,38 @@ def test_a_plan_with_loss_curves_asks_for_what_it_needs(capsys, logs):
     assert "holds --base-learning-rate" in refused(capsys, *line, "--checkpoints", 9000, 9100)
     assert "--log-uniform" in refused(capsys, *line, "--checkpoints", 2000, 2100, "--log-uniform", 0.1, 1)
     assert "--momentum" in refused(capsys, *line, "--checkpoints", 2000, 2100, "--momentum", 0.9)
-    assert "--fit RUN" in refused(capsys, "plan", "--base-learning-rate", 0.1, "--steps", 9, "--column", "loss")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--warmup", 5), ("--rates", "constant:9:1"), ("--column", "a"), ("--step-column", "a"), ("--rate-column", "a")],
+)
+def test_what_is_said_of_logs_goes_with_logs(capsys, option, value):
+    said = refused(capsys, "plan", "--base-learning-rate", 0.1, "--steps", 9, option, value)
+    assert f"{option} goes with --fit RUN" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--smallest", 0.1), ("--kind", "density"), ("--dimension", 9), ("--center-variance", 1), ("--batch-size", 8)],
+)
+def test_what_is_said_of_a_spectrum_goes_with_a_spectrum(capsys, logs, option, value):
+    line = ["plan", "--base-learning-rate", UNIT, "--checkpoints", 2000, 2100, "--warmup", 100, "--fit", *logs]
+    assert f"{option} goes with --spectrum FILE or" in refused(capsys, *line, option, value)
+
+
+def test_what_was_guessed_of_logs_is_said_with_the_plan(capsys, logs, tmp_path):
+    # a resume: the later records win, which is said
+    lines = (tmp_path / "plateau.csv").read_text().splitlines()
+    (tmp_path / "plateau.csv").write_text("\n".join([*lines, *lines[-5:]]) + "\n")
+    line = ["plan", "--base-learning-rate", UNIT, "--checkpoints", 2000, 2100, "--warmup", 100, "--fit", *logs]
+    said, found = answer(capsys, *line), json.loads(answer(capsys, *line, "--json"))
+    assert found["notes"]
+    assert all(note in " ".join(said.split()) for note in found["notes"])
+    assert any("plateau.csv" in note for note in found["notes"])
+    # the law knows that the run still descends; a guessed spectrum does not
+    assert "a run that still descends" not in said
+    assert "a run that still descends" in answer(capsys, "plan", "--base-learning-rate", 0.1, "--steps", 9)
 
 
 def test_a_real_merge_has_the_loss_foretold(tmp_path, fitted):

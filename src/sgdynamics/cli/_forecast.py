@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> str:
     best = None
     if given.best is not None:
         peak = fitted.attrs["unit"] if given.peak is None else given.peak
-        best = best_schedule(fitted, given.best, peak=peak, warmup=given.warmup)
+        best = best_schedule(fitted, given.best, peak=peak, warmup=given.warmup or 0)
         asked = {"best": best.learning_rate.values}
         if given.output is not None:
             from sgdynamics.cli._output import write_text
@@ -61,7 +61,7 @@ def run(given: argparse.Namespace) -> str:
     elif given.schedule is not None:
         asked = {Path(given.schedule).name: read_rates(given.schedule, "--schedule")}
     else:
-        asked = {words: schedule_of(words, given.warmup) for words in given.predict}
+        asked = {words: schedule_of(words, given.warmup or 0) for words in given.predict}
     foretold = {name: _along(fitted, rates) for name, rates in asked.items()}
     if given.plot is not None:
         _draw(logs, foretold, given.plot)

@@ -23,6 +23,10 @@ SPECTRUM_OPTIONS = {
 }
 
 
+# Options that say more of a spectrum, for nothing without one.
+_OF_FILES, _OF_ALL = ("smallest", "kind", "dimension"), ("center-variance", "batch-size")
+SPECTRUM_NAMES = (*_OF_FILES, *_OF_ALL)
+
 # For those who know neither end of a spectrum.
 _CHOOSING = (
     "LOW and HIGH are the smallest and the largest curvature that matter. HIGH is the largest eigenvalue of the "
@@ -97,9 +101,9 @@ def model_of(given: argparse.Namespace) -> MiniBatchQuadratic | None:
             center_variance=given.center_variance,
             batch_size=batch_size,
         )
-    refuse_idle(given, ("smallest", "kind", "dimension"), "--spectrum FILE")
+    refuse_idle(given, _OF_FILES, "--spectrum FILE")
     if given.log_uniform is None:
-        refuse_idle(given, ("center-variance", "batch-size"), CURVATURES)
+        refuse_idle(given, _OF_ALL, CURVATURES)
         return None
     low, high = given.log_uniform
     broad = MiniBatchQuadratic.log_uniform(low, high, MODES, batch_size=batch_size)

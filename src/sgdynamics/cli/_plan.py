@@ -12,9 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, refuse_idle, whole_from
+from sgdynamics.cli._options import (
+    CURVATURES,
+    SPECTRUM_NAMES,
+    SPECTRUM_OPTIONS,
+    add_spectrum,
+    model_of,
+    refuse_idle,
+    whole_from,
+)
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
-from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, read_runs
+from sgdynamics.cli._runs import COLUMN_NAMES, COLUMN_OPTIONS, add_columns, read_runs
 from sgdynamics.cli._words import read_rates
 
 if TYPE_CHECKING:
@@ -98,9 +106,11 @@ def run(given: argparse.Namespace) -> str:
     if given.at_rest and not given.momentum:
         raise ValueError("--at-rest goes with --momentum, which is not given: without it there is no velocity")
     if given.fit is None:
-        refuse_idle(given, ["rates", "column", "step-column", "rate-column"], "--fit RUN")
+        refuse_idle(given, COLUMN_NAMES, "--fit RUN")
     elif given.spectrum is not None or given.log_uniform is not None:
         raise ValueError(f"--fit cannot be given with {CURVATURES}: it says itself what the curvature is")
+    else:
+        refuse_idle(given, SPECTRUM_NAMES, CURVATURES)
     if given.rule != "exact" and not given.compare:
         refuse_idle(given, ["curvature"], "--rule exact or --compare")
     target = _target(given)
@@ -123,7 +133,7 @@ def run(given: argparse.Namespace) -> str:
         raise plan
     found = contents(plan)
     if fitted is not None:
-        found["loss"] = _losses(plan, target, fitted)
+        found |= {"loss": _losses(plan, target, fitted), "notes": fitted.notes}
     if "merged_risk" not in plan:
         found |= _over_guesses(plan, target, given)
     if given.compare:
@@ -138,7 +148,8 @@ def run(given: argparse.Namespace) -> str:
         _lines_of(found["loss"], fitted) if fitted is not None else _risks(plan) if "merged_risk" in plan else "",
         _comparison(found["rules"]) if given.compare else "",
         bullets("Careful", found["warnings"]),
-        bullets("Not in the model", _UNSEEN),
+        bullets("Not in the model", _UNSEEN if fitted is None else _UNSEEN[1:]),
+        bullets("Read", [] if fitted is None else fitted.notes),
         _next(given, len(found["weight"])),
     )
 
@@ -210,6 +221,7 @@ class _Fitted:
     history: Any
     model: MiniBatchQuadratic
     rate: float
+    notes: list[str]  # what was guessed of the logs
 
 
 def _fitted(given: argparse.Namespace, saved: list[int]) -> _Fitted:
@@ -219,7 +231,7 @@ def _fitted(given: argparse.Namespace, saved: list[int]) -> _Fitted:
         raise ValueError("--fit cannot be given with --momentum or --optimiser: the curves hold what these change")
     if not saved[0]:
         raise ValueError("--fit goes with --checkpoints in steps of the run, the first of them > 0: it starts at 0")
-    runs, _ = read_runs(given.fit, given)
+    runs, notes = read_runs(given.fit, given)
     first, rate = saved[0], given.base_learning_rate
     history = next(
         (rates[:first] for rates, _, _ in runs if rates.size >= first and abs(rates[first - 1] - rate) < 0.01 * rate),
@@ -228,7 +240,7 @@ def _fitted(given: argparse.Namespace, saved: list[int]) -> _Fitted:
     if history is None:
         raise ValueError(f"--fit must name a run that holds --base-learning-rate {rate!r} at step {first}, got none")
     law = fit(runs)
-    return _Fitted(law, history, quadratic_at(law, history), rate)
+    return _Fitted(law, history, quadratic_at(law, history), rate, notes)
 
 
 def _losses(plan: xr.Dataset, target: Any, fitted: _Fitted) -> dict[str, list[float]]:

@@ -17,13 +17,15 @@ COLUMN_OPTIONS = {
     "rate_column": "--rate-column",
 }
 
+COLUMN_NAMES = ("warmup", "rates", "column", "step-column", "rate-column")
+
 _AT_ONCE = 0.8
 
 
 def add_columns(parser: argparse._ActionsContainer) -> None:
     """What a log may not say by itself."""
     parser.add_argument(
-        "--warmup", type=whole_from(0), default=0, metavar="STEPS", help="linear warm-up of every schedule in words"
+        "--warmup", type=whole_from(0), metavar="STEPS", help="linear warm-up of every schedule in words"
     )
     parser.add_argument(
         "--rates",
@@ -40,15 +42,15 @@ def read_runs(paths: Sequence[str], given: argparse.Namespace) -> tuple[list[tup
     """The runs as (schedule, step, loss), and what was guessed of them."""
     from sgdynamics.logs import read
 
-    words = list(given.rates or [])
+    words, warmup = list(given.rates or []), given.warmup or 0
     runs, notes = [], []
     for path in paths:
         log = read(path, column=given.column, step_column=given.step_column, rate_column=given.rate_column)
         step, loss = log.step.values, log.loss.values
         if words:
-            schedule = schedule_of(words.pop(0), given.warmup)
+            schedule = schedule_of(words.pop(0), warmup)
         elif "learning_rate" in log:
-            schedule = _between(step, log.learning_rate.values, given.warmup)
+            schedule = _between(step, log.learning_rate.values, warmup)
         else:
             raise ValueError(
                 f"--rates or --rate-column must be given for a log without learning rates, got {Path(path).name}: its "
