@@ -73,17 +73,15 @@ Plans = dict[int, list[xr.Dataset]]
 
 
 def _plans(model: MiniBatchQuadratic) -> Plans:
-    """By spacing of the checkpoints, one for every rule."""
-    return {
-        spacing: [
-            plan
-            for plan in merge_plans(
-                DECAY, RATE, np.arange(0, WINDOW + 1, spacing), rules=RULES, model=model, curvature=CURVATURE
-            )
-            if isinstance(plan, xr.Dataset)
-        ]
-        for spacing in SPACINGS
-    }
+    """By spacing of the checkpoints, one for every rule; a rule that has no plan raises what it says."""
+    made: Plans = {spacing: [] for spacing in SPACINGS}
+    for spacing, plans in made.items():
+        steps = np.arange(0, WINDOW + 1, spacing)
+        for plan in merge_plans(DECAY, RATE, steps, rules=RULES, model=model, curvature=CURVATURE):
+            if isinstance(plan, ValueError):
+                raise plan
+            plans.append(plan)
+    return made
 
 
 def _predicted(model: MiniBatchQuadratic, plans: Plans) -> xr.Dataset:

@@ -90,11 +90,10 @@ class Sample(NamedTuple):
     searches: Indices
     used: Indices
     chords: Indices
-    runs: int
 
 
 # Neighbours in a window resemble each other: of half of them the means are nearly as sure.
-ALL, HALF = (Sample(SEARCHES[::every], USED[::every], CHORD_STARTS[::every], RUNS) for every in (1, 2))
+ALL, HALF = (Sample(SEARCHES[::every], USED[::every], CHORD_STARTS[::every]) for every in (1, 2))
 
 
 def _line_search(chain: Chain, window: Window, batches: list[Batch], searches: Indices) -> dict[str, Array]:
@@ -175,7 +174,7 @@ def _predicted_displacements(modes: Modes) -> Groups:
     )
 
 
-def _pairs(chain: Chain, modes: Modes, window: Window, other: Array, runs: int) -> dict[str, Array]:
+def _pairs(chain: Chain, modes: Modes, window: Window, other: Array) -> dict[str, Array]:
     """Squared distance of two runs in the steep directions: shared batches or shared start, against steps.
 
     ``other`` is an earlier iterate of the same chain.
@@ -192,7 +191,7 @@ def _pairs(chain: Chain, modes: Modes, window: Window, other: Array, runs: int) 
     forgotten = iterate_cosine(modes.gain[:STEEP], 2 * steps[:, None])
     plateau = 2 * modes.center_variance[:STEEP] * stationary_variance(modes.gain[:STEEP])
     gap = ((other - window.iterates[0]) @ steep) ** 2
-    others = np.array([projected(window.iterates[0], chain.seed("other batches", run)) for run in range(runs)])
+    others = np.array([projected(window.iterates[0], chain.seed("other batches", run)) for run in range(RUNS)])
     return {
         "shared_batches": ((projected(other, window.seed) - here) ** 2).sum(axis=1),
         "predicted_shared_batches": forgotten @ gap,
@@ -243,7 +242,7 @@ def _chain(index: int, sample: Sample) -> xr.Dataset:
             modes = chain.modes
             data = xr.Dataset(_predicted_losses(modes))
             data = data.assign(
-                {name: ("step", values) for name, values in _pairs(chain, modes, window, earlier, sample.runs).items()}
+                {name: ("step", values) for name, values in _pairs(chain, modes, window, earlier).items()}
             )
             for groups, prefix in (
                 (_displacements(modes, window), "displacement"),
