@@ -111,8 +111,8 @@ class Runs:
             maps = step_maps(run.rate, run.count, curvature)
             self.factor[: run.rate.size, place], self.total[: run.rate.size, place] = maps
 
-    def noise(self, shape: Shape) -> list[Array]:
-        """Noise of every run after each of its pieces, for a unit amplitude."""
+    def states(self, shape: Shape) -> Array:
+        """V of every mode after each piece of every run, shape (pieces, runs, modes)."""
         brought = np.zeros((*self.total.shape[:2], 1))
         for place, run in enumerate(self.pieces):
             brought[: run.rate.size, place, 0] = noise_input(run.rate, run.middle, shape)
@@ -122,7 +122,11 @@ class Runs:
             state *= keep
             state += after
             after[...] = state
-        noise = states @ weights(self.curvature, shape)
+        return states
+
+    def noise(self, shape: Shape) -> list[Array]:
+        """Noise of every run after each of its pieces, for a unit amplitude."""
+        noise = self.states(shape) @ weights(self.curvature, shape)
         return [noise[: run.rate.size, place] for place, run in enumerate(self.pieces)]
 
     def columns(self, shape: Shape) -> list[Array]:

@@ -8,7 +8,7 @@ import xarray as xr
 from sgdynamics.domains import Numeric, checked
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
-from sgdynamics.theory.forecast._law import curvatures, noise_at, relaxation, spectrum, step_maps, weights
+from sgdynamics.theory.forecast._law import Runs, curvatures, noise_at, relaxation, spectrum, weights
 from sgdynamics.theory.forecast._pieces import pieces_of
 from sgdynamics.theory.forecast._regression import shape_at
 
@@ -65,21 +65,15 @@ def quadratic_at(fitted: xr.Dataset, schedule: Numeric) -> MiniBatchQuadratic:
     shape = shape_at(fitted.place.values, fitted.attrs["reference"])
     _, start, noise = fitted.amplitude.values
     run = pieces_of(rates, np.array([rates.size]))
-    largest = max(1.0, float(rates.max()))
-    curvature = curvatures(float(run.end[-1]), largest)
+    ends, largest = run.end[-1:], max(1.0, float(rates.max()))
+    curvature = curvatures(float(ends[0]), largest)
 
-    factor, total = step_maps(run.rate, run.count, curvature)
-    strength = noise_at(run.middle, shape) * run.rate ** (2 - shape.following)
-    state = np.zeros_like(curvature)
-    for keep, brought, rate_strength in zip(factor, total, strength, strict=True):
-        state = keep * state + brought * rate_strength
+    left = spectrum(curvature, shape) * np.exp(-2 * curvature * ends[0])
+    left[0] += float(relaxation(ends, shape)[0]) - left.sum()  # what lies below the grid, and hardly moves
     share = noise * weights(curvature, shape)
-    left = spectrum(curvature, shape) * np.exp(-2 * curvature * run.end[-1])
-    left[0] += float(relaxation(run.end[-1:], shape)[0]) - left.sum()  # what lies below the grid, and hardly moves
-    excess = start * np.maximum(left, 0.0) + share * state
-    now = float(noise_at(run.end[-1:], shape)[0] * rates[-1] ** -shape.following)
+    excess = start * np.maximum(left, 0.0) + share * Runs([run], curvature).states(shape)[-1, 0]
     # what one step at the rate 1 adds to the loss of a mode
-    brought = share * now
+    brought = share * float(noise_at(ends, shape)[0] * rates[-1] ** -shape.following)
 
     stable = curvature * largest < 1
     curvature = np.append(curvature[stable], 1 / largest)
