@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares
+from sgdynamics.theory.break_even import sharpest_direction_edge
 from sgdynamics.theory.quadratic import (
     mean_edge,
     mean_square_edge,
@@ -61,6 +62,13 @@ def test_the_traces_are_those_of_the_mixture(seed, batch_size, sampling):
     edge = mean_square_edge(model)
     radius = np.abs(np.linalg.eigvals(second_moment_map(hessians, share, edge))).max()
     assert radius == pytest.approx(1, abs=1e-8)
+
+
+@given(seeds, st.integers(1, 6), st.sampled_from(["replacement", "without_replacement"]))
+def test_the_edge_of_the_top_direction_is_that_of_the_examples(seed, batch_size, sampling):
+    model = examples(seed, batch_size=batch_size, sampling=sampling)
+    same = sharpest_direction_edge(model.hessians, batch_size, sampling=sampling)
+    assert top_direction_edge(model) == pytest.approx(same, rel=1e-9)
 
 
 @given(seeds)

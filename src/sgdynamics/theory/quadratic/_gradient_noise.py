@@ -33,6 +33,7 @@ __all__ = [
     "MatrixModel",
     "gradient_noise",
     "in_eigenbasis",
+    "independent_noise",
     "require_independent_batches",
     "transfer",
 ]
@@ -180,3 +181,11 @@ def require_independent_batches(model: Any, noise: GradientNoise | None, owner: 
             f"{owner}: model must draw independent batches where Hessians differ (theory.quadratic.reshuffled_edge is "
             "the edge of reshuffled ones), got sampling 'reshuffled'"
         )
+
+
+def independent_noise(model: MatrixModel, owner: str) -> tuple[Array, GradientNoise]:
+    """Curvatures that are not 0 and the noise in their eigenbasis, of a model that draws independent batches."""
+    noise = gradient_noise(model)
+    require_independent_batches(model, noise, owner)
+    curvature, _, noise = in_eigenbasis(noise)
+    return curvature, noise

@@ -26,6 +26,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, flag, increasing_steps, optional
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
@@ -62,7 +63,8 @@ def _by_matrix(model: MatrixModel, law: xr.Dataset, noisy: bool) -> xr.DataArray
     hessian = noise.hessian
 
     def core(second: Array, mean: Array) -> Any:
-        gradient = hessian @ second @ hessian
+        with one_blas_thread():
+            gradient = hessian @ second @ hessian
         step = gradient + noise.covariance(second, mean) if noisy else gradient
         return _ratio(np.trace(gradient), np.sum(hessian * step))
 

@@ -19,13 +19,8 @@ import numpy as np
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked
-from sgdynamics.theory.quadratic._gradient_noise import (
-    MATRIX_MODEL,
-    MatrixModel,
-    gradient_noise,
-    in_eigenbasis,
-    require_independent_batches,
-)
+from sgdynamics.theory.quadratic._gradient_noise import MATRIX_MODEL, MatrixModel, independent_noise
+from sgdynamics.theory.quadratic.random_curvature import mean_square_edge_gain
 
 __all__ = ["top_direction_edge", "trace_edge"]
 
@@ -60,10 +55,10 @@ def trace_edge(model: MatrixModel) -> float:
     >>> trace_edge(FiniteSumQuadratic([0.5, 1.5]))
     1.6
     """
-    noise = gradient_noise(model)
-    require_independent_batches(model, noise, "trace_edge")
-    curvature, _, noise = in_eigenbasis(noise)
-    return float(2 * curvature.sum() / (np.sum(curvature**2) + np.trace(noise.spread(np.eye(curvature.size)))))
+    curvature, noise = independent_noise(model, "trace_edge")
+    with one_blas_thread():
+        spread = np.trace(noise.spread(np.eye(curvature.size)))
+    return float(2 * curvature.sum() / (np.sum(curvature**2) + spread))
 
 
 @checked(model=MATRIX_MODEL)
@@ -73,7 +68,8 @@ def top_direction_edge(model: MatrixModel) -> float:
     .. math:: \eta \le \frac{2 \lambda_1}{(1-p) \lambda_1^2 + \frac pn \sum_i (v_1^\top H_i v_1)^2},
 
     :math:`X = v_1 v_1^\top` in the bound of this module: the edge of the one direction, as if no other lent it noise
-    (:func:`mean_square_edge_gain`). Never above :math:`2/\lambda_1`.
+    (:func:`mean_square_edge_gain`). Never above :math:`2/\lambda_1`. For given examples it is
+    :func:`sgdynamics.theory.break_even.sharpest_direction_edge`.
 
     Status: bound, from above, of :func:`mean_square_edge` for plain SGD and independent batches.
 
@@ -97,11 +93,9 @@ def top_direction_edge(model: MatrixModel) -> float:
     >>> top_direction_edge(model)
     2.0
     """
-    noise = gradient_noise(model)
-    require_independent_batches(model, noise, "top_direction_edge")
+    curvature, noise = independent_noise(model, "top_direction_edge")
+    top, largest = np.zeros((curvature.size, curvature.size)), float(curvature[-1])
+    top[-1, -1] = 1.0
     with one_blas_thread():
-        curvature, _, noise = in_eigenbasis(noise)
-        top = np.zeros((curvature.size, curvature.size))
-        top[-1, -1] = 1.0
         spread = noise.spread(top)[-1, -1]
-    return float(2 * curvature[-1] / (curvature[-1] ** 2 + spread))
+    return float(mean_square_edge_gain.function(spread / largest**2)) / largest

@@ -23,8 +23,7 @@ from sgdynamics.theory.quadratic._gradient_noise import (
     MATRIX_MODEL,
     MatrixModel,
     gradient_noise,
-    in_eigenbasis,
-    require_independent_batches,
+    independent_noise,
     transfer,
 )
 from sgdynamics.theory.quadratic._kernel import edge_gain, variance_edge_gain
@@ -141,9 +140,7 @@ def mean_square_edge(
     """
     if isinstance(model, MiniBatchQuadratic):
         return mean_edge(model, momentum=momentum, nesterov=nesterov)
-    noise = gradient_noise(model)
-    require_independent_batches(model, noise, "mean_square_edge")
-    curvature, _, noise = in_eigenbasis(noise)
+    curvature, noise = independent_noise(model, "mean_square_edge")
 
     def core(momentum: Array) -> float:
         beta = float(momentum)
@@ -214,9 +211,7 @@ def mean_square_growth(
     >>> round(mean_square_growth(FiniteSumQuadratic([0.5, 1.5]), 1.6), 12)
     1.0
     """
-    noise = gradient_noise(model)
-    require_independent_batches(model, noise, "mean_square_growth")
-    _, _, noise = in_eigenbasis(noise)
+    _, noise = independent_noise(model, "mean_square_growth")
 
     def core(rate: Array, momentum: Array) -> float:
         matrix, inlet, outlet = transfer(noise.hessian, float(rate), float(momentum), nesterov)
@@ -267,9 +262,7 @@ def one_step_edge(model: MatrixModel) -> float:
     >>> round(one_step_edge(model), 12), round(mean_square_edge(model), 12)
     (2.0, 2.0)
     """
-    noise = gradient_noise(model)
-    require_independent_batches(model, noise, "one_step_edge")
-    curvature, _, noise = in_eigenbasis(noise)
+    curvature, noise = independent_noise(model, "one_step_edge")
     second = np.diag(curvature**2) + noise.spread(np.eye(curvature.size))
     with one_blas_thread():
         scaled = second / np.sqrt(np.outer(curvature, curvature))
