@@ -10,6 +10,7 @@ need traces or one direction only.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from figures._check import Check
 from figures._style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
+from sgdynamics.simulate import trainer
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.theory.quadratic import critical_rate, mean_square_edge, one_step_edge, top_direction_edge, trace_edge
 
@@ -32,6 +34,7 @@ SPECTRA = {
 SHARES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 EDGE = 2.0  # over the largest curvature, which is 1
 RUN_RATE, RUN_STEPS = 0.2, 300
+NET_RATE, NET_STEPS, SETTLED = 0.4, 1200, 900
 EXAMPLES, DIMENSIONS = 40, np.array([2, 5, 10, 20])
 
 
@@ -90,6 +93,39 @@ def _run() -> xr.Dataset:
     )
 
 
+def _network() -> xr.Dataset:
+    """Gradient descent of a small network, with both sharpnesses along the run, as multiples of two over the rate."""
+    x, labels = trainer.digits("raw_deviation")
+    chosen = np.random.default_rng(0).permutation(len(x))[:128]
+    x, y = x[chosen], trainer.one_hot(labels[chosen], 10)
+    search = functools.partial(
+        trainer.critical_rate,
+        x=x,
+        y=y,
+        loss="mse",
+        direction=lambda net: trainer.gradient(net, x, y, "mse"),
+        learning_rate=NET_RATE,
+        accuracy=1e-3,
+    )
+    top = functools.partial(trainer.top_hessian_eigenvalues, x=x, y=y, loss="mse")
+    run = trainer.train(
+        trainer.network([64, 16, 10], "tanh", seed=0),
+        x,
+        y,
+        constant(NET_RATE, NET_STEPS),
+        loss="mse",
+        evaluate_loss=False,
+        measure={"critical": search, "top": lambda net: top(net).values[0]},
+        measure_at=np.arange(0, NET_STEPS + 1, 10),
+        seed=0,
+    )
+    found = {"network_critical": run.critical_sharpness, "network_top": run.top}
+    return xr.Dataset(
+        {name: ("network_step", value.values * NET_RATE / 2) for name, value in found.items()},
+        coords={"network_step": run.measured_step.values},
+    )
+
+
 def _edges() -> xr.Dataset:
     laws = {
         "edge": mean_square_edge,
@@ -106,7 +142,7 @@ def _edges() -> xr.Dataset:
 
 
 def compute(fast: bool) -> xr.Dataset:
-    data = xr.merge([_plateaus(20_000 if fast else 200_000), _run(), _edges()])
+    data = xr.merge([_plateaus(20_000 if fast else 200_000), _run(), _network(), _edges()])
     for name in data.variables:
         data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
         data[name].attrs.setdefault("units", "1")
@@ -114,7 +150,7 @@ def compute(fast: bool) -> xr.Dataset:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, (plateau, run, edges) = panels(1, 3, width=DOUBLE, height=2.7)
+    figure, ((plateau, run), (network, edges)) = panels(2, 2, width=DOUBLE, height=5.2)
     share = data.share
     for name, (_, color, marker) in SPECTRA.items():
         here = data.sel(spectrum=name)
@@ -146,6 +182,15 @@ def draw(data: xr.Dataset) -> Figure:
     run.set(yscale="log", ylim=(0.13, 20), xlabel="step", ylabel="critical rate")
     run.set_title("along one run")
     run.legend(fontsize=6.5, loc="upper right")
+
+    network.axhline(1, color=BLACK, linewidth=0.8, linestyle=":")
+    for name, color, marker, label in (
+        ("network_top", BLACK, "o", "largest curvature"),
+        ("network_critical", VERMILION, "s", "critical sharpness"),
+    ):
+        measured_points(network, data.network_step, data[name], color=color, marker=marker, markersize=2, label=label)
+    network.set(yscale="log", xlabel="step", ylabel=r"sharpness / $(2/\eta)$", title="a network without noise")
+    network.legend(fontsize=6.5, loc="center right")
 
     theory_line(edges, data.dimension, data.sharpest, color=ORANGE, label="bound, sharpest direction")
     theory_line(edges, data.dimension, data.trace, color=GREEN, label="bound, traces")
@@ -194,6 +239,31 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         status="asymptotic",
         predicted=0.95 * data.run_full.isel(step=0, drop=True),
         measured=data.run_batch.isel(step=0, drop=True),
+    )
+    settled = data.sel(network_step=slice(SETTLED, None))
+    yield Check.close(
+        claim="of a network at its edge, without noise, the critical sharpness is two over the rate, on average",
+        source="kalra2026; derived",
+        status="asymptotic",
+        predicted=1.0,
+        measured=settled.network_critical.mean(),
+        tolerance=0.02,
+    )
+    yield Check.below(
+        claim="the critical sharpness of the full gradient is at most the largest curvature",
+        source="derived",
+        status="bound",
+        predicted=data.network_top,
+        measured=data.network_critical,
+        tolerance=0.02,
+        note="a theorem of quadratic losses; of a network up to the bend of its profile",
+    )
+    yield Check.below(
+        claim="it is far below while the gradient is not along the sharpest direction, which is at two over the rate",
+        source="derived",
+        status="bound",
+        predicted=0.05,
+        measured=data.network_critical.sel(network_step=slice(400, 600)),
     )
     for name, bound in (("traces", data.trace), ("the sharpest direction", data.sharpest)):
         yield Check.below(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdynamics.models import schedules
+from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.trainer import curvature
+from sgdynamics.theory.quadratic import critical_rate
 
 
 def recipe(scale=1.0, seed=0):
@@ -599,6 +602,125 @@ def test_eigenpairs_where_the_hessian_overflows_are_infinite():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# The critical rate of a step
+
+
+def found_rate(net, x, y, direction, learning_rate=0.1, accuracy=1e-9):
+    found = trainer.critical_rate(
+        net, x, y, "mse", direction=direction, learning_rate=learning_rate, accuracy=accuracy
+    )  # fmt: skip
+    return found.critical_rate.item()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-8, 8), st.floats(1e-6, 0.3))
+def test_the_critical_rate_of_a_parabola_from_wherever_the_search_begins(seed, power, accuracy):
+    net, x, y, rows, hessian = least_squares(seed)
+    gradient, step = rows.mean(axis=0), rows[:3].mean(axis=0)
+    for u in (gradient, step if step @ gradient > 0 else -step):
+        wanted = 2 * (u @ gradient) / (u @ hessian @ u)
+        assert found_rate(net, x, y, u, 2.0**power, accuracy) == pytest.approx(wanted, rel=accuracy + 1e-6)
+
+
+def test_the_critical_rate_along_a_run_is_that_of_the_quadratic():
+    net, x, y, _, hessian = least_squares(3)
+    values, vectors = np.linalg.eigh(hessian)
+    error = vectors.T @ (net.flat() - np.linalg.lstsq(x, y, rcond=None)[0])
+    quiet = MiniBatchQuadratic(values, 0.0, displacement=error)
+    rates = schedules.constant(0.3 / values.max(), 6)
+    search = functools.partial(
+        trainer.critical_rate, x=x, y=y, loss="mse", direction=lambda at: trainer.gradient(at, x, y, "mse"),
+        learning_rate=rates[0], accuracy=1e-9,
+    )  # fmt: skip
+    run = trainer.train(net, x, y, rates, loss="mse", measure=search, measure_at=np.arange(7), seed=0)
+    close(run.critical_rate, critical_rate(quiet, rates, full_gradient=True, record=np.arange(7)), 1e-6)
+    close(run.critical_sharpness * run.critical_rate, np.full(7, 2.0))
+
+
+def test_at_the_edge_of_full_batch_descent_the_critical_rate_is_the_rate():
+    net, x, y, _, hessian = least_squares(1)
+    edge = 2 / np.linalg.eigvalsh(hessian).max()
+
+    def after(share, steps):
+        run = trainer.train(net, x, y, schedules.constant(share * edge, steps), loss="mse", seed=0)
+        end = net.with_flat(run.final_weights)
+        return found_rate(end, x, y, trainer.gradient(end, x, y, "mse"))
+
+    assert after(1.0, 4000) == pytest.approx(edge, rel=1e-6)
+    assert after(1.0, 3) > 1.01 * edge  # what is flatter has not died out yet
+    assert after(0.5, 20) > edge  # an average of curvatures is at most the largest
+
+
+def test_the_two_cycle_of_two_layers_has_its_rate_between_its_critical_rates():
+    # one weight a layer, target 1: the edge is rate 1, and beyond it the loss rises and falls in turn
+    errors = []
+    for beyond in (0.02, 0.01):
+        rate = 1 + beyond
+        net = trainer.network([1, 1, 1], "linear", biases=False, seed=0).with_flat([1.1, 1.0])
+        run = trainer.train(
+            net, [[1.0]], [1.0], schedules.constant(rate, 4000), loss="mse", record=[3999, 4000], keep_weights=True,
+            seed=0,
+        )  # fmt: skip
+        found = []
+        for weights in run.weights.values:
+            at = net.with_flat(weights)
+            found.append(found_rate(at, [[1.0]], [1.0], trainer.gradient(at, [[1.0]], [1.0], "mse")))
+        assert min(found) < rate < max(found)
+        errors.append(abs(np.mean(found) - rate))
+    assert errors[1] < 0.6 * errors[0]  # the mean is the rate to first order
+
+
+def test_on_a_plateau_of_noise_the_critical_rate_is_the_rate_far_from_the_edge():
+    # runs of one parameter, side by side as the outputs of one network: the loss is their mean, the edge is at 2
+    runs, rate = 20_000, 0.3
+    random = np.random.default_rng(0)
+    weights, centers = random.normal(size=(2, runs)) * np.array([[math.sqrt(rate / (2 - rate))], [1.0]])
+    net = trainer.network([1, runs], "linear", biases=False, seed=0).with_flat(weights)
+    step = weights - centers
+    found = found_rate(net, [[1.0]], np.zeros((1, runs)), step)
+    each = 2 * weights * step - found * step**2
+    assert abs(found - rate) < 4 * each.std() / np.mean(step**2) / math.sqrt(runs)
+    assert found_rate(net, [[1.0]], np.zeros((1, runs)), weights) == pytest.approx(2.0)
+
+
+def test_a_step_that_only_raises_the_loss_and_one_that_does_nothing():
+    net = trainer.network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
+    assert found_rate(net, [[1.0]], [0.0], [-1.0]) == 0
+    assert found_rate(net, [[1.0]], [0.0], [0.0]) == np.inf
+    net, x, y, loss = problem(0)
+    last = np.arange(net.size) == net.size - 1
+    options = {"learning_rate": 1.0, "direction": trainer.gradient(net, x, y, loss)}
+    masked = trainer.critical_rate(net, x, y, loss, trainable=last, **options)
+    alone = trainer.critical_rate(net, x, y, loss, **options | {"direction": options["direction"] * last})
+    assert masked.critical_rate == alone.critical_rate
+
+
+def test_where_the_loss_overflows_it_has_risen():
+    # the cross entropy of an example that is told apart falls for ever, until the outputs overflow
+    net = trainer.network([1, 2], "linear", biases=False, seed=0).with_flat([1.0, 0.0])
+    found = trainer.critical_rate(
+        net, [[1.0]], [0], "cross_entropy", direction=[-1.0, 1.0], learning_rate=1.0
+    ).critical_rate.item()  # fmt: skip
+    assert found > 1e100
+    # and two of different labels hold each other: the critical rate is where the second one's loss has grown as much
+    low = trainer.critical_rate(
+        net, [[1.0], [-0.1]], [0, 0], "cross_entropy", direction=[-1.0, 1.0], learning_rate=1e-3, accuracy=1e-9
+    ).critical_rate.item()  # fmt: skip
+
+    def loss(z):
+        return np.log1p(np.exp(-z)) + np.log1p(np.exp(0.1 * z))
+
+    assert loss(1 + 2 * low) == pytest.approx(loss(1.0), rel=1e-7)
+
+
+def test_a_rise_within_one_doubling_is_not_seen():
+    # along w w of target 1 the loss has a valley at w = 1 and at -1, and a hill at 0 that is above the start at 1.2
+    net = trainer.network([1, 1, 1], "linear", biases=False, seed=0).with_flat([1.2, 1.2])
+    options = {"x": [[1.0]], "y": [1.0], "direction": [1.0, 1.0]}
+    assert found_rate(net, **options, learning_rate=0.1) == pytest.approx(1.2 - math.sqrt(0.56))
+    assert found_rate(net, **options, learning_rate=2.0) == pytest.approx(2.4)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Along a run
 
 
@@ -745,6 +867,14 @@ DATA = {"net": NET, "x": X, "y": Y, "loss": "mse"}
             "batches",
         ),
         (lambda: trainer.loss_along(**DATA, directions=np.ones(NET.size), distances=[[1.0]]), "distances"),
+        (lambda: trainer.critical_rate(**DATA, direction=np.ones(5), learning_rate=0.1), "direction"),
+        (lambda: trainer.critical_rate(**DATA, direction=lambda net: np.ones(5), learning_rate=0.1), "direction"),
+        (lambda: trainer.critical_rate(**DATA, direction=np.ones((NET.size, 1)), learning_rate=0.1), "direction"),
+        (lambda: trainer.critical_rate(**DATA, direction=np.ones(NET.size), learning_rate=0.0), "learning_rate"),
+        (
+            lambda: trainer.critical_rate(**DATA, direction=np.ones(NET.size), learning_rate=0.1, accuracy=1.0),
+            "accuracy",
+        ),
         (lambda: trainer.draw_batches(5, 6, draws=1, seed=0), "batch_size"),
         (lambda: trainer.fresh_batches(5, 6, draws=1, seed=0), "batch_size"),
         (lambda: trainer.draw_batches(5, 2, draws=0, seed=0), "draws"),

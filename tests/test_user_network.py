@@ -77,6 +77,7 @@ INSTRUMENTS = {
     "sampled interaction": partial(trainer.sampled_interaction, batches=np.arange(36).reshape(4, 9)),
     "batch sharpness": partial(trainer.batch_sharpness, batches=np.arange(36).reshape(4, 9)),
     "line": partial(trainer.loss_along, directions=np.eye(59)[:, :2], distances=[-0.1, 0.2]),
+    "critical rate": partial(trainer.critical_rate, direction=np.linspace(-1, 1, 59), learning_rate=0.1),
 }
 
 

@@ -86,6 +86,13 @@ SOUND = {
     "simulate.trainer.batch_gradient_covariance": {**DATA, **PLAIN, "batches": BATCHES, "replacement": False},
     "simulate.trainer.alignments": {**DATA, **PLAIN, "directions": DIRECTIONS, "batches": BATCHES},
     "simulate.trainer.loss_along": {**DATA, **PLAIN, "directions": DIRECTIONS, "distances": [-1.0, 0.5]},
+    "simulate.trainer.critical_rate": {
+        **DATA,
+        **PLAIN,
+        "direction": DIRECTIONS[:, 0],
+        "learning_rate": 0.1,
+        "accuracy": 0.1,
+    },
     "simulate.trainer.losses_at": {**DATA, **PLAIN, "weights": DIRECTIONS.T},
     "simulate.trainer.projected_steps": {
         **DATA,
@@ -169,6 +176,7 @@ WRONG_LENGTH = {
     "simulate.trainer.train": ("y", Y[:3]),
     "simulate.trainer.alignments": ("directions", np.eye(3)),
     "simulate.trainer.loss_along": ("directions", [1.0]),
+    "simulate.trainer.critical_rate": ("direction", [1.0]),
     "simulate.trainer.losses_at": ("weights", [[1.0]]),
     "simulate.trainer.projected_steps": ("batches", [[0, 1, 2]]),
     "simulate.trainer.matched_directions": ("new", np.eye(3)),

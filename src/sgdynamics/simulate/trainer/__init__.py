@@ -21,6 +21,7 @@ from __future__ import annotations
 from sgdynamics.simulate.trainer.alignment import alignments
 from sgdynamics.simulate.trainer.batches import batches
 from sgdynamics.simulate.trainer.covariance import batch_gradient_covariance, gradient_covariance
+from sgdynamics.simulate.trainer.critical import critical_rate
 from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import (
     gradient,
@@ -69,6 +70,7 @@ __all__ = [
     "batches",
     "bulk_sgd",
     "critical_c",
+    "critical_rate",
     "digits",
     "dominant_sgd",
     "draw_batches",

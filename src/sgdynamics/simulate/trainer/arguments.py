@@ -146,6 +146,7 @@ class _OrCallable:
             raise type(error)(str(error).replace(self.domain.text, self.text, 1)) from None
 
 
+direction: Domain = _OrCallable(vector)
 directions: Domain = _OrCallable(columns)
 index_rows: Domain = _OrCallable(_Indices(2, "a 2-D array of indices >= 0, shape (draws, batch_size)"))
 

@@ -79,6 +79,10 @@ def diagnose(
     ``weights`` at every step the slopes are taken along what the optimiser did, and hold for any optimiser; without,
     along the gradient, which is plain SGD.
 
+    The critical rate of a step is twice its vertex times the learning rate: that it *is* the learning rate
+    (:func:`~sgdynamics.theory.quadratic.critical_rate`, measured by ``simulate.trainer.critical_rate``) says balance,
+    the same as a vertex at one half, and not that a curvature is at its edge.
+
     The verdict is the vertex's. From the loss alone a run can be seen to descend or to rise, but a flat loss is not
     taken for a balance: slow descent looks the same, and the verdict is then undecided. A run with a
     ``divergence_step`` or an infinite loss has diverged.
