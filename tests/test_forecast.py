@@ -1,5 +1,6 @@
 """Forecasts: the law against its recursion and against ensembles, recovery, proofs, refusals and the public curves."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ from benchmarks import loss_curves
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, ema, linear, tail, two_point
 from sgdynamics.simulate.quadratic import ensemble
-from sgdynamics.theory.forecast import best_schedule, drop_gained, fit, last_iterate_bound, predict, spectrum_left
+from sgdynamics.theory.forecast import (
+    best_schedule,
+    drop_gained,
+    fit,
+    last_iterate_bound,
+    next_run,
+    predict,
+    spectrum_left,
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +112,108 @@ def test_forecasts_do_not_depend_on_the_units_of_rate_and_loss(shift, size):
     plain = predict(fit(given_runs), schedule)
     made = predict(fit([(unit * rates, step, scale * loss) for rates, step, loss in given_runs]), unit * schedule)
     np.testing.assert_allclose(made.loss / scale, plain.loss, rtol=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sensitivities: another batch size, another peak, one more run
+
+
+@pytest.mark.parametrize("average", [None, tail(3000, 10, 50)], ids=["last", "tail"])
+def test_noise_goes_as_the_inverse_of_the_batch_size(average):
+    fitted = fit(runs(1e-6, 0), batch_size=64)
+    schedule = np.r_[WARMUP, constant(1.0, 2900)]
+    plain, small, large = (
+        predict(fitted, schedule, average=average, batch_size=size).loss.item() for size in (64, 16, 256)
+    )
+    assert plain == predict(fitted, schedule, average=average).loss.item()
+    assert (small - plain) / (plain - large) == pytest.approx((4 - 1) / (1 - 1 / 4), rel=1e-6)
+    if average is None:
+        true = law(schedule, [3000], **TRUE | {"noise": 4 * TRUE["noise"]})[0]
+        assert small == pytest.approx(true, rel=1e-3)
+
+
+def test_an_unknown_batch_size_has_no_ratio_to_another(clean):
+    with pytest.raises(ValueError, match="predict: batch_size must be left out where fit was given none"):
+        predict(clean, PLATEAU, batch_size=2)
+
+
+def test_what_a_forecast_assumes_is_said(clean):
+    assert predict(clean, DECAYED).assumed == ""
+    assert "peak is 2 times" in predict(clean, 2 * DECAYED[:100]).assumed
+    assert re.match(
+        r"Summed rates are 3\.0\d* times those of the longest run", predict(clean, np.tile(PLATEAU, 3)).assumed
+    )
+
+
+def test_what_one_more_run_would_tell_is_what_it_tells():
+    """Against fits with that run: the same order of candidates, and about the same widths."""
+    errors, target = 1e-3, OTHERS["decay, longer"]
+    given_runs, random = runs(errors, 0), np.random.default_rng(3)
+    candidates = {
+        "half rate": 0.5 * PLATEAU,
+        "decay": np.r_[WARMUP, constant(1.0, STEPS // 2 - 100), linear(1.0, STEPS // 2, final=0.1)],
+        "longer plateau": np.r_[WARMUP, constant(1.0, 2 * STEPS - 100)],
+    }
+    told = next_run(fit(given_runs), target, candidates)
+    assert (np.diff(told.half_width) >= 0).all()
+    assert (told.half_width < told.half_width_now).all()
+    after = []
+    for name in told.candidate.values:
+        schedule = candidates[name]
+        record = np.arange(1, 101) * (schedule.size // 100)
+        losses = law(schedule, record, **TRUE) * np.exp(errors * random.normal(size=record.size))
+        made = predict(fit([*given_runs, (schedule, record, losses)]), target)
+        after.append((made.loss_high - made.loss).item())
+    # how much the losses wander is estimated again by each fit: widths agree no better than its square root
+    assert (np.abs(np.log2(told.half_width / after)) < 1).all()
+    assert after == sorted(after)
+
+
+def test_widths_after_one_more_run_are_those_of_the_information_it_adds():
+    """By the textbook sum of informations, with derivatives of the plain law."""
+    target, candidate = OTHERS["drop"], np.r_[WARMUP, linear(1.0, 1900)]
+    fitted = fit(runs(1e-3, 7))
+    names = ["exponent", "cutoff", "noise_exponent", "following", "early", "floor", "start", "noise"]
+    place = np.r_[fitted.place.values, fitted.amplitude.values]
+
+    def losses(numbers, schedule, record):
+        shape = [*np.exp(numbers[:3]), numbers[3], 1 / (1 + np.exp(-numbers[4]))]
+        return law(schedule, record, **dict(zip(names, [*shape, *numbers[5:]], strict=True)))
+
+    def slopes(schedule, record):
+        value = losses(place, schedule, record)
+        steps = np.diag(1e-4 * np.maximum(np.abs(place), 1e-2))
+        pairs = [losses(place + step, schedule, record) - losses(place - step, schedule, record) for step in steps]
+        return value, np.stack(pairs, axis=1) / (2 * np.diag(steps))
+
+    record = np.arange(20, candidate.size + 1, 20)
+    value, slope = slopes(candidate, record)
+    relative = slope / value[:, None] / fitted.deviation
+    after = np.linalg.inv(np.linalg.inv(fitted.covariance.values) + relative.T @ relative / fitted.wandering)
+    end, direction = slopes(target, [target.size])
+    expected = 1.6449 * np.sqrt(direction @ after @ direction.T + (fitted.deviation * end) ** 2).item()
+    told = next_run(fitted, target, {"one": candidate}, records=record.size)
+    assert told.half_width.item() == pytest.approx(expected, rel=0.01)
+    assert told.half_width_now > 1.05 * expected
+
+
+def test_a_decay_tells_what_a_plateau_cannot():
+    alone = fit(runs(1e-3, 0)[:1])
+    candidates = {"the same again": PLATEAU, "a decay": DECAYED, "half the rate": 0.5 * PLATEAU}
+    told = next_run(alone, OTHERS["decay, longer"], candidates).half_width.to_series()
+    assert told["a decay"] < 0.2 * told["the same again"]
+    assert told["half the rate"] < 0.2 * told["the same again"]
+    own = next_run(alone, OTHERS["plateau, longer"], candidates).half_width.to_series()
+    assert own["the same again"] < 2 * own["a decay"]  # of its own continuation a plateau tells as much
+
+
+@pytest.mark.parametrize(
+    ("candidates", "text"),
+    [({}, "by name"), ({"a": [1.0]}, r"candidates\['a'\] must be of at least 12 steps"), ([PLATEAU], "by name")],
+)
+def test_candidates_are_schedules_by_name(clean, candidates, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        next_run(clean, PLATEAU, candidates)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -61,6 +61,34 @@ def refused(capsys, *words):
 # forecast
 
 
+def test_another_batch_size_is_an_assumption_and_said_to_be_one(capsys, logs):
+    asked = ["forecast", *logs, "--warmup", 100, "--predict", "constant:6000:3e-4", "--batch-size", 32]
+    plain, larger = (
+        json.loads(answer(capsys, *asked, "--at-batch-size", size, "--json"))["forecast"]["constant:6000:3e-4"]
+        for size in (32, 128)
+    )
+    halved = law(np.r_[WARMUP, constant(1.0, 5900)], [6000], **NOISY | {"noise": NOISY["noise"] / 4})[0]
+    assert larger["loss"][-1] == pytest.approx(halved, abs=0.01)
+    assert plain["loss"][-1] > larger["loss"][-1] + 0.05
+    assert "batch size is" not in answer(capsys, *asked[:-2])
+    assert "batch size is 4 times that of the runs" in answer(capsys, *asked, "--at-batch-size", 128)
+    assert "--batch-size" in refused(capsys, *asked[:-2], "--at-batch-size", 128)
+    assert "does nothing with --best" in refused(
+        capsys, "forecast", *logs, "--best", 100, "--batch-size", 1, "--at-batch-size", 2
+    )
+
+
+def test_what_one_more_run_would_tell_of_a_decay(capsys, logs):
+    asked = ["forecast", logs[0], "--warmup", 100, "--predict", "linear:6000:3e-4", "--next"]
+    told = json.loads(answer(capsys, *asked, "--json"))["next"]["linear:6000:3e-4"]
+    widths = dict(zip(told["candidate"], told["half_width"], strict=True))
+    assert widths["to a tenth over the last half"] < 0.5 * widths["the plateau, twice as long"]
+    assert max(widths.values()) <= told["half_width_now"]
+    said = answer(capsys, *asked)
+    assert said.index("to a tenth over the last half") < said.index("the plateau, twice as long")
+    assert "does nothing with --best" in refused(capsys, "forecast", *logs, "--best", 100, "--next")
+
+
 def test_schedules_in_words_are_foretold_with_their_intervals(capsys, logs, curves):
     said = answer(
         capsys, "forecast", *logs, "--warmup", 100, "--predict", "cosine:6000:3e-4", "--predict", "constant:6000:3e-4"
@@ -128,7 +156,7 @@ def test_what_is_missing_is_said(capsys, tmp_path, logs):
     bare.write_text("step,loss\n" + "\n".join(f"{step},{3 - step / 1000}" for step in range(10, 200, 10)))
     assert "--rates" in refused(capsys, "forecast", bare, "--predict", "constant:100:0.1")
     one = refused(capsys, "forecast", logs[0], "--predict", "cosine:5000:3e-4")
-    assert "down to a tenth over the last fifth" in one
+    assert "then down to a tenth over as many steps" in one
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ OPTIONS = COLUMN_OPTIONS | {
     "schedule": "--predict or --schedule",
     "peak": "--peak",
     "steps": "--best",
+    "batch_size": "--batch-size or --at-batch-size",
 }
 
 _LINES = 12
@@ -38,6 +39,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--best", metavar="STEPS", type=whole_from(1), help="find the best schedule of this length")
     parser.add_argument("--peak", type=float, help="of the best schedule (default: the largest rate of the runs)")
     add_columns(parser)
+    parser.add_argument("--batch-size", type=float, help="of the runs, for --at-batch-size")
+    parser.add_argument("--at-batch-size", type=float, help="of the schedules that are foretold (default: the same)")
+    parser.add_argument("--next", action="store_true", help="say instead what one more run would tell of the schedule")
     parser.add_argument("--confidence", type=float, default=0.9, help="of the intervals (default: 0.9)")
     parser.add_argument("--output", metavar="FILE", help="write the best schedule, one rate a line")
     parser.add_argument("--plot", metavar="FILE.png", help="draw runs and forecast")
@@ -47,8 +51,14 @@ def run(given: argparse.Namespace) -> str:
     """Read, fit, foretell, and say how sure it is."""
     from sgdynamics.theory.forecast import best_schedule, fit
 
+    if given.at_batch_size is not None and given.batch_size is None:
+        raise ValueError("--at-batch-size needs --batch-size, that of the runs, to compare with")
+    if given.best is not None and (given.next or given.at_batch_size is not None):
+        raise ValueError(f"{'--next' if given.next else '--at-batch-size'} does nothing with --best")
     logs, notes = read_runs(given.runs, given)
-    fitted = fit(logs, confidence=given.confidence)
+    fitted = fit(logs, confidence=given.confidence, batch_size=given.batch_size)
+    if given.next:
+        return _what_next(fitted, _asked(given), given, notes)
     best = None
     if given.best is not None:
         peak = fitted.attrs["unit"] if given.peak is None else given.peak
@@ -58,11 +68,9 @@ def run(given: argparse.Namespace) -> str:
             from sgdynamics.cli._output import write_text
 
             write_text(given.output, "".join(f"{rate!r}\n" for rate in best.learning_rate.values.tolist()))
-    elif given.schedule is not None:
-        asked = {Path(given.schedule).name: read_rates(given.schedule, "--schedule")}
     else:
-        asked = {words: schedule_of(words, given.warmup or 0) for words in given.predict}
-    foretold = {name: _along(fitted, rates) for name, rates in asked.items()}
+        asked = _asked(given)
+    foretold = {name: _along(fitted, rates, given.at_batch_size) for name, rates in asked.items()}
     if given.plot is not None:
         _draw(logs, foretold, given.plot)
     if given.json:
@@ -78,17 +86,72 @@ def run(given: argparse.Namespace) -> str:
         "" if best is None else best.verdict,
         table(["schedule", "final loss", interval, "to"], ends),
         _course(next(iter(foretold.values()))) if best is None else _rates_of(best),
+        bullets("Assumed", [f"{name}: {said}" for name, one in foretold.items() for said in one.assumed.splitlines()]),
         bullets("Read", notes),
     )
 
 
-def _along(fitted: xr.Dataset, rates: Any) -> xr.Dataset:
+def _asked(given: argparse.Namespace) -> dict[str, Any]:
+    """The schedules to foretell, by their words or file."""
+    if given.schedule is not None:
+        return {Path(given.schedule).name: read_rates(given.schedule, "--schedule")}
+    return {words: schedule_of(words, given.warmup or 0) for words in given.predict}
+
+
+def _what_next(fitted: xr.Dataset, asked: dict[str, Any], given: argparse.Namespace, notes: list[str]) -> str:
+    """How much narrower the interval of each schedule would be, by one more run of the usual kinds."""
+    from sgdynamics.theory.forecast import next_run
+
+    candidates = _candidates(fitted, given.warmup or 0)
+    told = {name: next_run(fitted, rates, candidates) for name, rates in asked.items()}
+    if given.json:
+        found = {name: contents(one) | {"half_width_now": one.half_width_now} for name, one in told.items()}
+        return as_json({"fitted": contents(fitted), "next": found, "notes": notes})
+    parts = [fitted.verdict]
+    for name, one in told.items():
+        rows = [
+            [str(run), int(steps), float(width)]
+            for run, steps, width in zip(one.candidate.values, one.steps.values, one.half_width.values, strict=True)
+        ]
+        parts.append(f"Final loss of {name}: {one.half_width_now:.2g} either way now, and with one more run")
+        parts.append(table(["that run", "steps", "either way"], rows))
+    return paragraphs(*parts, bullets("Read", notes))
+
+
+def _candidates(fitted: xr.Dataset, warmup: int) -> dict[str, Any]:
+    """Runs that one might make next, at the rate and of the length of those that are there."""
+    import numpy as np
+
+    from sgdynamics.models.schedules import constant, cosine, linear
+
+    rate, steps = fitted.attrs["unit"], int(fitted.attrs["longest"])
+    warmup = min(warmup, steps // 4)
+
+    def warmed(*parts: Any) -> Any:
+        return np.concatenate((rate * np.arange(1, warmup + 1) / max(warmup, 1), *parts))
+
+    def decayed(part: float) -> Any:
+        last = max(1, round(part * steps))
+        return warmed(constant(rate, steps - warmup - last), linear(rate, last, final=0.1 * rate))
+
+    plateau = warmed(constant(rate, steps - warmup))
+    return {
+        "the plateau": plateau,
+        "the plateau, twice as long": warmed(constant(rate, 2 * steps - warmup)),
+        "the plateau at half its rate": 0.5 * plateau,
+        "to a tenth over the last fifth": decayed(0.2),
+        "to a tenth over the last half": decayed(0.5),
+        "cosine to a tenth": warmed(cosine(rate, steps - warmup, final=0.1 * rate)),
+    }
+
+
+def _along(fitted: xr.Dataset, rates: Any, batch_size: float | None) -> xr.Dataset:
     import numpy as np
 
     from sgdynamics.theory.forecast import predict
 
     record = np.unique(np.rint(np.linspace(rates.size / 200, rates.size, 200)).astype(int))
-    return predict(fitted, rates, record=record[record > 0])
+    return predict(fitted, rates, record=record[record > 0], batch_size=batch_size)
 
 
 def _ends(point: xr.Dataset) -> list[float]:

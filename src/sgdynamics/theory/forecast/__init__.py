@@ -2,6 +2,7 @@
 
 from sgdynamics.theory.forecast.fitting import fit
 from sgdynamics.theory.forecast.laws import drop_gained, last_iterate_bound, spectrum_left
+from sgdynamics.theory.forecast.next_run import next_run
 from sgdynamics.theory.forecast.optimum import best_schedule
 from sgdynamics.theory.forecast.prediction import predict
 from sgdynamics.theory.forecast.quadratic import quadratic_at
@@ -12,6 +13,7 @@ __all__ = [
     "drop_gained",
     "fit",
     "last_iterate_bound",
+    "next_run",
     "predict",
     "quadratic_at",
     "spectrum_left",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,23 @@ class _OneSchedule:
         return rates
 
 
+@dataclass(frozen=True)
+class _NamedSchedules:
+    text: str = f"schedules of at least {FEWEST} steps by name, in a mapping"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise complain(owner, name, self.text, value, TypeError)
+        if not value:
+            raise complain(owner, name, self.text, value)
+        found = {str(key): one_schedule.check(owner, f"{name}[{key!r}]", one) for key, one in value.items()}
+        for key, rates in found.items():
+            if rates.size < FEWEST:
+                raise complain(owner, f"{name}[{key!r}]", f"of at least {FEWEST} steps", f"{rates.size} of them")
+        return found
+
+
 logged_runs = _Runs()
 fitted_law = _Fitted()
 one_schedule = _OneSchedule()
+named_schedules = _NamedSchedules()

@@ -37,8 +37,8 @@ _MEANING = {
 }
 ONE_RATE = (
     "All runs hold one learning rate after their warm-up: their losses do not tell noise, which a decay removes, from "
-    "the floor, which it does not. The run that would tell most: this rate as long as the longest of them, then down "
-    "to a tenth over the last fifth."
+    "the floor, which it does not. A run that would: this rate for half as long as the longest of them, then down to a "
+    "tenth over as many steps. Others are weighed by theory.forecast.next_run, or by --next of the command."
 )
 
 
@@ -66,7 +66,7 @@ def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) 
     confidence : float
         Of all intervals, in (0, 1).
     batch_size : float, optional
-        Of the runs; kept for the record.
+        Of the runs, for forecasts at another one.
 
     Returns
     -------
