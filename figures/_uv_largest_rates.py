@@ -12,7 +12,7 @@ from figures._check import Check
 from figures._style import BLACK, BLUE, GREY, VERMILION, measured_points, theory_line
 from sgdynamics.models.uv import UVNetwork
 from sgdynamics.simulate.uv import phase_diagram, thresholds, trajectory
-from sgdynamics.theory.uv import critical_learning_rate, largest_learning_rate
+from sgdynamics.theory.uv import critical_learning_rate, largest_learning_rate, mean_largest_c
 
 # Width to infinity at p = 1, output 0 and kernel 2 at the start: largest learning rate times kernel from an
 # independent run.
@@ -54,15 +54,6 @@ def over_targets(spacing: float, steps: int) -> xr.Dataset:
     )
 
 
-def _mean_largest_c(widths: xr.DataArray) -> xr.DataArray:
-    """Mean over starts of the largest learning rate times the kernel of the start, over quantiles of both."""
-    grid = (np.arange(400) + 0.5) / 400
-    model = UVNetwork(widths, target=WIDTH_TARGET)
-    output, ntk = model.start(xr.DataArray(grid, dims="first"), xr.DataArray(grid, dims="second"))
-    mean: xr.DataArray = (ntk * largest_learning_rate(output, ntk, model.kappa, WIDTH_TARGET)).mean(["first", "second"])
-    return mean
-
-
 def over_widths(spacing: float, networks: int) -> xr.Dataset:
     """Network by network, by scanning the learning rate from below."""
     widths = np.array(list(KNOWN_WIDTHS))
@@ -90,7 +81,7 @@ def over_widths(spacing: float, networks: int) -> xr.Dataset:
                 "width_c_max_measured": read.c_max + spacing / 2,
                 "width_mean": read.c_max_mean + spacing / 2,
                 "width_standard_error": read.c_max_standard_error,
-                "curve_mean": _mean_largest_c(curve),
+                "curve_mean": mean_largest_c(curve, WIDTH_TARGET / curve**0.5 / UVNetwork(1).mean_ntk),
             },
         )
         .assign_coords(curve_width=curve.values)
@@ -201,6 +192,17 @@ def checks_of_largest_rates(data: xr.Dataset) -> Iterator[Check]:
         note="half a spacing of the scan",
     )
     known_widths = np.array(list(KNOWN_WIDTHS))
+    yield Check.statistical(
+        claim="mean over networks of the largest rate survived, by width",
+        source="derived",
+        status="exact",
+        predicted=mean_largest_c(data.width, WIDTH_TARGET / data.width**0.5 / UVNetwork(1).mean_ntk),
+        measured=data.width_mean,
+        standard_error=data.width_standard_error + spacing / 8,
+        kind="mean",
+        weakest=0.1,
+        reason="as many networks as the scan has, and half a spacing of it",
+    )
     yield Check.close(
         claim="mean over networks of the largest rate survived, by width: as in an independent run",
         source="derived",

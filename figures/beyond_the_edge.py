@@ -2,12 +2,14 @@ r"""Just beyond their edge deep linear networks alternate between two points tha
 
 Left, the two values of a layer's factor against the learning rate over the edge, for networks of two, three and five
 balanced layers: lines are the two-cycles as functions of their ratio, points are gradient descent. Only modes whose own
-edge is passed cycle. Right, catapults just above their threshold :math:`c = 2` at infinite width: the kernel comes down
-at :math:`4 - c`, and what is missing of that by one order and by two orders more.
+edge is passed cycle. Middle, catapults just above their threshold :math:`c = 2` at infinite width: the kernel comes
+down at :math:`4 - c`, and what is missing of that by one order and by two orders more. Right, the largest loss that two
+layers on one example meet on their way, over the bound that no run below its largest rate exceeds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,13 +18,25 @@ from matplotlib.figure import Figure
 
 from figures._check import Check
 from figures._style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from sgdynamics.models.uv import MultiExampleUV, UVNetwork
+from sgdynamics.simulate import trainer
+from sgdynamics.simulate.uv import trajectory
 from sgdynamics.theory.deep_linear import cycle_low, cycle_multiplier, cycle_rate, persistent_edge
-from sgdynamics.theory.uv import catapult_final_ntk, mirror_ntk, reflected_ntk
+from sgdynamics.theory.uv import (
+    catapult_final_ntk,
+    first_rise_rate,
+    largest_learning_rate,
+    loss_bound,
+    mirror_ntk,
+    reflected_ntk,
+)
 
 DEPTHS = {2: (BLUE, "o"), 3: (ORANGE, "s"), 5: (GREEN, "^")}
 RATIOS = 1 + np.linspace(0.01, 1, 200)
 VALUE = 2.0
 POINTS, STEPS = 9, 10_000
+RUNS, FOLLOWED = 400, 3000
+NETWORKS, WIDTH, EXAMPLES, INPUTS = 6, 7, 3, 4
 EXCESS = np.geomspace(0.02, 0.4, 12)
 
 
@@ -71,8 +85,46 @@ def _catapults() -> xr.Dataset:
     )
 
 
+def _peaks() -> xr.Dataset:
+    """The largest loss of random starts and targets, at rates up to the largest one."""
+    random = np.random.default_rng(0)
+    model = UVNetwork(16, target=xr.DataArray(random.uniform(0, 12, RUNS), dims="run"))
+    alignment, size = random.random((2, RUNS))
+    output, ntk = model.start(xr.DataArray(alignment, dims="run"), xr.DataArray(size, dims="run"))
+    share = xr.DataArray(random.uniform(0.5, 0.9999, RUNS), dims="run")
+    rate = share * largest_learning_rate(output, ntk, model.kappa, model.target)
+    path = trajectory(output, ntk, rate, kappa=model.kappa, target=model.target, steps=FOLLOWED)
+    return xr.Dataset({"share": share, "peak": path.loss.max("step") / loss_bound(rate, model.kappa)})
+
+
+def _several_examples() -> xr.Dataset:
+    """Largest curvature and first rise of the loss from three numbers of a network, and from its weights."""
+    found = []
+    for seed in range(NETWORKS):
+        random = np.random.default_rng(seed)
+        x, y = random.normal(size=(EXAMPLES, INPUTS)), random.normal(size=EXAMPLES)
+        hidden, readout = random.normal(size=(WIDTH, INPUTS)), random.normal(size=WIDTH)
+        seen = x @ hidden.T
+        root = math.sqrt(WIDTH)
+        state = seen @ readout / root, float(readout @ readout) / WIDTH, seen @ seen.T / WIDTH
+        model = MultiExampleUV(x, y, width=WIDTH)
+        # with weights smaller by a fourth root of the width there is no factor, and curvatures are larger by its root
+        net = trainer.network([INPUTS, WIDTH, 1], "linear", biases=False, seed=0)
+        net = net.with_flat(np.concatenate([hidden.T.ravel(), readout]) / np.sqrt(root))
+        predicted = first_rise_rate(model, *state)
+        slope = trainer.gradient(net, x, y, "mse")
+        rise = trainer.critical_rate(
+            net, x, y, "mse", direction=slope, learning_rate=predicted / root / 30, accuracy=1e-8
+        )  # fmt: skip
+        top = trainer.top_hessian_eigenvalues(net, x, y, loss="mse", tol=1e-10)
+        spectrum = model.hessian_spectrum(*state)
+        found.append([predicted, root * rise.critical_rate.item(), spectrum[0], top.values[0] / root])
+    names = ("rise_predicted", "rise_measured", "top_predicted", "top_measured")
+    return xr.Dataset({name: ("network", column) for name, column in zip(names, np.transpose(found), strict=True)})
+
+
 def compute(fast: bool) -> xr.Dataset:
-    data = xr.merge([_cycles(), _catapults()])
+    data = xr.merge([_cycles(), _catapults(), _peaks(), _several_examples()])
     for name in data.variables:
         data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
         data[name].attrs.setdefault("units", "1")
@@ -80,7 +132,7 @@ def compute(fast: bool) -> xr.Dataset:
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, (cycle, catapult) = panels(1, 2, width=DOUBLE, height=2.8)
+    figure, (cycle, catapult, peak) = panels(1, 3, width=DOUBLE, height=2.8)
     for depth, (color, marker) in DEPTHS.items():
         here = data.sel(depth=depth)
         for side in ("low", "high"):
@@ -111,6 +163,10 @@ def draw(data: xr.Dataset) -> Figure:
     catapult.legend(fontsize=7, loc="upper left")
     low, high = catapult.get_ylim()
     catapult.set_ylim(low, high * 30)
+    peak.plot(data.share, data.peak, ".", color=BLUE, markersize=3, markeredgewidth=0)
+    peak.axhline(1, color=BLACK, linewidth=1.0)
+    peak.text(0.5, 1.05, r"$2/(\eta^2\kappa)$", va="bottom", fontsize=7)
+    peak.set(xlabel="learning rate / largest", ylabel="largest loss / bound", title="losses of 400 runs", ylim=(0, 1.2))
     return figure
 
 
@@ -123,6 +179,29 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
             predicted=data[f"{side}_predicted"],
             measured=data[f"{side}_measured"],
             tolerance=1e-9,
+        )
+    yield Check.below(
+        claim="no run below its largest rate ever has a larger loss than the bound, whatever start and target",
+        source="derived",
+        status="bound",
+        predicted=1.0,
+        measured=data.peak,
+    )
+    yield Check.above(
+        claim="and runs come near that bound",
+        source="derived",
+        status="bound",
+        predicted=0.8,
+        measured=data.peak.max(),
+    )
+    for name, text in (("rise", "rate at which a step first raises the loss"), ("top", "largest Hessian eigenvalue")):
+        yield Check.close(
+            claim=f"on several examples, {text}: from outputs and second moments, and from the weights",
+            source="derived",
+            status="exact",
+            predicted=data[f"{name}_predicted"],
+            measured=data[f"{name}_measured"],
+            tolerance=1e-6,
         )
     for name, order in (("mirror", 2), ("reflected", 4)):
         error = np.log(abs(data[f"{name}_error"].values))

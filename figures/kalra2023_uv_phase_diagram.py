@@ -22,7 +22,7 @@ from figures._style import BLACK, DOUBLE, VERMILION, measured_points, panels, th
 from sgdynamics.models.uv import alignment_quantile, start_ratio
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate.uv import over_seeds, phase_diagram, thresholds
-from sgdynamics.theory.uv import c_loss, c_max, c_sharp, mean_c_loss, mean_c_max, no_catapult_probability
+from sgdynamics.theory.uv import c_loss, c_max, c_sharp, mean_c_loss, mean_c_max, mean_c_sharp, no_catapult_probability
 
 STEPS = 500
 WIDTHS = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128, 512)
@@ -49,13 +49,6 @@ COLORS = (
 CELLS = {(4, 0.5): (0.86, 0.03), (64, 1.9): (0.965, 0.01), (2048, 2.5): (0.513, 0.01)}
 
 
-def _mean_c_sharp(width: xr.DataArray) -> xr.DataArray:
-    """Mean over starts of where the first step begins to raise the sharpness: a root for each of many quantiles."""
-    quantiles = xr.DataArray((np.arange(4000) + 0.5) / 4000, dims="quantile")
-    mean: xr.DataArray = c_sharp(start_ratio(alignment_quantile(quantiles, width)), "hessian").mean("quantile")
-    return mean
-
-
 def _typical_walls(width: xr.DataArray) -> xr.Dataset:
     """The same for the start of median alignment, where half of the networks are on either side."""
     rho = start_ratio(alignment_quantile(0.75, width))
@@ -72,7 +65,7 @@ def _walls(width: xr.DataArray) -> xr.Dataset:
     return xr.Dataset(
         {
             "c_loss": mean_c_loss(width, "hessian"),
-            "c_sharp": _mean_c_sharp(width),
+            "c_sharp": mean_c_sharp(width, "hessian"),
             "c_max": mean_c_max(width, "hessian"),
         }
     )

@@ -23,6 +23,8 @@ from sgdynamics.models.uv import (
 )
 from sgdynamics.theory.uv import (
     c_loss,
+    c_loss_at,
+    first_rise_rate,
     mean_start_ratio,
     no_catapult_probability,
 )
@@ -95,6 +97,86 @@ def test_several_examples_step_like_gradient_descent_on_the_weights():
             [np.concatenate([np.outer(readout, row).ravel(), hidden @ row]) / math.sqrt(width) for row in x]
         )
         np.testing.assert_allclose(model.ntk(*before[1:]), gradients @ gradients.T, rtol=1e-11, atol=1e-12)
+
+
+def random_network(generator, width, examples, inputs):
+    """Inputs, targets, weights and what the model knows of them."""
+    x, y = generator.normal(size=(examples, inputs)), generator.normal(size=examples)
+    hidden, readout = generator.normal(size=(width, inputs)), generator.normal(size=width)
+    features = x @ hidden.T
+    state = features @ readout / math.sqrt(width), readout @ readout / width, features @ features.T / width
+    return x, y, hidden, readout, MultiExampleUV(x, y, width=width), state
+
+
+def gradient_of(weights, x, y, width):
+    """Of the mean over examples of half the squared error; of complex weights too."""
+    readout, hidden = weights[:width], weights[width:].reshape(width, -1)
+    residual = (x @ hidden.T @ readout / math.sqrt(width) - y) / len(y) / math.sqrt(width)
+    return np.concatenate([hidden @ (x.T @ residual), np.outer(readout, x.T @ residual).ravel()])
+
+
+@pytest.mark.parametrize(("width", "examples", "inputs"), [(1, 1, 1), (1, 3, 2), (3, 2, 4), (9, 3, 2), (12, 4, 6)])
+def test_the_hessian_of_several_examples_is_that_of_the_weights(width, examples, inputs):
+    x, y, hidden, readout, model, state = random_network(np.random.default_rng(width), width, examples, inputs)
+    weights = np.concatenate([readout, hidden.ravel()])
+    step = 1e-30  # of a complex step, without a difference
+    columns = [gradient_of(weights + 1j * step * unit, x, y, width).imag / step for unit in np.eye(weights.size)]
+    expected = np.linalg.eigvalsh(np.array(columns))
+    made = model.hessian_spectrum(*state)
+    further = max(width - examples - 1, 0)
+    bend = np.linalg.norm(x.T @ (state[0] - y)) / (examples * math.sqrt(width))
+    zeros = np.zeros(weights.size - made.size - 2 * further)
+    full = np.sort(np.concatenate([made, np.repeat([bend, -bend], further), zeros]))
+    np.testing.assert_allclose(full, expected, rtol=0, atol=1e-12 * expected[-1])
+    assert made[0] >= bend * (1 - 1e-12)
+    if examples == 1:
+        kappa = (x @ x.T).item() / width
+        top, bottom = hessian_eigenvalues(state[0][0], model.ntk(*state[1:])[0, 0], target=y[0], kappa=kappa)
+        assert made[[0, -1]] == pytest.approx([top, bottom])
+
+
+def test_second_moments_that_no_weights_have_are_refused():
+    model = MultiExampleUV([[1.0, 0.0], [0.0, 2.0]], [0.0, 1.0], width=4)
+    with pytest.raises(ValueError, match="hidden_gram must be second moments that some weights have"):
+        model.hessian_spectrum([1.0, 0.0], 0.0, [[1.0, 0.0], [0.0, 3.0]])
+    assert np.isfinite(model.step([1.0, 0.0], 0.0, [[1.0, 0.0], [0.0, 3.0]], 0.1)[0]).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 4), st.integers(1, 4))
+def test_the_first_rise_on_several_examples_is_that_of_gradient_descent(seed, width, examples, inputs):
+    x, y, hidden, readout, model, state = random_network(np.random.default_rng(seed), width, examples, inputs)
+    weights = np.concatenate([readout, hidden.ravel()])
+    slope = gradient_of(weights, x, y, width)
+
+    def loss(rate):
+        moved = weights - rate * slope
+        outputs = x @ moved[width:].reshape(width, -1).T @ moved[:width] / math.sqrt(width)
+        return ((outputs - y) ** 2).sum()
+
+    edge = first_rise_rate(model, *state)
+    assert loss(edge) == pytest.approx(loss(0.0), rel=1e-6)
+    assert all(loss(share * edge) < loss(0.0) for share in np.linspace(0.01, 0.99, 40))
+    assert loss(1.01 * edge) > loss(0.0)
+    if examples == 1:
+        ntk = model.ntk(*state[1:])[0, 0]
+        c = c_loss_at(state[0][0], ntk, (x @ x.T).item() / width, y[0])
+        assert edge * ntk == pytest.approx(c, rel=1e-6) or c == math.inf
+
+
+def test_of_a_wide_network_the_first_rise_is_never_below_the_edge_of_its_kernel():
+    # a network of small width may raise the loss before
+    _, y, _, _, model, state = random_network(np.random.default_rng(0), 10**5, 3, 4)
+    kernel = model.ntk(*state[1:])
+    residual = state[0] - y
+    felt = kernel @ residual
+    assert first_rise_rate(model, *state) == pytest.approx(6 * (residual @ felt) / (felt @ felt), rel=1e-3)
+    assert first_rise_rate(model, *state) > 6 / np.linalg.eigvalsh(kernel)[-1]
+    assert first_rise_rate(model, y, *state[1:]) == 0.0
+    below = []
+    for seed in range(200):
+        _, _, _, _, model, state = random_network(np.random.default_rng(seed), 1, 2, 2)
+        below.append(first_rise_rate(model, *state) < 4 / np.linalg.eigvalsh(model.ntk(*state[1:]))[-1] * (1 - 1e-9))
+    assert any(below)
 
 
 def test_one_of_several_examples_alone_is_the_network_of_one():

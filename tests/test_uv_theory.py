@@ -11,7 +11,7 @@ import sympy
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special
+from scipy import integrate, special
 
 from sgdynamics.models.uv import (
     UVNetwork,
@@ -36,6 +36,9 @@ from sgdynamics.theory.uv import (
     gradient_flow_ntk,
     jacobian,
     largest_learning_rate,
+    loss_bound,
+    mean_c_sharp,
+    mean_largest_c,
     mirror_ntk,
     ntk_nullcline,
     period_doubling_limit,
@@ -434,6 +437,105 @@ def test_beyond_twice_the_critical_rate_the_triangle_is_gone():
     assert not survivors(np.array([plus]), np.array([minus]), q, 200)[0].any()
 
 
+def test_within_the_triangle_the_scaled_residual_is_below_two():
+    s, q, kernel = sympy.symbols("s q l", real=True)
+    margin = escape_margin(s + q, kernel, sympy.Integer(1), sympy.Integer(1), q)
+    plus, minus = kernel + 2 * (s + q), kernel - 2 * (s + q)  # never negative
+    assert sympy.expand(margin + minus - (2 - q) * (2 - s)) == 0
+    assert sympy.expand(margin + plus - (2 + q) * (2 + s)) == 0
+
+
+@given(alignments, st.floats(0.05, 0.999), scaled_targets, log_kappas)
+def test_below_the_largest_rate_no_loss_exceeds_its_bound(alignment, fraction, target, kappa):
+    output, ntk = point(kappa, alignment, 2.0)
+    target = target / math.sqrt(kappa)
+    rate = fraction * largest_learning_rate(output, ntk, kappa, target)
+    plus, minus = to_cone(output, ntk, rate, kappa=kappa)
+    q = rate * math.sqrt(kappa) * target
+    for _ in range(100):
+        s = (plus - minus) / 4 - q
+        loss = s**2 / (2 * rate**2 * kappa)
+        assert loss <= loss_bound(rate, kappa) * (1 + 1e-9)
+        plus, minus = (1 - s) ** 2 * plus, (1 + s) ** 2 * minus
+
+
+def test_the_bound_of_the_loss_is_met_in_the_corners_and_fails_without_the_triangle():
+    for q in (0.0, 0.7, -1.9):
+        for side in (1, -1):  # just within the corner s = 2 side
+            corner = 4 * (2 + side * q)
+            plus, minus = (0.9999 * corner, 0.0) if side > 0 else (0.0, 0.9999 * corner)
+            output, ntk = from_cone(plus, minus, 1.0, kappa=1.0)
+            assert escape_margin(output, ntk, 1.0, 1.0, q) > 0
+            assert (output - q) ** 2 / 2 == pytest.approx(loss_bound(1.0, 1.0), rel=1e-3)
+    # beyond q = 2 a positive margin says the reverse, s > 2; a negative one lets the loss grow past the bound
+    output, ntk = from_cone(26.0, 0.5, 1.0, kappa=1.0)
+    assert escape_margin(output, ntk, 1.0, 1.0, 2.5) > 0
+    assert output - 2.5 > 2
+    output, ntk = 0.1, 4.05
+    for _ in range(12):
+        output, ntk = output * (1 - ntk + output**2), ntk + output**2 * (ntk - 4)
+    assert output**2 / 2 > 100 * loss_bound(1.0, 1.0)
+
+
+def normal_starts(width, count, seed):
+    """Output and kernel of normal weights, at unit scales in the neural tangent parametrization."""
+    hidden, readout = np.random.default_rng(seed).normal(size=(2, count, width))
+    return (hidden * readout).sum(1) / math.sqrt(width), (hidden**2 + readout**2).sum(1) / width
+
+
+@pytest.mark.parametrize("width", [2, 16])
+def test_the_mean_of_c_sharp_is_that_of_normal_weights(width):
+    output, ntk = normal_starts(width, 20_000, width)
+
+    def top(output, ntk):
+        return (ntk + np.sqrt(ntk**2 + 12 * output**2 / width)) / 2
+
+    before, low, high = top(output, ntk), np.zeros(output.size), np.full(output.size, 6.0)
+    for _ in range(45):
+        c = (low + high) / 2
+        rate = c / ntk
+        moved = output * (1 - c + rate**2 * output**2 / width)
+        rises = top(moved, ntk + rate * output**2 / width * (c - 4)) > before
+        low, high = np.where(rises, low, c), np.where(rises, c, high)
+    for units, found in (("ntk", low), ("hessian", low * before / ntk)):
+        assert abs(found.mean() - mean_c_sharp(width, units)) < 4 * found.std() / math.sqrt(found.size)
+        exact, weight = special.roots_jacobi(400, width / 2 - 1, width / 2 - 1)
+        by_jacobi = np.average(c_sharp(start_ratio(exact), units), weights=weight)
+        assert mean_c_sharp(width, units) == pytest.approx(by_jacobi, rel=1e-9)
+    wide = np.array([mean_c_sharp(10.0**power) for power in (3, 5)]) - 2.5
+    assert wide[0] / wide[1] == pytest.approx(100, rel=0.02)  # falls as 1/n
+
+
+@pytest.mark.parametrize(("width", "target"), [(2, 0.7), (6, 2.0)])
+def test_the_mean_largest_rate_is_that_of_normal_weights_that_are_run(width, target):
+    output, ntk = normal_starts(width, 3000, 5)
+    low, high = np.zeros(3000), 8.5 / ntk
+    for _ in range(16):
+        rate = (low + high) / 2
+        root = rate / math.sqrt(width)
+        bounded, _, _ = survivors(rate * ntk + 2 * root * output, rate * ntk - 2 * root * output, root * target, 400)
+        low, high = np.where(bounded, rate, low), np.where(bounded, high, rate)
+    found = low * ntk
+    made = mean_largest_c(width, target / math.sqrt(width) / 2)
+    assert abs(found.mean() - made) < 4 * found.std() / math.sqrt(3000) + 2e-3 * made
+
+
+@pytest.mark.parametrize(("width", "tolerance"), [(1, 3e-5), (2, 3e-7), (8, 1e-9), (100, 1e-9)])
+@pytest.mark.parametrize("ratio", [0.1, 2.0])
+def test_the_mean_largest_rate_is_its_double_integral(width, tolerance, ratio):
+    def density(angle, log_size):
+        return math.cos(angle) ** (width - 1) * math.exp(width * (log_size - math.expm1(log_size)))
+
+    def weighed(angle, log_size):
+        pull = 4 * ratio * math.exp(-log_size)
+        return 8 / (1 + math.sqrt(1 + pull**2 - 2 * pull * math.sin(angle))) * density(angle, log_size)
+
+    reach, turn = 9 / math.sqrt(width), min(math.pi / 2, 9 / math.sqrt(width))
+    ends = (-reach - 30 / width, min(4.5, reach), -turn, turn)
+    value, total = (integrate.dblquad(f, *ends, epsabs=0, epsrel=tolerance / 10)[0] for f in (weighed, density))
+    assert mean_largest_c(width, ratio) == pytest.approx(value / total, rel=tolerance)
+
+
 @pytest.mark.parametrize("parametrization", [0.0, 1.0])
 def test_largest_rates_of_random_starts_are_those_found_by_bisection(parametrization):
     generator = np.random.default_rng(4)
@@ -583,6 +685,8 @@ def test_mean_largest_rates_at_target_2_are_those_once_found_by_simulation(width
     largest = largest_learning_rate(output, ntk, model.kappa, 2.0)
     sharpness, _ = hessian_eigenvalues(output, ntk, target=2.0, kappa=model.kappa)
     assert np.mean(largest * ntk) == pytest.approx(in_ntk, abs=0.03)
+    ratio = 2.0 * model.kappa**0.5 / model.mean_ntk
+    assert abs(np.mean(largest * ntk) - mean_largest_c(width, ratio)) < 4 * np.std(largest * ntk) / 100_000**0.5
     assert np.mean(largest * sharpness) == pytest.approx(in_hessian, abs=0.03)
 
 

@@ -56,6 +56,8 @@ SOUND = {
         "learning_rate": 0.1,
     },
     "models.uv.MultiExampleUV.ntk": {"readout_norm": 2.0, "hidden_gram": GRAM},
+    "models.uv.MultiExampleUV.residual": {"outputs": [1.0, 0.0]},
+    "models.uv.MultiExampleUV.hessian_spectrum": {"outputs": [1.0, 0.0], "readout_norm": 2.0, "hidden_gram": GRAM},
     "models.uv.function_step": {**POINT, "learning_rate": 0.1, "kappa": 1.0, "target": 1.0},
     "models.uv.to_cone": {**POINT, "learning_rate": 0.1, "kappa": 1.0},
     "models.uv.from_cone": {"plus": 1.0, "minus": 0.5, "learning_rate": 0.1, "kappa": 1.0},
@@ -63,6 +65,12 @@ SOUND = {
     "models.uv.log_cone_step": {"log_plus": 0.5, "log_minus": 0.25, "q": 0.5},
     "models.uv.hessian_eigenvalues": {**POINT, "target": 1.0, "kappa": 1.0},
     "theory.uv.catapult_final_ntk": {"c": 2.5, "start": 1e-3},
+    "theory.uv.first_rise_rate": {
+        "model": INSTANCES["MultiExampleUV"],
+        "outputs": [1.0, 0.0],
+        "readout_norm": 2.0,
+        "hidden_gram": GRAM,
+    },
     "theory.uv.fixed_points": {"q": 0.5},
     "theory.uv.jacobian": {"residual": 0.5, "ntk": 2.0, "q": 0.5},
     "theory.uv.period_doublings": {"count": 3},
@@ -125,6 +133,9 @@ WRONG_LENGTH = {
     "models.uv.MultiExampleUV": ("targets", [1.0, 2.0, 3.0]),
     "models.uv.MultiExampleUV.step": ("outputs", [1.0, 2.0, 3.0]),
     "models.uv.MultiExampleUV.ntk": ("hidden_gram", [[1.0]]),
+    "models.uv.MultiExampleUV.residual": ("outputs", [1.0, 2.0, 3.0]),
+    "models.uv.MultiExampleUV.hessian_spectrum": ("outputs", [1.0, 2.0, 3.0]),
+    "theory.uv.first_rise_rate": ("outputs", [1.0, 2.0, 3.0]),
 }
 
 # Arguments that every formula takes.
@@ -139,6 +150,7 @@ TYPICAL = {
     "output_over_residual": 0.5,
     "probability": 0.75,
     "q": 1.125,
+    "ratio": 0.5,
     "residual": 0.5,
     "rho": 0.0625,
     "steps": 3.0,

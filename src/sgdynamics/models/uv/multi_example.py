@@ -73,6 +73,23 @@ class MultiExampleUV:
         r"""Gram matrix :math:`X_{ab} = x_a\cdot x_b` of the inputs."""
         return np.asarray(self.inputs @ self.inputs.T)
 
+    @checked(outputs=real)
+    def residual(self, outputs: Any) -> Array:
+        r"""What is left to learn, :math:`r = f - y`.
+
+        Parameters
+        ----------
+        outputs : array, shape (examples,)
+            :math:`f`.
+
+        Returns
+        -------
+        array, shape (examples,)
+        """
+        if np.shape(outputs) != self.targets.shape:
+            raise self._wrong_shape("outputs", f"one number per example, {len(self.targets)}", outputs)
+        return np.asarray(outputs - self.targets)
+
     @checked(outputs=real, readout_norm=nonnegative, hidden_gram=real, learning_rate=nonnegative)
     def step(
         self, outputs: Any, readout_norm: float, hidden_gram: Any, learning_rate: float
@@ -103,11 +120,8 @@ class MultiExampleUV:
         outputs, readout_norm, hidden_gram
             As the arguments.
         """
-        examples = len(self.targets)
-        if np.shape(outputs) != (examples,):
-            raise self._wrong_shape("outputs", f"one number per example, {examples}", outputs)
+        residual, examples = self.residual(outputs), len(self.targets)
         kernel = self.ntk(readout_norm, hidden_gram)
-        residual = outputs - self.targets
         felt = self.gram @ residual
         rate = learning_rate / examples
         overlap = outputs @ residual
@@ -141,3 +155,59 @@ class MultiExampleUV:
         if np.shape(hidden_gram) != (examples, examples):
             raise self._wrong_shape("hidden_gram", f"a square matrix over the {examples} examples", hidden_gram)
         return np.asarray(readout_norm * self.gram + hidden_gram)
+
+    @checked(outputs=real, readout_norm=nonnegative, hidden_gram=real)
+    def hessian_spectrum(self, outputs: Any, readout_norm: float, hidden_gram: Any) -> Array:
+        r"""Eigenvalues of the loss Hessian, the sharpness first.
+
+        :math:`v` and :math:`Ux_a` span at most :math:`m+1` directions among the n units. A network of that many units,
+        with the same second moments and the inputs in coordinates of their own span, has the same Hessian there; its
+        dense Hessian is
+
+        .. math:: \frac1m \Bigl[\sum_a \nabla f_a \nabla f_a^T + \sum_a r_a \nabla^2 f_a\Bigr], \qquad
+            \nabla f_a = \frac{(Ux_a,\; v \otimes x_a)}{\sqrt n}, \qquad
+            \sum_a r_a \nabla^2 f_a\; (v, U) = \frac{(U X^Tr,\; v \otimes X^Tr)}{\sqrt n}.
+
+        Every further unit adds the eigenvalues :math:`\pm|X^Tr|/(m\sqrt n)`, none above the first one, and zeros.
+
+        Status: exact, at every point and width.
+
+        Parameters
+        ----------
+        outputs : array, shape (examples,)
+            :math:`f`.
+        readout_norm : float
+            :math:`\nu \ge 0`.
+        hidden_gram : array, shape (examples, examples)
+            :math:`\Gamma`.
+
+        Returns
+        -------
+        array
+            In falling order, of the network of at most :math:`m+1` units.
+        """
+        residual, examples = self.residual(outputs), len(self.targets)
+        self.ntk(readout_norm, hidden_gram)  # refuses other shapes
+        root = np.sqrt(self.width)
+        # the second moments of v and the U x_a, and some vectors that have them
+        moments = self.width * np.block(
+            [[np.array([[readout_norm]]), outputs / root], [(outputs / root)[:, None], hidden_gram]]
+        )
+        values, vectors = np.linalg.eigh(moments)
+        if values[0] < -1e-9 * values[-1]:
+            raise complain(
+                type(self).__name__, "hidden_gram", "second moments that some weights have", f"eigenvalue {values[0]}"
+            )
+        units = min(examples + 1, int(self.width))
+        sides = vectors[:, -units:] * np.sqrt(np.maximum(values[-units:], 0.0))
+        readout, hidden = sides[0], sides[1:]
+        left, sizes, _ = np.linalg.svd(self.inputs, full_matrices=False)
+        inputs = left * sizes
+        gradients = (
+            np.concatenate([hidden, np.einsum("i,aj->aij", readout, inputs).reshape(examples, -1)], axis=1) / root
+        )
+        bend = np.kron(np.eye(units), inputs.T @ residual / root)
+        hessian = gradients.T @ gradients
+        hessian[:units, units:] += bend
+        hessian[units:, :units] += bend.T
+        return np.asarray(np.linalg.eigvalsh(hessian / examples)[::-1])

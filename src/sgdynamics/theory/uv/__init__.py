@@ -27,9 +27,10 @@ from sgdynamics.theory.uv.edge_line import (
     two_cycle_multiplier,
     two_cycle_transverse_multiplier,
 )
-from sgdynamics.theory.uv.escape import c_max, escape_margin, largest_learning_rate
+from sgdynamics.theory.uv.escape import c_max, escape_margin, largest_learning_rate, loss_bound
 from sgdynamics.theory.uv.final_excess import final_excess
 from sgdynamics.theory.uv.fixed_points import critical_learning_rate, fixed_points, jacobian, ntk_nullcline
+from sgdynamics.theory.uv.several_examples import first_rise_rate
 from sgdynamics.theory.uv.sharpening import (
     gradient_flow_ntk,
     linear_sharpness_growth,
@@ -40,6 +41,8 @@ from sgdynamics.theory.uv.start_means import (
     first_rise_probability,
     mean_c_loss,
     mean_c_max,
+    mean_c_sharp,
+    mean_largest_c,
     mean_start_ratio,
     no_catapult_probability,
     wide_c_loss,
@@ -62,13 +65,17 @@ __all__ = [
     "final_excess",
     "first_loss_ratio",
     "first_rise_probability",
+    "first_rise_rate",
     "fixed_points",
     "gradient_flow_ntk",
     "jacobian",
     "largest_learning_rate",
     "linear_sharpness_growth",
+    "loss_bound",
     "mean_c_loss",
     "mean_c_max",
+    "mean_c_sharp",
+    "mean_largest_c",
     "mean_start_ratio",
     "mirror_ntk",
     "no_catapult_probability",

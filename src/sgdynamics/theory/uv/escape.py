@@ -7,7 +7,8 @@ Scaled, :math:`s = \eta\sqrt\kappa(f-y)`, :math:`\phi = \eta\sqrt\kappa f`, :mat
 
 which follows by expansion. For :math:`|q| < 2` the factor is positive, so the sign of :math:`V` never changes. The
 three lines bound a triangle, with corners at the fixed points of :func:`fixed_points`; orbits that start in it stay in
-it forever. On the third line :math:`s' = s^3 - 3s`, which is the tripling of an angle.
+it forever, with :math:`|s| < 2` between its corners at :math:`s = \pm2`. On the third line :math:`s' = s^3 - 3s`, which
+is the tripling of an angle.
 """
 
 from __future__ import annotations
@@ -135,3 +136,38 @@ def escape_margin(
     2.0
     """
     return 4 + learning_rate * (learning_rate * kappa * target * (output - target) - ntk)
+
+
+@formula(
+    learning_rate=positive,
+    kappa=positive,
+    status="bound",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_ONE_EXAMPLE, "below the largest learning rate of the start"),
+)
+def loss_bound(learning_rate: Numeric, kappa: Numeric) -> Numeric:
+    r"""Loss that no run below its largest learning rate ever reaches, whatever the start: :math:`2/(\eta^2\kappa)`.
+
+    In the cone :math:`l \ge 2|s + q|`, and :math:`V > 0` is :math:`l < 4 + qs`: together :math:`(2-q)(2-s) > 0` and
+    :math:`(2+q)(2+s) > 0`, which for :math:`|q| < 2` is :math:`|s| < 2`. The loss is :math:`s^2/(2\eta^2\kappa)`. Runs
+    come as near as one likes, next to two corners of the triangle of :func:`escape_margin`.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`, below :func:`largest_learning_rate` of the start.
+    kappa : Numeric
+        :math:`\kappa > 0`.
+
+    Returns
+    -------
+    Numeric
+        In proportion to the width; what is usually taken as divergence at a fixed loss may be a catapult.
+
+    Examples
+    --------
+    >>> loss_bound(0.5, 0.01)
+    800.0
+    """
+    return 2 / learning_rate / learning_rate / kappa

@@ -1,4 +1,4 @@
-r"""Critical rates averaged over the law of the start, at target 0.
+r"""Critical rates averaged over the law of the start, mostly at target 0.
 
 At the start :math:`\rho = \delta^2/4` with :math:`\delta^2` from Beta(1/2, n/2), whatever the parametrization, the
 initial scale and the input; see :mod:`sgdynamics.models.uv`.
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, betaincc
 
-from sgdynamics.domains import Numeric, count, positive
+from sgdynamics.domains import Numeric, count, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, where
-from sgdynamics.theory.uv.critical import units_of_c
+from sgdynamics.theory.uv.critical import c_sharp, units_of_c
 
 _NORMAL = ("two linear layers", "one example", "target 0", "independent normal weights of equal variance")
 _WIDE = (*_NORMAL, "width to infinity")
+_ANY_TARGET = (_NORMAL[0], _NORMAL[1], _NORMAL[3])
+_SIZES = 400
 
 
 @formula(width=count, status="exact", symbolic=True, source="derived", assumptions=_NORMAL)
@@ -167,6 +169,82 @@ def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
 
     def value(square: Any, complement: Any) -> Any:
         return 2 * (1 + sqrt(1 + 3 * square)) if units == "hessian" else 4 + 0 * square
+
+    return _mean(width, np.pi / 2, value)
+
+
+@formula(width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
+    r"""Mean of :func:`c_sharp` over starts, by Gauss quadrature.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+    units : {"ntk", "hessian"}
+        The sharpness that normalises the rate; what rises is the top Hessian eigenvalue in both.
+
+    Returns
+    -------
+    Numeric
+        5/2 for a width to infinity.
+
+    Examples
+    --------
+    >>> round(mean_c_sharp(128), 5), round(mean_c_sharp(128, "hessian"), 5)
+    (2.51332, 2.52784)
+    """
+
+    def value(square: Any, complement: Any) -> Any:
+        return c_sharp.function(square / 4, units)
+
+    return _mean(width, np.pi / 2, value)
+
+
+@formula(width=count, ratio=nonnegative, status="exact", source="derived", assumptions=_ANY_TARGET)
+def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
+    r"""Mean over starts of the largest learning rate times the kernel of the start, for any target.
+
+    With the alignment :math:`\delta`, the kernel over its mean :math:`g` (:func:`ntk_quantile`) and :math:`t = \sqrt
+    \kappa |y|/\bar\lambda_0` it is the mean, over both, of
+
+    .. math:: \eta\lambda_0 = \frac{8}{1 + \sqrt{1 + 16 t^2/g^2 - 8 t\delta/g}},
+
+    which is :func:`largest_learning_rate` at the start.
+
+    Parameters
+    ----------
+    width : Numeric
+        :math:`n \ge 1`.
+    ratio : Numeric
+        :math:`t \ge 0`: ``sqrt(kappa) * abs(target) / mean_ntk`` of a :class:`~sgdynamics.models.uv.UVNetwork`.
+
+    Returns
+    -------
+    Numeric
+        In kernel units; 4 at target 0. To five digits at width 1, where starts may be parallel to the target, and to
+        rounding from width 8 on.
+
+    Examples
+    --------
+    >>> round(mean_largest_c(16, 0.25), 4)  # target 2 at unit scales
+    3.2877
+    """
+    width, ratio = np.broadcast_arrays(width, ratio)
+    # ln g on an even grid: its density falls off fast on both sides, where such a sum is as exact as Gauss' rules
+    grid = np.linspace(0, 1, _SIZES)[:, *[np.newaxis] * width.ndim]
+    reach = 9.5 / np.sqrt(width)
+    log_size = grid * (2 * reach + 40 / width) - (reach + 40 / width)
+    density = np.exp(width * (log_size - np.expm1(log_size)))
+
+    def value(square: Any, complement: Any) -> Any:
+        aligned, across = np.sqrt(square), np.sqrt(1 - square)
+        total: Any = 0.0
+        for weight, size in zip(density / density.sum(axis=0), np.exp(log_size), strict=True):
+            pull = 4 * (ratio / size)[..., np.newaxis]
+            for sign in (1, -1):
+                total = total + weight[..., np.newaxis] * 4 / (1 + np.hypot(1 - sign * pull * aligned, pull * across))
+        return total
 
     return _mean(width, np.pi / 2, value)
 
