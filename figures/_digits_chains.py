@@ -6,13 +6,13 @@ interpolate and there would be no floor to fluctuate above. The **full loss** is
 the training inputs, and every loss includes the weight decay.
 
 Chains are independent in everything: split of the data, initial weights, batches and label noise. After a warm-up each
-gives windows of ``WINDOW`` steps, ``GAP`` steps apart. Where a window starts, and what is measured at one, is kept for
-as long as the process lives, so that the figures that share a chain pay once.
+gives windows of ``WINDOW`` steps, ``GAP`` steps apart. Chains run abreast. Where a window starts, and what is measured
+at one, is kept for as long as the process lives, so that the figures that share a chain pay once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -94,12 +94,16 @@ class Modes:
 
 @dataclass(frozen=True)
 class Window:
-    """``WINDOW`` steps of a chain: iterates x_0..x_T, the batch gradients between them and the seed of the batches."""
+    """``WINDOW`` steps of a chain: iterates x_0..x_T and the seed of the batches."""
 
     index: int
     iterates: Array
-    gradients: Array
     seed: np.random.SeedSequence
+
+    @property
+    def gradients(self) -> Array:
+        """The batch gradients between the iterates."""
+        return (self.iterates[:-1] - self.iterates[1:]) / RATE
 
 
 class Chain:
@@ -121,47 +125,17 @@ class Chain:
         key = (self.index, int.from_bytes(purpose.encode(), "big"), number)
         return np.random.SeedSequence(SEED, spawn_key=key)
 
-    def train(
-        self,
-        start: Array,
-        schedule: Any,
-        seed: np.random.SeedSequence,
-        update: trainer.Update | None = None,
-    ) -> xr.Dataset:
-        """Run SGD from given weights."""
-        return trainer.train(
-            self.initial.with_flat(start),
-            self.x,
-            self.y,
-            schedule,
-            loss="cross_entropy",
-            batch_size=BATCH_SIZE,
-            replacement=True,
-            weight_decay=WEIGHT_DECAY,
-            label_noise=LABEL_NOISE,
-            update=update,
-            seed=seed,
-        )
+    def runs(self, starts: Any, schedule: Any, seeds: Sequence[np.random.SeedSequence], record: Any = None) -> Array:
+        """Iterates (run, step, parameter) of SGD from each of the starts, at every step or at those recorded."""
+        last = np.shape(schedule)[-1]
+        return _abreast([self] * len(seeds), starts, schedule, seeds, np.arange(last + 1) if record is None else record)
 
-    def end(self, start: Array, steps: int, seed: np.random.SeedSequence) -> Array:
-        """The last iterate of a run at the chain's rate."""
-        found: Array = self.train(start, constant(RATE, steps), seed).final_weights.values
-        return found
-
-    def path(self, start: Array, schedule: Any, seed: np.random.SeedSequence) -> tuple[Array, Array]:
-        """The iterates of a run and the batch gradients between them."""
-        gradients: list[Array] = []
-        iterates: list[Array] = [start]
-
-        # The update rule sees every gradient and makes every iterate; recording them in train would evaluate the full
-        # loss at each.
-        def update(weights: Array, gradient: Array, rate: float, state: Any) -> tuple[Array, Any]:
-            gradients.append(gradient.copy())
-            iterates.append(weights - rate * gradient)
-            return iterates[-1], state
-
-        self.train(start, schedule, seed, update=update)
-        return np.array(iterates), np.array(gradients)
+    def reruns(self, windows: Sequence[Window], schedules: Sequence[Any]) -> Array:
+        """Last iterates (window, schedule, parameter) of runs on the batches of the windows, at other rates."""
+        starts = np.repeat([window.iterates[0] for window in windows], len(schedules), axis=0)
+        seeds = [window.seed for window in windows for _ in schedules]
+        ends = self.runs(starts, np.tile(schedules, (len(windows), 1)), seeds, [WINDOW])
+        return ends.reshape(len(windows), len(schedules), -1)
 
     def batches(self, seed: np.random.SeedSequence, steps: int, batch_size: int = BATCH_SIZE) -> list[Batch]:
         """The batches that a run with this seed uses."""
@@ -179,15 +153,18 @@ class Chain:
             )
         )
 
-    def windows(self) -> Iterator[Window]:
-        """The windows of the chain, in order."""
-        for index in range(WINDOWS):
-            yield self.window(index)
+    def windows(self, count: int = WINDOWS) -> Iterator[Window]:
+        """The first windows of the chain, in order."""
+        seeds = [self.seed("window", index) for index in range(count)]
+        every = self.runs(_starts(self.index)[:count], constant(RATE, WINDOW), seeds)
+        for index, (iterates, seed) in enumerate(zip(every, seeds, strict=True)):
+            yield Window(index, iterates, seed)
 
     def window(self, index: int) -> Window:
         """One window of the chain."""
         seed = self.seed("window", index)
-        return Window(index, *self.path(_window_start(self.index, index), constant(RATE, WINDOW), seed), seed)
+        (iterates,) = self.runs([_starts(self.index)[index]], constant(RATE, WINDOW), [seed])
+        return Window(index, iterates, seed)
 
     def full_loss(self, weights: Array) -> Array:
         """Expected loss on the training inputs at weights (..., parameters)."""
@@ -245,15 +222,57 @@ def _images() -> trainer.Digits:
     return trainer.digits("mean_image")
 
 
-@cache
-def _window_start(chain: int, index: int) -> Array:
-    """The weights at which a window starts."""
-    this = Chain(chain)
-    if index == 0:
-        return this.end(this.initial.flat(), WARM_UP, this.seed("warm-up"))
-    before = _window_start(chain, index - 1)
-    end = this.end(before, WINDOW, this.seed("window", index - 1))
-    return this.end(end, GAP, this.seed("gap", index - 1))
+def chains(count: int) -> list[Chain]:
+    """Independent chains; those that no figure has asked for before are run abreast."""
+    new = [Chain(index) for index in range(count) if index not in _run]
+    if new:
+        _run.update(zip([chain.index for chain in new], _window_starts(new), strict=True))
+    return [Chain(index) for index in range(count)]
+
+
+# The weights at which the windows of a chain start, (window, parameter).
+_run: dict[int, Array] = {}
+
+
+def _starts(chain: int) -> Array:
+    if chain not in _run:
+        chains(chain + 1)
+    return _run[chain]
+
+
+def _window_starts(new: Sequence[Chain]) -> Array:
+    """Where the windows of chains start: (chain, window, parameter)."""
+
+    def after(points: Array, steps: int, purpose: str, number: int = 0) -> Array:
+        seeds = [chain.seed(purpose, number) for chain in new]
+        return _abreast(new, points, constant(RATE, steps), seeds, [steps])[:, 0]
+
+    starts = [after(np.array([chain.initial.flat() for chain in new]), WARM_UP, "warm-up")]
+    for index in range(WINDOWS - 1):
+        starts.append(after(after(starts[-1], WINDOW, "window", index), GAP, "gap", index))
+    return np.stack(starts, axis=1)
+
+
+def _abreast(
+    owners: Sequence[Chain], starts: Any, schedule: Any, seeds: Sequence[np.random.SeedSequence], record: Any
+) -> Array:
+    """Recorded iterates (run, step, parameter) of runs on the data of chains, all at once."""
+    found: Array = trainer.train_runs(
+        [chain.initial.with_flat(start) for chain, start in zip(owners, starts, strict=True)],
+        np.stack([chain.x for chain in owners]),
+        np.stack([chain.y for chain in owners]),
+        schedule,
+        loss="cross_entropy",
+        batch_size=BATCH_SIZE,
+        replacement=True,
+        weight_decay=WEIGHT_DECAY,
+        label_noise=LABEL_NOISE,
+        record=record,
+        evaluate_loss=False,
+        keep_weights=True,
+        seed=seeds,
+    ).weights.values
+    return found
 
 
 @cache

@@ -14,7 +14,6 @@ in their curvature as well.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 import xarray as xr
@@ -33,6 +32,7 @@ from figures._digits_chains import (
     Chain,
     Modes,
     Window,
+    chains,
     standard_error,
 )
 from figures._style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
@@ -106,8 +106,7 @@ def _predicted(model: MiniBatchQuadratic, plans: Plans) -> xr.Dataset:
 def _measured(chain: Chain, windows: Sequence[Window], plans: Plans) -> xr.Dataset:
     """The same in every window, on the full and on the held-out loss."""
     changes, distances, reruns = [], [], []
-    for window in windows:
-        ends = [chain.train(window.iterates[0], rates, window.seed).final_weights.values for rates in RERUNS.values()]
+    for window, ends in zip(windows, chain.reruns(windows, list(RERUNS.values())), strict=True):
         points = [plan.weight.values @ window.iterates[::spacing] for spacing in SPACINGS for plan in plans[spacing]]
         at_mean = chain.initial.with_flat(window.iterates.mean(axis=0))
         product = trainer.hessian_operator(
@@ -144,9 +143,8 @@ DESCRIPTIONS = {
 }
 
 
-def _chain(index: int, windows: int) -> xr.Dataset:
-    chain = Chain(index)
-    seen = list(islice(chain.windows(), windows))
+def _chain(chain: Chain, windows: int) -> xr.Dataset:
+    seen = list(chain.windows(windows))
     models = _models(chain.modes)
     plans = {name: _plans(model) for name, model in models.items()}
     predicted = [_predicted(model, plans[name]) for name, model in models.items()]
@@ -155,13 +153,13 @@ def _chain(index: int, windows: int) -> xr.Dataset:
 
 
 def compute(fast: bool) -> xr.Dataset:
-    chains = 3 if fast else 8
-    data = xr.concat([_chain(index, MEASURED_WINDOW + 1 if fast else WINDOWS) for index in range(chains)], "chain")
+    every = chains(3 if fast else 8)
+    data = xr.concat([_chain(chain, MEASURED_WINDOW + 1 if fast else WINDOWS) for chain in every], "chain")
     data = data.assign_coords(
         spacing=("spacing", list(SPACINGS), {"long_name": "steps between checkpoints", "units": "1"}),
         rule=("rule", list(RULES), {"long_name": "rule that the checkpoints are merged by", "units": "1"}),
         run=("run", list(RERUNS), {"long_name": "run that was really made", "units": "1"}),
-        chain=("chain", np.arange(chains), {"long_name": "independent chain", "units": "1"}),
+        chain=("chain", np.arange(len(every)), {"long_name": "independent chain", "units": "1"}),
     )
     data["knowledge"].attrs = {"long_name": "what is known of curvature and noise", "units": "1"}
     for name, (long_name, units) in DESCRIPTIONS.items():

@@ -34,6 +34,7 @@ from figures._digits_chains import (
     Modes,
     Window,
     agreement,
+    chains,
     standard_error,
 )
 from figures._style import (
@@ -182,21 +183,17 @@ def _pairs(chain: Chain, modes: Modes, window: Window, other: Array) -> dict[str
     steep = modes.vectors[:, :STEEP]
     steps = np.concatenate([[0], DISTANCES])
     here = window.iterates[steps] @ steep
-
-    def projected(start: Array, seed: np.random.SeedSequence) -> Array:
-        iterates, _ = chain.path(start, constant(RATE, int(steps[-1])), seed)
-        found: Array = iterates[steps] @ steep
-        return found
-
+    seeds = [chain.seed("other batches", run) for run in range(RUNS)]
+    starts = [*[window.iterates[0]] * RUNS, other]
+    *others, shared = chain.runs(starts, constant(RATE, int(steps[-1])), [*seeds, window.seed], steps) @ steep
     forgotten = iterate_cosine(modes.gain[:STEEP], 2 * steps[:, None])
     plateau = 2 * modes.center_variance[:STEEP] * stationary_variance(modes.gain[:STEEP])
     gap = ((other - window.iterates[0]) @ steep) ** 2
-    others = np.array([projected(window.iterates[0], chain.seed("other batches", run)) for run in range(RUNS)])
     return {
-        "shared_batches": ((projected(other, window.seed) - here) ** 2).sum(axis=1),
+        "shared_batches": ((shared - here) ** 2).sum(axis=1),
         "predicted_shared_batches": forgotten @ gap,
         # Twice the variance over runs is the mean squared distance of two of them.
-        "shared_start": 2 * others.var(axis=0, ddof=1).sum(axis=1),
+        "shared_start": 2 * np.var(others, axis=0, ddof=1).sum(axis=1),
         "predicted_shared_start": (1 - forgotten) @ plateau,
     }
 
@@ -223,8 +220,7 @@ def _predicted_losses(modes: Modes) -> dict[str, tuple[str, Array] | float]:
     }
 
 
-def _chain(index: int, sample: Sample) -> xr.Dataset:
-    chain = Chain(index)
+def _chain(chain: Chain, sample: Sample) -> xr.Dataset:
     searches: list[dict[str, Array]] = []
     followed, chords, fits, cosines, best = [], [], [], [], []
     for window in chain.windows():
@@ -303,15 +299,15 @@ COORDINATES = {
 
 
 def compute(fast: bool) -> xr.Dataset:
-    chains = 5 if fast else 16
-    data = xr.concat([_chain(index, HALF if fast else ALL) for index in range(chains)], "chain")
+    every = chains(5 if fast else 16)
+    data = xr.concat([_chain(chain, HALF if fast else ALL) for chain in every], "chain")
     for name in data:
         long_name, units = DESCRIPTIONS.get(str(name)) or DESCRIPTIONS[str(name).removeprefix("predicted_")]
         suffix = "" if str(name) in DESCRIPTIONS else ", predicted"
         data[name].attrs = {"long_name": long_name + suffix, "units": units}
     for dim, (values, long_name, units) in COORDINATES.items():
         data = data.assign_coords({dim: (dim, values, {"long_name": long_name, "units": units})})
-    chain = ("chain", np.arange(chains), {"long_name": "independent chain", "units": "1"})
+    chain = ("chain", np.arange(len(every)), {"long_name": "independent chain", "units": "1"})
     return data.assign_coords(chain=chain).assign_attrs(source="sandler2023", **RECIPE)
 
 

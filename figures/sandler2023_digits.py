@@ -32,6 +32,7 @@ from figures._digits_chains import (
     Modes,
     Window,
     agreement,
+    chains,
     standard_error,
 )
 from figures._style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
@@ -72,10 +73,9 @@ RANKS = (0, 3, 9, 20, 40, 80, 160, 320, 480)
 GRID = np.unique(np.geomspace(1, WINDOW, 50).round()).astype(int)
 
 
-def _changes(chain: Chain, window: Window) -> Array:
-    """Change of full and held-out loss against the last iterate, for every rule."""
+def _changes(chain: Chain, window: Window, ends: Array) -> Array:
+    """Change of full and held-out loss against the last iterate, for every rule; ``ends`` are those of the reruns."""
     averaged = np.array(list(AVERAGES.values())) @ window.iterates
-    ends = [chain.train(window.iterates[0], rates, window.seed).final_weights.values for rates in RERUNS.values()]
     points = np.array([window.iterates[-1], *averaged, *ends])
     losses = np.array([chain.full_loss(points), chain.held_out_loss(points)])
     changes: Array = losses[:, 1:] - losses[:, :1]
@@ -113,11 +113,11 @@ def _by_rank(values: Array) -> list[float]:
     return [float(values[first:last].mean()) for first, last in pairwise(RANKS)]
 
 
-def _chain(index: int) -> xr.Dataset:
-    chain = Chain(index)
+def _chain(chain: Chain) -> xr.Dataset:
     changes = []
-    for window in chain.windows():
-        changes.append(_changes(chain, window))
+    windows = list(chain.windows())
+    for window, ends in zip(windows, chain.reruns(windows, list(RERUNS.values())), strict=True):
+        changes.append(_changes(chain, window, ends))
         if window.index == MEASURED_WINDOW:
             modes = chain.modes
             predicted_variance, variance = _variances(modes, window)
@@ -151,12 +151,12 @@ DESCRIPTIONS = {
 
 
 def compute(fast: bool) -> xr.Dataset:
-    chains = 6 if fast else 16
-    data = xr.concat([_chain(index) for index in range(chains)], "chain")
+    every = chains(6 if fast else 16)
+    data = xr.concat([_chain(chain) for chain in every], "chain")
     data = data.assign_coords(
         rule=("rule", list(RULES), {"long_name": "what replaces the last iterate", "units": "1"}),
         separation=("separation", GRID, {"long_name": "steps between the two points", "units": "1"}),
-        chain=("chain", np.arange(chains), {"long_name": "independent chain", "units": "1"}),
+        chain=("chain", np.arange(len(every)), {"long_name": "independent chain", "units": "1"}),
     )
     for name, (long_name, units) in DESCRIPTIONS.items():
         data[name].attrs = {"long_name": long_name, "units": units}

@@ -38,6 +38,7 @@ from sgdynamics.simulate.trainer.network import Network, network
 from sgdynamics.simulate.trainer.overshoot import projected_steps
 from sgdynamics.simulate.trainer.phases import critical_c, network_saturation, network_thresholds
 from sgdynamics.simulate.trainer.sampling import draw_batches, fresh_batches
+from sgdynamics.simulate.trainer.stacked import train_runs
 from sgdynamics.simulate.trainer.steering import (
     bulk_sgd,
     dominant_sgd,
@@ -102,5 +103,6 @@ __all__ = [
     "top_hessian_eigenvalues",
     "tracked_eigenpairs",
     "train",
+    "train_runs",
     "whitened",
 ]

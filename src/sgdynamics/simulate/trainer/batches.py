@@ -32,7 +32,7 @@ noise_kind = choice("fresh", "fixed")
 noise_size = arguments.one(nonnegative)
 
 
-def _index_rows(examples: int, batch_size: int, replacement: bool, random: np.random.Generator) -> Iterator[Array]:
+def index_rows(examples: int, batch_size: int, replacement: bool, random: np.random.Generator) -> Iterator[Array]:
     """The indices of one batch after the other."""
     if replacement:
         block = max(1, BLOCK_VALUES // batch_size)
@@ -43,23 +43,28 @@ def _index_rows(examples: int, batch_size: int, replacement: bool, random: np.ra
         yield from random.permutation(examples)[:used].reshape(-1, batch_size)
 
 
-def _noise_rows(draw: Any, shape: tuple[int, ...]) -> Iterator[Array]:
+def noise_rows(draw: Any, shape: tuple[int, ...]) -> Iterator[Array]:
     """One array of random numbers of the given shape per step."""
     block = max(1, BLOCK_VALUES // int(np.prod(shape)))
     while True:
         yield from draw((block, *shape))
 
 
+def drawn_classes(uniform: Array, probability: float, classes: int) -> Array:
+    """The classes that uniform numbers below ``probability`` pick."""
+    return np.minimum(uniform * (classes / probability), classes - 1).astype(np.int64)
+
+
 def _replaced(y: Array, uniform: Array, probability: float, classes: int) -> Array:
     """Labels replaced by a uniformly drawn class where ``uniform`` < ``probability``; the same number picks it."""
     hit = uniform < probability
-    drawn = np.minimum(uniform[hit] * (classes / probability), classes - 1).astype(np.int64)
+    drawn = drawn_classes(uniform[hit], probability, classes)
     noisy = y.copy()
     noisy[hit] = drawn if y.ndim == 1 else np.eye(classes)[drawn]
     return noisy
 
 
-def _noisy(y: Array, draws: Array, size: float, classes: int, loss: str) -> Array:
+def noisy(y: Array, draws: Array, size: float, classes: int, loss: str) -> Array:
     return y + size * draws.reshape(y.shape) if loss == "mse" else _replaced(y, draws, size, classes)
 
 
@@ -97,9 +102,9 @@ def stream(
     draw = noise.standard_normal if loss == "mse" else noise.random
     shape = y.shape[1:] if loss == "mse" else ()
     if label_noise and label_noise_kind == "fixed":
-        y = _noisy(y, draw((examples, *shape)), label_noise, classes, loss)
-    fresh = _noise_rows(draw, (batch_size or examples, *shape)) if label_noise and label_noise_kind == "fresh" else None
-    rows = None if batch_size is None else _index_rows(examples, batch_size, replacement, generator(seed, "batches"))
+        y = noisy(y, draw((examples, *shape)), label_noise, classes, loss)
+    fresh = noise_rows(draw, (batch_size or examples, *shape)) if label_noise and label_noise_kind == "fresh" else None
+    rows = None if batch_size is None else index_rows(examples, batch_size, replacement, generator(seed, "batches"))
     x_into, y_into = into or (None, None)
     while True:
         if rows is None:
@@ -109,7 +114,7 @@ def stream(
             # the indices are in range; other modes would gather into a copy first
             x_batch, y_batch = x.take(chosen, 0, x_into, "clip"), y.take(chosen, 0, y_into, "clip")
         if fresh is not None:
-            y_batch = _noisy(y_batch, next(fresh), label_noise, classes, loss)
+            y_batch = noisy(y_batch, next(fresh), label_noise, classes, loss)
         yield x_batch, y_batch
 
 
