@@ -148,14 +148,14 @@ def test_a_value_is_right_at_every_end_of_every_range(item):
 
 
 def test_a_wrong_value_is_noticed():
-    at = {"gain": 0.5, "beta": 0.75}
+    at = {"gain": 0.5, "beta": 0.75, "momentum": 0.0, "nesterov": False}
     (item,) = [item for item in SYMBOLIC if item.name == "theory.quadratic.ema_variance"]
     true = truth(item, at)
     assert not wrong(item(**at), true)
     assert wrong(item(**at) * (1 + 1e-11), true)
     assert wrong(math.inf, true)
     assert wrong(0.0, true)
-    assert wrong(-math.inf, truth(item, {"gain": 2.0, "beta": 0.75}))
+    assert wrong(-math.inf, truth(item, {**at, "gain": 2.0}))
 
 
 def test_the_precise_route_is_the_ordinary_one():

@@ -21,6 +21,9 @@ DIFFERENT_THINGS = {
     ("theory.deep_linear.two_layer_imbalance_factor", "theory.edge_of_stability.imbalance_factor"): (
         "the square loss in its residual and any loss in its slope, each beside the other laws of its model"
     ),
+    ("theory.quadratic.batch_efficiency", "theory.quadratic.decayed_minimiser"): (
+        "a share of a learning rate and a share of the minimiser, which without momentum is also a/(a+b)"
+    ),
     ("theory.quadratic.gradient_cosine", "theory.quadratic.line_search_gain"): (
         "a cosine that x/2 is in one direction alone and a gain that it is in all"
     ),

@@ -11,9 +11,12 @@ from plain_quadratic import (
 
 import sgdynamics
 from sgdynamics.theory.quadratic import (
+    almost_sure_edge_gain,
     batch_efficiency,
     chord_excess,
     covariance_ratio,
+    decayed_minimiser,
+    decayed_variance,
     ema_variance,
     equivalent_gain,
     examples_for_steps,
@@ -24,10 +27,12 @@ from sgdynamics.theory.quadratic import (
     line_search_gain,
     mean_square_edge_gain,
     mean_square_factor,
+    plateau_noise_scale,
     random_curvature_second_moment,
     random_curvature_variance,
     reshuffled_variance,
     shell_fluctuation,
+    sign_descent_variance,
     squared_distance,
     stability_edge,
     stationary_risk,
@@ -72,6 +77,14 @@ def proof_ema_variance():
     mixed = (1 - BETA) * run_variance / (1 - a * BETA)  # E x_t y_t = beta a E x_{t-1} y_{t-1} + (1 - beta) V
     made = ema_variance(X, BETA)
     yield BETA**2 * made + 2 * BETA * (1 - BETA) * a * mixed + (1 - BETA) ** 2 * run_variance - made
+    # with momentum: all correlations in one series, weighted by powers of the decay, which their recursion sums up
+    decay = sympy.Symbol("decay", positive=True)
+    for nesterov in (False, True):
+        (m, n), _ = transfer(X, BETA, nesterov)
+        run_variance = -(X**2) / solve_recursion(sympy.Integer(1), X, nesterov, 0)
+        made = ema_variance(X, decay, momentum=BETA, nesterov=nesterov)
+        series = (made / run_variance * (1 + decay) / (1 - decay) - 1) / 2
+        yield decay * m / (1 - n) + decay * m * series + n * decay**2 * (1 + series) - series
 
 
 def proof_two_point_variance():
@@ -273,13 +286,15 @@ def proof_reshuffled_variance():
 
 def proof_trace_rule_term():
     """Two directions of gains x and y; eta = 1, label noise of variance 1. Second moments where gradients are taken."""
-    y, draws = sympy.symbols("y S", positive=True)
-    for nesterov in (None, False, True):
+    y, draws, kurtosis = sympy.symbols("y S kappa", positive=True)
+    for nesterov, fourth in itertools.product((None, False, True), (3, kurtosis)):
         options = {} if nesterov is None else {"momentum": BETA, "nesterov": nesterov}
+        options |= {} if fourth == 3 else {"kurtosis": fourth}
         terms = [trace_rule_term(gain, draws, **options) for gain in (X, y)]
         ahead = terms[0] / (X * (1 - sum(terms)))
         error = sum(terms) / (1 - sum(terms))  # sum of lambda times these
-        noise = (X**2 * ahead + X * (error + 1)) / draws  # of the gradient
+        # of the gradient: E phi^4 v of its own feature, E phi^2 E psi^2 of all the others, less the squared mean
+        noise = (fourth * X**2 * ahead + X * (error - X * ahead) - X**2 * ahead + X) / draws
         variance = -noise / solve_recursion(sympy.Integer(1), X, bool(nesterov), 0)
         (m, n), _ = transfer(X, BETA, bool(nesterov))
         neighbours = m * variance / (1 - n)
@@ -318,6 +333,73 @@ def proof_examples_for_steps():
 def proof_heavy_ball_equivalent_gain():
     plain = heavy_ball_equivalent_gain(X, BETA)
     yield plain / (2 - plain) - stationary_variance(X, momentum=BETA)
+    dampening = sympy.Symbol("tau", positive=True)
+    plain = heavy_ball_equivalent_gain(X, BETA, dampening)
+    yield from stationary_residuals(
+        [[1 - X * (1 - dampening), -X * BETA], [1 - dampening, BETA]],
+        plain / (2 - plain),
+        (
+            X * (1 - dampening),
+            dampening - 1,
+        ),
+    )
+
+
+def stationary_residuals(matrix, variance, shock):
+    """What is left where the variance of the first component is put into the covariances that a step keeps."""
+    entries = sympy.symbols("s11 s12 s22")
+    covariance = sympy.Matrix([[entries[0], entries[1]], [entries[1], entries[2]]])
+    moved = sympy.Matrix(matrix) * covariance * sympy.Matrix(matrix).T + sympy.Matrix(shock) * sympy.Matrix(shock).T
+    (solution,) = sympy.linsolve([(moved - covariance)[i] for i in (0, 1, 3)], entries)
+    yield solution[0] - variance
+
+
+def decayed_step():
+    """A heavy-ball step with decoupled decay on (w, u), at rate 1 and curvature x, and where the center enters."""
+    decay = sympy.Symbol("delta", positive=True)
+    return decay, [[1 - decay - X, -BETA], [X, BETA]], [X, -X]
+
+
+def proof_decayed_variance():
+    decay, matrix, shock = decayed_step()
+    yield from stationary_residuals(matrix, decayed_variance(X, decay, momentum=BETA), shock)
+    yield decayed_variance(X, 0, momentum=BETA) - stationary_variance(X, momentum=BETA)
+
+
+def proof_decayed_minimiser():
+    decay, matrix, shock = decayed_step()
+    rest = (sympy.eye(2) - sympy.Matrix(matrix)).solve(sympy.Matrix(shock))
+    yield rest[0] - decayed_minimiser(X, decay, momentum=BETA)
+
+
+def proof_plateau_noise_scale():
+    batch = sympy.Symbol("B", positive=True)
+    for nesterov in (False, True):
+        made = plateau_noise_scale(X, batch, momentum=BETA, nesterov=nesterov)
+        yield solve_recursion(batch / made, X, nesterov)
+
+
+def proof_almost_sure_edge_gain():
+    """On the unit circle, at an angle whose cosine and sine are c and s, the root satisfies its equation."""
+    width = sympy.Symbol("q", positive=True)
+    x = almost_sure_edge_gain(width, momentum=BETA)
+    cosine, sine = (1 + BETA - x) / (1 + BETA), width * x / (1 - BETA)
+    yield cosine**2 + sine**2 - 1
+    root = cosine + sympy.I * sine
+    (root_squared,) = [root**2 - (1 + BETA - x + sympy.I * width * x) * root + BETA]
+    yield sympy.re(sympy.expand(root_squared.subs({width: sympy.Rational(2, 5), BETA: sympy.Rational(1, 3)})))
+    yield sympy.im(sympy.expand(root_squared.subs({width: sympy.Rational(2, 5), BETA: sympy.Rational(1, 3)})))
+
+
+def proof_sign_descent_variance():
+    """Detailed balance between e and e + eta, in E = exp(e / 2s) and R = exp(eta / 2s); then the second moment."""
+    at, ratio, eta, scale, t = sympy.symbols("E R eta s t", positive=True)
+    up = (at + 1 / at) / (1 + at**2)
+    density_above = (at * ratio + 1 / (at * ratio)) / (at**2 * ratio)
+    yield up - density_above / (1 + 1 / (at * ratio) ** 2)
+    moments = sympy.exp(eta * scale * t**2 / 2)  # E exp(t e) of a normal law of variance eta s
+    tilted = sympy.simplify(sympy.diff(moments, t, 2) / moments).subs(t, 1 / (2 * scale))
+    yield tilted - sign_descent_variance(eta, scale)
 
 
 PROOFS = {

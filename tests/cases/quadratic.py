@@ -124,10 +124,23 @@ SOUND = {
         "full_gradient": False,
         "record": [0, 2],
     },
+    "theory.quadratic.noise_scale": {"model": MODEL, "schedule": [0.1, 0.2], "record": [0, 2]},
+    "theory.quadratic.preconditioned": {"model": MODEL, "exponent": 0.5},
+    "theory.quadratic.average_variance": {
+        "gain": 0.5,
+        "average": [0.5, 0.25, 0.25],
+        "momentum": 0.5,
+        "nesterov": False,
+    },
     "theory.quadratic.almost_sure_edge": {"model": EXAMPLES},
     "theory.quadratic.tail_index": {"model": EXAMPLES, "learning_rate": 0.1},
-    "theory.quadratic.reshuffled_growth": {"model": RESHUFFLED, "learning_rate": 0.1},
-    "theory.quadratic.reshuffled_edge": {"model": RESHUFFLED},
+    "theory.quadratic.reshuffled_growth": {
+        "model": RESHUFFLED,
+        "learning_rate": 0.1,
+        "momentum": 0.5,
+        "nesterov": False,
+    },
+    "theory.quadratic.reshuffled_edge": {"model": RESHUFFLED, "momentum": 0.5, "nesterov": False},
     "theory.quadratic.moments": {
         "model": MODEL,
         "schedule": [0.1, 0.2],
@@ -176,7 +189,10 @@ ALSO_SOUND = {
     ("record", "None"),
     ("smallest", "None"),
     ("trial_gain", "-1"),
+    ("theory.quadratic.preconditioned", "exponent", "-1"),  # any real number
 }
+
+NOT_SOUND = {("theory.quadratic.average_variance", "average", "None")}
 
 WRONG_LENGTH = {
     "models.quadratic.MiniBatchQuadratic": ("center_variance", [1.0, 2.0, 3.0]),
@@ -202,9 +218,12 @@ TYPICAL = {
     "center_variance": 2.0,
     "curvature": 0.5,
     "curvature_exponent": 1.5,
+    "dampening": 0.25,
+    "decay": 0.25,
     "dimension": 50.0,
     "examples": 64.0,
     "gain": 0.5,
+    "kurtosis": 4.0,
     "lag": 3.0,
     "learning_rate": 0.25,
     "momentum": 0.5,
@@ -214,8 +233,11 @@ TYPICAL = {
     "other_gain": 0.25,
     "points": 4.0,
     "position": 0.25,
+    "relative_rate": 0.5,
     "relative_steps": 2.5,
     "relative_variance": 0.5,
+    "relative_width": 0.5,
+    "scale": 0.5,
     "separation": 5.0,
     "source_exponent": 2.0,
     "start": 1.5,

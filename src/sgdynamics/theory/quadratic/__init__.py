@@ -15,7 +15,13 @@ from sgdynamics.theory.quadratic.averages import (
     tail_variance,
     two_point_variance,
 )
-from sgdynamics.theory.quadratic.batch_size import batch_efficiency, examples_for_steps, steps_for_batch
+from sgdynamics.theory.quadratic.batch_size import (
+    batch_efficiency,
+    examples_for_steps,
+    noise_scale,
+    plateau_noise_scale,
+    steps_for_batch,
+)
 from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ratio
 from sgdynamics.theory.quadratic.critical_rate import critical_rate
 from sgdynamics.theory.quadratic.edge_bounds import top_direction_edge, trace_edge
@@ -45,12 +51,15 @@ from sgdynamics.theory.quadratic.moments import moments
 from sgdynamics.theory.quadratic.path_edges import almost_sure_edge, tail_index
 from sgdynamics.theory.quadratic.planning import greedy_schedule, optimal_schedule
 from sgdynamics.theory.quadratic.power_law import power_law_bias, power_law_crossover_steps, power_law_optimal_rate
+from sgdynamics.theory.quadratic.preconditioning import adam_gain, preconditioned, sign_descent_variance
 from sgdynamics.theory.quadratic.random_curvature import (
+    almost_sure_edge_gain,
     mean_square_edge_gain,
     mean_square_factor,
     random_curvature_second_moment,
     random_curvature_variance,
 )
+from sgdynamics.theory.quadratic.resting_averages import average_variance
 from sgdynamics.theory.quadratic.stationary import (
     contraction_factor,
     stability_edge,
@@ -58,17 +67,23 @@ from sgdynamics.theory.quadratic.stationary import (
     stationary_variance,
 )
 from sgdynamics.theory.quadratic.targets import steps_to_target
+from sgdynamics.theory.quadratic.weight_decay import decayed_minimiser, decayed_variance
 
 __all__ = [
     "SOURCES",
+    "adam_gain",
     "almost_sure_edge",
+    "almost_sure_edge_gain",
     "autocovariance",
+    "average_variance",
     "batch_efficiency",
     "batch_full_gradient_cosine",
     "chord_excess",
     "contraction_factor",
     "covariance_ratio",
     "critical_rate",
+    "decayed_minimiser",
+    "decayed_variance",
     "ema_start_weight",
     "ema_variance",
     "equivalent_gain",
@@ -88,17 +103,21 @@ __all__ = [
     "mean_square_factor",
     "mean_square_growth",
     "moments",
+    "noise_scale",
     "one_step_edge",
     "optimal_schedule",
+    "plateau_noise_scale",
     "power_law_bias",
     "power_law_crossover_steps",
     "power_law_optimal_rate",
+    "preconditioned",
     "random_curvature_second_moment",
     "random_curvature_variance",
     "reshuffled_edge",
     "reshuffled_growth",
     "reshuffled_variance",
     "shell_fluctuation",
+    "sign_descent_variance",
     "squared_distance",
     "stability",
     "stability_edge",

@@ -6,35 +6,52 @@ One direction of curvature :math:`h`, constant learning rate :math:`\eta`, indep
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, count, is_symbolic, nonnegative, positive, unit_interval
+from sgdynamics.domains import Numeric, count, flag, is_symbolic, nonnegative, positive, unit_interval
 from sgdynamics.formula import decay, decayed, formula, geometric_sum, raised, stable_below, triangular_sum, where
+from sgdynamics.theory.quadratic._kernel import edge_gain
+from sgdynamics.theory.quadratic.stationary import stationary_variance
 
 
 @formula(
     gain=positive,
     beta=unit_interval,
-    edge=stable_below(gain=2),
+    momentum=unit_interval,
+    nesterov=flag,
+    edge=stable_below(gain=edge_gain),
     status="exact",
     symbolic=True,
     source="derived",
-    assumptions=("additive noise", "stationary", "plain SGD"),
+    assumptions=("additive noise", "stationary"),
 )
-def ema_variance(gain: Numeric, beta: Numeric) -> Numeric:
-    r"""Stationary variance of the exponential moving average of SGD iterates.
+def ema_variance(gain: Numeric, beta: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
+    r"""Stationary variance of the exponential moving average of the iterates, of plain SGD or with momentum.
 
-    :math:`y_t = \beta y_{t-1} + (1-\beta) x_t` has
+    :math:`y_t = \beta y_{t-1} + (1-\beta) x_t` of plain SGD has
 
     .. math:: V = \frac{x}{2-x}\,\frac{(1-\beta)(1+a\beta)}{(1+\beta)(1-a\beta)}.
 
     With :math:`u = 1/x - 1/2` and :math:`g = 1/(1-\beta) - 1/2` the equivalent gain obeys
     :math:`u_\text{eq} = (u+g)/(1 + 1/(4ug))`: slow averages and low rates add like conductances.
 
+    With momentum :math:`\mu` iterates have a memory of two steps, of trace :math:`t` and determinant :math:`d`
+    (:func:`contraction_factor`). With :func:`stationary_variance` :math:`V_\mu`
+
+    .. math:: V = V_\mu\, \frac{1-\beta}{1+\beta}\, \frac{(1-\beta)(1+d\beta) + \beta\, (1+t+d)(1-d)/(1+d)}
+        {(1-\beta)(1-d\beta) + \beta x}.
+
+    For slow averages this is :math:`(1-\beta)/2` at any gain and momentum: they see the noise alone.
+
     Parameters
     ----------
     gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond 2 the result is +inf.
+        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond the stability edge the result is
+        +inf.
     beta : Numeric
-        Decay of the average, in [0, 1). 0 is plain SGD.
+        Decay of the average, in [0, 1). 0 is the last iterate.
+    momentum : Numeric
+        :math:`\mu` of the run, in [0, 1).
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -45,9 +62,24 @@ def ema_variance(gain: Numeric, beta: Numeric) -> Numeric:
     --------
     >>> ema_variance(0.1, 0.9)
     0.026388686...
+    >>> ema_variance(0.1, 0.9, momentum=0.9)
+    0.0883370...
     """
     forget = 1 - beta
-    return gain / (2 - gain) * forget * (forget + beta * (2 - gain)) / ((1 + beta) * (forget + gain * beta))
+    if nesterov:
+        determinant, lost = momentum * (1 - gain), (1 - momentum) + momentum * gain
+        flip = (2 - gain) + 2 * momentum * (1 - gain)
+    else:
+        determinant, lost = momentum, 1 - momentum
+        flip = (2 - gain) + 2 * momentum
+    ahead = forget * (1 + beta * determinant) + beta * flip * lost / (1 + determinant)
+    behind = forget * (forget + beta * lost) + beta * gain
+    return (
+        stationary_variance.function(gain, momentum=momentum, nesterov=nesterov)
+        * forget
+        * ahead
+        / ((1 + beta) * behind)
+    )
 
 
 @formula(
@@ -321,27 +353,34 @@ def equivalent_gain(variance: Numeric) -> Numeric:
 @formula(
     gain=positive,
     momentum=unit_interval,
-    edge=stable_below(gain=lambda momentum: 2 * (1 + momentum)),
+    dampening=unit_interval,
+    edge=stable_below(gain=lambda momentum, dampening: 2 * (1 + momentum) / (1 - dampening)),
     status="exact",
     symbolic=True,
     source="derived",
     assumptions=("additive noise", "stationary"),
 )
-def heavy_ball_equivalent_gain(gain: Numeric, momentum: Numeric) -> Numeric:
+def heavy_ball_equivalent_gain(gain: Numeric, momentum: Numeric, dampening: Numeric = 0.0) -> Numeric:
     r"""Gain at which plain SGD has the stationary variance of the heavy ball.
 
-    .. math:: \frac{1}{x_\text{eq}} = \frac{1-\beta}{x} + \frac{\beta}{1+\beta},
+    .. math:: \frac{1}{x_\text{eq}} = \frac{1-\beta}{(1-\tau) x} + \frac{\beta}{1+\beta},
 
     :func:`equivalent_gain` of :func:`stationary_variance`. The usual :math:`x/(1-\beta)` is its limit for small gains;
     the second term keeps it below the edge: at :math:`x = 2(1+\beta)` it is 2.
 
+    With dampening, :math:`u \leftarrow \beta u + (1-\tau) \nabla`, every gain is :math:`(1-\tau) x`, here and in all
+    laws of the heavy ball. At :math:`\tau = \beta`, where u is an average of gradients, a small gain stays what it is
+    and the edge moves to :math:`2(1+\beta)/(1-\beta)`.
+
     Parameters
     ----------
     gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond :math:`2(1+\beta)` the result is
-        +inf.
+        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond :math:`2(1+\beta)/(1-\tau)` the
+        result is +inf.
     momentum : Numeric
         :math:`\beta` in [0, 1).
+    dampening : Numeric
+        :math:`\tau` in [0, 1).
 
     Returns
     -------
@@ -352,5 +391,7 @@ def heavy_ball_equivalent_gain(gain: Numeric, momentum: Numeric) -> Numeric:
     --------
     >>> round(heavy_ball_equivalent_gain(0.1, 0.9), 12)
     0.678571428571
+    >>> round(heavy_ball_equivalent_gain(0.1, 0.9, dampening=0.9), 12)
+    0.095477386935
     """
-    return 1 / ((1 - momentum) / gain + momentum / (1 + momentum))
+    return 1 / ((1 - momentum) / ((1 - dampening) * gain) + momentum / (1 + momentum))

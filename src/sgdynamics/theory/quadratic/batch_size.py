@@ -13,10 +13,29 @@ Twice :math:`\eta(B)` is the critical rate of the step (:func:`critical_rate`).
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, positive
-from sgdynamics.formula import formula
+from typing import Any
 
-__all__ = ["batch_efficiency", "examples_for_steps", "steps_for_batch"]
+import xarray as xr
+
+from sgdynamics.domains import (
+    Interval,
+    Numeric,
+    checked,
+    flag,
+    increasing_steps,
+    optional,
+    positive,
+    unit_interval,
+)
+from sgdynamics.formula import formula, stable_below
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import schedule_of_rates
+from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel
+from sgdynamics.theory.quadratic._kernel import edge_gain
+from sgdynamics.theory.quadratic.critical_rate import critical_rate
+from sgdynamics.theory.quadratic.stationary import stationary_variance
+
+__all__ = ["batch_efficiency", "examples_for_steps", "noise_scale", "plateau_noise_scale", "steps_for_batch"]
 
 _ONE_STEP = ("one step of plain SGD", "additive noise", "rate chosen for the batch")
 _WHOLE_RUN = (*_ONE_STEP, "noise scale constant over the run")
@@ -123,3 +142,95 @@ def examples_for_steps(relative_steps: Numeric) -> Numeric:
     (2.0, 1.1)
     """
     return relative_steps / (relative_steps - 1)
+
+
+@checked(model=ANY_MODEL, schedule=schedule_of_rates, record=optional(increasing_steps))
+def noise_scale(model: MiniBatchQuadratic | MatrixModel, schedule: Numeric, *, record: Any = None) -> xr.DataArray:
+    r"""Noise scale of the gradient along a run of plain SGD: the batch at which a step gains half of what it could.
+
+    .. math:: B_\text{noise} = B\, \frac{\operatorname{tr} HG}{\operatorname{tr} H\, HSH}
+        = B \Bigl( \frac{\eta_c(\text{full gradient})}{\eta_c(\text{batch})} - 1 \Bigr)
+
+    with the second moment :math:`S` of the error, the covariance :math:`G` of the gradient of a batch, and the two
+    critical rates of a step (:func:`critical_rate`). It grows as a run learns, until the plateau, where it says no more
+    than the gain (:func:`plateau_noise_scale`).
+
+    Status: exact, of expected squares: the noise scale at one point is a random number.
+
+    Parameters
+    ----------
+    model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
+        Batches without replacement have less noise than their size says; so does then the noise scale.
+    schedule : array, shape (T,), or a DataArray with the dim ``step``
+        Learning rates of the run until then.
+    record : array of int, optional
+        Steps 0..T at whose point it is asked for. Default: the last one.
+
+    Returns
+    -------
+    xarray.DataArray
+        (step), in examples, after the dims of any sweep. NaN at the minimiser.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> model = MiniBatchQuadratic([1.0, 0.5], 4.0, displacement=20.0, batch_size=2)
+    >>> noise_scale(model, [0.5] * 100, record=[0, 100]).values.round(9)
+    array([0.01      , 6.40677966])
+    """
+    along = critical_rate(model, schedule, full_gradient=True, record=record)
+    scale = model.batch_size * (along / critical_rate(model, schedule, record=record) - 1)
+    described = {"long_name": "noise scale", "units": "examples", "source": "theory.quadratic.noise_scale"}
+    return scale.rename("noise_scale").assign_attrs(described)
+
+
+@formula(
+    gain=positive,
+    batch_size=positive,
+    momentum=unit_interval,
+    nesterov=flag,
+    edge=stable_below(gain=edge_gain),
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("additive noise", "stationary", "one direction"),
+)
+def plateau_noise_scale(
+    gain: Numeric, batch_size: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
+) -> Numeric:
+    r"""Noise scale of the gradient on a plateau of noise: a matter of the run, not of the problem.
+
+    .. math:: B_\text{noise} = \frac{B}{V(x)} = B\, \frac{2-x}{x} \text{ for plain SGD}
+
+    with :func:`stationary_variance` :math:`V`. The squared gradient is then the noise that the run itself has made: a
+    smaller rate or a larger batch raises the noise scale in proportion, whatever the problem. It asks for larger
+    batches wherever the gain is below 1.
+
+    Parameters
+    ----------
+    gain : Numeric
+        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond the stability edge there is no
+        plateau: +inf.
+    batch_size : Numeric
+        :math:`B > 0`.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+    nesterov : bool
+        Nesterov's momentum instead of the heavy ball.
+
+    Returns
+    -------
+    Numeric
+        Examples.
+
+    Examples
+    --------
+    >>> plateau_noise_scale(0.1, 64)
+    1216.0
+    """
+    variance = stationary_variance.function(gain, momentum=momentum, nesterov=nesterov)
+    return batch_size / variance

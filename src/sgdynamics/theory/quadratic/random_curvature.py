@@ -16,6 +16,7 @@ from sgdynamics.formula import decay, formula, geometric_sum, stable_below
 from sgdynamics.theory.quadratic._kernel import below_the_edge, gradient_point_parts, kernel_parts, variance_edge_gain
 
 __all__ = [
+    "almost_sure_edge_gain",
     "mean_square_edge_gain",
     "mean_square_factor",
     "random_curvature_second_moment",
@@ -106,6 +107,51 @@ def mean_square_edge_gain(relative_variance: Numeric, *, momentum: Numeric = 0.0
     1.6
     """
     return variance_edge_gain(relative_variance, momentum, nesterov)
+
+
+@formula(
+    relative_width=nonnegative,
+    momentum=unit_interval,
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("independent batches", "one direction", "Cauchy law of the curvature"),
+)
+def almost_sure_edge_gain(relative_width: Numeric, *, momentum: Numeric = 0.0) -> Numeric:
+    r"""Gain at which almost every path of the heavy ball ceases to be stable, for curvature noise with heavy tails.
+
+    The ratio of two errors that follow each other obeys :math:`z' = 1 + \beta - \eta h_B - \beta/z`. Where the
+    curvature of a batch has the Cauchy law of location :math:`\bar h` and half-width :math:`q \bar h`, so has z, and
+    the growth per step is :math:`E \log|z| = \log|\zeta|` with the larger root of :math:`\zeta^2 - (1+\beta-x+iqx)
+    \zeta + \beta`. It is 1 where :math:`\zeta` is on the unit circle:
+
+    .. math:: x = \frac{2(1+\beta)(1-\beta)^2}{(1-\beta)^2 + q^2 (1+\beta)^2}, \qquad
+        \frac{2}{1+q^2} \text{ for plain SGD}.
+
+    The variance of such curvatures is infinite and no rate is stable in mean square; almost every path is stable all
+    the same. Compare :func:`mean_square_edge_gain`: here too momentum raises the edge only where noise is weak. Other
+    laws have no closed form with momentum; :func:`mean_square_edge` is then a bound from below and
+    :func:`sgdynamics.simulate.quadratic.top_lyapunov_exponent` measures.
+
+    Parameters
+    ----------
+    relative_width : Numeric
+        :math:`q \ge 0`, half-width at half maximum of the curvature of a batch over its location.
+    momentum : Numeric
+        :math:`\beta` in [0, 1).
+
+    Returns
+    -------
+    Numeric
+        :math:`\eta \bar h` at the edge, dimensionless.
+
+    Examples
+    --------
+    >>> almost_sure_edge_gain(0.5), almost_sure_edge_gain(0.5, momentum=0.5)
+    (1.6, 0.923076...)
+    """
+    forget, raised = 1 - momentum, 1 + momentum
+    return 2 * raised * forget**2 / (forget**2 + (relative_width * raised) ** 2)
 
 
 @formula(
