@@ -55,8 +55,8 @@ def child(name: str, threads: int, quick: bool, path: Path) -> None:
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, allowed[:threads])
     workload = workloads()[name]
-    sizes = workload.sizes[:1] if quick else workload.sizes
-    found = measure(workload, threads, sizes, lambda text: print(f"  {text}", flush=True))
+    sizes, rounds = (workload.sizes[:1], 1) if quick else (workload.sizes, None)
+    found = measure(workload, threads, sizes, lambda text: print(f"  {text}", flush=True), rounds)
     path.write_text(json.dumps(found))
 
 
@@ -106,7 +106,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
     parser.add_argument("--list", action="store_true", help="print the names")
-    parser.add_argument("--quick", action="store_true", help="the smallest size only")
+    parser.add_argument("--quick", action="store_true", help="the smallest size only, in one round")
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder (default: %(default)s)")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -99,7 +99,7 @@ class Workload:
 
     ``check`` takes the results of the first runs at a size, by contender, and fails where they disagree.
     ``exponents`` are the expected powers of the size in the time of a contender; ``environment`` holds variables of the
-    process that measures.
+    process that measures. ``processes``: every run is a whole process, the first like any other.
     """
 
     name: str
@@ -112,6 +112,7 @@ class Workload:
     threads: Sequence[int] = (1,)
     exponents: Mapping[str, float] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    processes: bool = False
     note: str = ""
 
 
@@ -192,15 +193,19 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:LONGEST_REASON]}"
 
 
-def measure(workload: Workload, threads: int, sizes: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
-    """Times of every round by size and contender, and why contenders are absent."""
+def measure(
+    workload: Workload, threads: int, sizes: Sequence[int], say: Callable[[str], None], rounds: int | None = None
+) -> dict[str, Any]:
+    """Times of every round by size and contender, and why contenders are absent; sizes but the last have few rounds."""
     absent: dict[str, str] = {}
     times: dict[int, list[dict[str, float]]] = {}
+    rounds = ROUNDS if rounds is None else rounds
     ours, *others = workload.contenders(threads)
     waiting = [ours, *others]
     for size in sizes:
         runs: dict[str, tuple[Run, int, float]] = {}
         results: dict[str, Any] = {}
+        first: dict[str, float] = {}
         for contender in list(waiting):
             missing = contender.missing()
             if missing:
@@ -209,8 +214,12 @@ def measure(workload: Workload, threads: int, sizes: Sequence[int], say: Callabl
                 continue
             try:
                 run = contender.prepare(size)
+                started = clock(threads)
                 results[contender.name] = run()
-                run()  # the first runs after compilation still touch new memory
+                repeats, seconds = 1, clock(threads) - started
+                if not workload.processes:
+                    run()  # the first runs after compilation still touch new memory
+                    repeats, seconds = _enough(run, threads)
             except Exception as error:
                 if contender is ours:
                     raise
@@ -218,17 +227,18 @@ def measure(workload: Workload, threads: int, sizes: Sequence[int], say: Callabl
                 absent[contender.name] = _in_one_line(error)
                 waiting.remove(contender)
                 continue
-            repeats, seconds = _enough(run, threads)
+            first[contender.name] = seconds / contender.share
             say(f"{workload.name}, {threads} thread(s), {size}: {contender.name} {seconds:.3g} s")
             runs[contender.name] = run, repeats, contender.share
             if seconds > LONGEST:
                 waiting.remove(contender)
         workload.check(results, size)
         del results
-        rounds = ROUNDS if size == sizes[-1] else ROUNDS_OF_OTHER_SIZES
-        times[size] = [
+        made = [first] if workload.processes else []
+        left = (rounds if size == sizes[-1] else min(rounds, ROUNDS_OF_OTHER_SIZES)) - len(made)
+        times[size] = made + [
             {name: _repeated(run, repeats, threads) / share for name, (run, repeats, share) in runs.items()}
-            for _ in range(rounds)
+            for _ in range(left)
         ]
     return {"workload": workload.name, "threads": threads, "times": times, "absent": absent}
 

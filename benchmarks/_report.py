@@ -104,10 +104,11 @@ def markdown(workload: Workload, measured: Mapping[str, Any]) -> str:
     threads = measured["threads"]
     kind = "CPU time, one thread" if threads == 1 else f"wall time, {threads} threads"
     first = next(iter(rounds[0]))
+    counted = "One round" if len(rounds) == 1 else f"Medians of {len(rounds)} rounds and of the ratios within a round"
     lines = [
         f"### {workload.title}: {kind}",
         "",
-        f"{workload.size_name}: {size}. Medians of {len(rounds)} rounds and of the ratios within a round.",
+        f"{workload.size_name}: {size}. {counted}.",
         "",
         f"| contender | time | times that of *{first}* |",
         "|---|---|---|",

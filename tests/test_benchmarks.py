@@ -1,5 +1,6 @@
 """The harness of the benchmarks on made-up times, and every workload once on little: no time is asserted."""
 
+import itertools
 import json
 import math
 import os
@@ -176,6 +177,21 @@ def test_contenders_take_turns(one_second):
     assert found["times"] == {7: [{"a": 1.0, "b": 1.0}] * _measure.ROUNDS}
     # twice to warm up and once to see how long it takes, before the rounds
     assert [name for name, _ in calls] == ["a"] * 3 + ["b"] * 3 + ["a", "b"] * _measure.ROUNDS
+
+
+def test_a_whole_process_is_not_warmed_up_and_its_first_run_is_a_round(monkeypatch):
+    calls, ticks = [], itertools.count(step=3)
+    monkeypatch.setattr(_measure, "clock", lambda threads: next(ticks))
+    found = measured_of(contender("a", calls=calls), contender("b", calls=calls), sizes=(7,), processes=True)
+    assert [name for name, _ in calls] == ["a", "b"] * _measure.ROUNDS
+    assert found["times"] == {7: [{"a": 3.0, "b": 3.0}] * _measure.ROUNDS}
+
+
+def test_a_quick_look_is_one_round(one_second):
+    calls = []
+    made = workload(contenders=lambda threads: [contender("a", calls=calls)])
+    assert measure(made, 1, (7,), lambda text: None, rounds=1)["times"] == {7: [{"a": 1.0}]}
+    assert len(calls) == 4
 
 
 def test_a_share_of_the_work_counts_as_all_of_it(one_second):
