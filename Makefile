@@ -5,7 +5,7 @@
 #   make test          the tests and the examples in the documentation strings, without the slow tests
 #   make test-all      all of them
 #   make bench         timings against what one would otherwise pick, into out/benchmarks (installs JAX and PyTorch)
-#   make docs          the documentation, into docs/_build
+#   make docs          the documentation, into docs/_build; with the pictures that make figures has left, if any
 #   make check         style, types and import contracts
 #   make clean         remove .venv, outputs and caches
 

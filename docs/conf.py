@@ -1,25 +1,41 @@
 """Sphinx configuration."""
 
+import os
+import sys
+from pathlib import Path
+
 from sphinx.ext import autodoc
 
-import sgdynamics
-from sgdynamics.formula import Formula
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+import sgdynamics  # noqa: E402
+from sgdynamics.formula import Formula  # noqa: E402
 
 project = "sgdynamics"
 author = "The sgdynamics developers"
 copyright = author
 release = version = sgdynamics.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["generated", "mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"sgdynamics {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+smartquotes_action = "qe"  # two hyphens are an option of a command
 myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
 napoleon_google_docstring = False
+napoleon_use_ivar = True  # fields of named tuples are described once
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_use_legacy_class_based = True  # formulas are documented by a class of their own, below
-exclude_patterns = ["_build"]
-# the README links to files beside it; names in the types of parameters may mean several things
-suppress_warnings = ["myst.xref_missing", "ref.python"]
+exclude_patterns = ["_build", "essence"]
+suppress_warnings = ["ref.python"]  # names in the types of parameters may mean several things
+# where python -m figures has left pictures and report.json
+figures_made = os.environ.get("SGDYNAMICS_FIGURES", str(HERE.parent / "out" / "figures"))
 
 
 class FormulaDocumenter(autodoc.FunctionDocumenter):

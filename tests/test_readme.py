@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import doctest
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import sgdynamics
+from sgdynamics.formula import REGISTRY
 
 ROOT = Path(__file__).parent.parent
 
 
 # The pages that show what Python says; recipes in other blocks are run by the tests of their subject (test_docs_*).
-PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if "\n>>> " in page.read_text(encoding="utf-8")]
+ALL_PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [page for page in ALL_PAGES if "\n>>> " in page.read_text(encoding="utf-8")]
 
 
 def run(page: Path) -> doctest.TestResults:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    return doctest.testfile(str(page), module_relative=False, optionflags=flags)
+    registered = dict(REGISTRY)
+    try:
+        return doctest.testfile(str(page), module_relative=False, optionflags=flags)
+    finally:  # formulas that a page makes are gone with it
+        REGISTRY.clear()
+        REGISTRY.update(registered)
 
 
 def test_the_snippets_run_as_printed():
@@ -33,8 +41,25 @@ def test_the_snippets_of_the_documentation_run_as_printed(page):
     assert run(page).failed == 0
 
 
-def test_the_how_to_of_forecasts_has_snippets():
-    assert "forecast" in {page.stem for page in PAGES}
+def test_how_tos_and_papers_have_snippets():
+    assert {"forecast", "which_schedule", "sandler2023", "concepts"} <= {page.stem for page in PAGES}
+
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.stem)
+def test_what_is_shown_as_python_is_run(page):
+    """Sessions above, recipes by the tests of their subject; the rest is marked as text."""
+    recipes = {"any_network", "checkpoints", "recording"}
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert all(code.startswith(">>> ") for kind, code in blocks if kind == "python") or page.stem in recipes
+
+
+def test_links_between_files_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ALL_PAGES]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_pictures_are_there():

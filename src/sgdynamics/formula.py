@@ -351,7 +351,9 @@ class Formula(Generic[P, R]):
         parameters = self.signature.parameters
         static = {name: parameters[name].default for name in self.domains if name not in self.numeric}
         symbols = {name: sympy.Symbol(name, real=True) for name in self.numeric}
-        return str(sympy.latex(self.function(**symbols, **static)))  # type: ignore[call-arg]
+        spoken = {symbol: rf"\text{{{name.replace('_', ' ')}}}" for name, symbol in symbols.items()}
+        expression = self.function(**symbols, **static)  # type: ignore[call-arg]
+        return str(sympy.latex(expression, symbol_names=spoken, mul_symbol=r" \, "))
 
     def derivative(self, parameter: str) -> Callable[..., Any]:
         """The derivative in one parameter, as a function of the same arguments, right to the last digits.

@@ -179,7 +179,7 @@ class ProductLoss:
     def sharpness(self, x: Numeric, y: Numeric) -> Numeric:
         r"""Largest eigenvalue of the Hessian.
 
-        .. math:: \tfrac12\Bigl[\ell''(x^2+y^2) + \sqrt{\ell''^2 (y^2-x^2)^2 + 4(\ell' + \ell'' xy)^2}\Bigr]
+        .. math:: \tfrac12\Bigl[\ell''(x^2+y^2) + \sqrt{{\ell''}^2 (y^2-x^2)^2 + 4(\ell' + \ell'' xy)^2}\Bigr]
 
         Parameters
         ----------

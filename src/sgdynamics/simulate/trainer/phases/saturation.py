@@ -175,7 +175,7 @@ def _sharpest_fall(ratio: Array, spacing: float, window: int) -> Array:
 def critical_c(ratio: xr.DataArray, *, window: int = 9) -> xr.DataArray:
     r"""The learning rate at which the saturated sharpness begins to fall: where its curve bends down most.
 
-    .. math:: c_{\rm crit} = \arg\min_c \frac{d^2}{dc^2}\Big\langle\frac{\lambda_\tau}{\lambda_0}\Big\rangle ,
+    .. math:: c_{\text{crit}} = \arg\min_c \frac{d^2}{dc^2}\Big\langle\frac{\lambda_\tau}{\lambda_0}\Big\rangle ,
 
     of the curve smoothed by cubics over ``window`` points (Savitzky and Golay). The ends of the grid, half a window
     each, do not count. A choice of this kind is a convention: a curve that falls gradually everywhere has a sharpest
