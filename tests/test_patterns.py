@@ -35,11 +35,14 @@ from sgdynamics.theory.patterns import (
     lazy_width,
     mean_classifier_cosine,
     memory_integral,
+    noise_correlation,
     noisy_correlation,
+    p_learning_time,
     p_only_error,
     p_time,
     population_dynamics,
     predict,
+    q_learning_time,
     q_time,
     reduced_dynamics,
     refreshed_curvature_form,
@@ -137,6 +140,13 @@ def proof_annealed_variance():
     yield annealed_variance(ETA, NEXT, LAM, 0) - 1
     step = (1 - NEXT * LAM) ** 2 * variance + NEXT**2 * noise
     yield sympy.powsimp(sympy.expand(step - annealed_variance(ETA, NEXT, LAM, N + 1)))
+
+
+def proof_noise_correlation():
+    """What is left of the start is a^n, of variance 1; what has been added since is independent of it."""
+    correlation = noise_correlation(ETA, NEXT, LAM, N)
+    yield correlation**2 * annealed_variance(ETA, NEXT, LAM, N) - (1 - NEXT * LAM) ** (2 * N)
+    yield noise_correlation(ETA, NEXT, LAM, 0) - 1
 
 
 def curvature_rate():
@@ -298,6 +308,92 @@ def test_the_refreshing_angle_is_that_of_the_noise_chain_for_small_rates():
             errors.append(abs(refreshing_angle(time, 100.0, 1e-3) / math.sqrt(2 * (1 - correlation)) - 1))
         assert max(errors) < 0.01
         np.testing.assert_allclose(-orders(errors), 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("small", [0.05, 1.0, 60.0, 150.0])
+def test_the_correlation_of_the_noise_is_that_of_its_chain_and_turns_that_share_of_the_units(small):
+    large, weight_decay, steps = 150.0, 0.01, 9
+    noise = (1 - (1 - large * weight_decay) ** 2) / large**2
+    covariance, variance = 1.0, 1.0
+    for n in range(steps):
+        assert close(noise_correlation(large, small, weight_decay, n), covariance / math.sqrt(variance))
+        covariance *= 1 - small * weight_decay
+        variance = (1 - small * weight_decay) ** 2 * variance + small**2 * noise
+    # beyond one over the decay the sign of the noise alternates; beyond two over it there is no law
+    assert (noise_correlation(large, small, weight_decay, 1) < 0) == (small > 100)
+    assert noise_correlation(large, 201.0, weight_decay, 1) == math.inf
+    random = np.random.default_rng(0)
+    count = 200_000
+    start, fresh = random.normal(size=(2, count))
+    rho = noise_correlation(large, small, weight_decay, steps)
+    share = np.mean(start * (rho * start + math.sqrt(1 - rho**2) * fresh) < 0)
+    expected = math.acos(rho) / math.pi
+    assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / count)
+
+
+def test_for_small_rates_the_correlation_is_that_of_the_refreshing_angle():
+    errors = []
+    for rate in (0.4, 0.2, 0.1):
+        rho = noise_correlation(50 * rate, rate, 1e-3, 400 / rate)
+        errors.append(abs(math.sqrt(2 * (1 - rho)) / refreshing_angle(400.0, 50.0, 1e-3) - 1))
+    np.testing.assert_allclose(-orders(errors), 1.0, atol=0.1)
+    assert close(noise_correlation(20.0, 0.4, 1e-3, 0), 1.0)
+
+
+def test_margins_of_q_grow_as_their_pull_says():
+    m, separation = sympy.symbols("m r", positive=True)
+    time = q_learning_time(sympy.log(1 + sympy.exp(-m)), separation, S, Q)
+    pull = 1 / (1 + sympy.exp(m))
+    assert sympy.simplify(sympy.diff(time, m) * pull / q_time(separation, S, Q) - 1) == 0
+    assert sympy.simplify(time.subs(m, 0)) == 0
+
+
+def alone(separation, margin, rate, time, decay=1e-9):
+    """A run with no example of both patterns and next to no noise, forgetting or finite step."""
+    data = TwoPatternData(
+        100, p_only=0.5, q_only=0.5, margin=margin, separation=separation, amplitude=4.0, alpha_low=1.0
+    )
+    training = TwoPatternTraining(rate, rate, time, 0.0, weight_decay=decay)
+    return population_dynamics(TwoPatternSetting(data, training, 400), "small")
+
+
+def test_times_to_losses_of_q_are_first_order_in_the_separation():
+    levels = (0.5, 0.35)
+    errors = []
+    for separation in (0.2, 0.1, 0.05):
+        run = alone(separation, 0.0, 0.1, 15 / separation, 1e-12)
+        found = np.array([first_time_below(run, "loss_q_only", level) for level in levels]) - 0.05  # half a step
+        errors.append(found / [q_learning_time(level, separation, 4.0, 0.5) for level in levels] - 1)
+        assert np.all((errors[-1] > 0) & (errors[-1] < 0.1 * separation))
+    np.testing.assert_allclose(np.array(errors[0]) / errors[2], 4.0, rtol=0.25)
+    # and with the noise of a large rate the pattern is no longer frozen
+    thawed = alone(0.05, 0.0, 0.1, 300.0, 0.5)
+    assert first_time_below(thawed, "loss_q_only", 0.35) > 1.2 * q_learning_time(0.35, 0.05, 4.0, 0.5)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.5])
+def test_times_to_losses_of_p_are_those_of_the_linear_rule(margin):
+    def slowed(slope):  # E u/(1 + e^(b u)) by adaptive quadrature
+        def pull(z):
+            u = margin + z
+            return u / (1 + math.exp(min(slope * u, 700.0))) * 2 * norm.pdf(z)
+
+        return quad(pull, 0, 10, epsabs=0, epsrel=1e-11, limit=200, points=[min(1 / slope, 9.0)] if slope else None)[0]
+
+    def loss(slope):
+        return quad(lambda z: np.logaddexp(0, -slope * (margin + z)) * 2 * norm.pdf(z), 0, 10, epsrel=1e-11)[0]
+
+    for slope in (1e-3, 0.7, 5.0):
+        time = 4 * 64 / 0.8 * quad(lambda b: 1 / slowed(b), 0, slope, epsrel=1e-10)[0]
+        assert p_learning_time(loss(slope), 64, margin, 0.8) == pytest.approx(time, rel=1e-8)
+    # at first at the rate of the start: the loss falls by half the margin
+    early = math.log(2) - 1e-6
+    start = p_time(64, margin, 0.8) * 2e-6
+    assert p_learning_time(early, 64, margin, 0.8) == pytest.approx(start, rel=1e-3)
+    run = alone(0.1, margin, 0.5, 600.0)
+    for level in (0.65, 0.6):
+        found = first_time_below(run, "loss_p_only", level)
+        assert found == pytest.approx(p_learning_time(level, 100, margin, 0.5), rel=3e-3, abs=0.5)
 
 
 def test_a_long_run_with_a_small_rate_does_not_freeze_its_pattern():

@@ -154,6 +154,7 @@ TYPICAL = {
     "examples": 128.0,
     "large_rate": 0.5,
     "learning_rate": 0.5,
+    "loss": 0.5,
     "margin": 0.5,
     "mean_alpha": 0.75,
     "noise_scale": 2.0,

@@ -24,12 +24,20 @@ from sgdynamics.theory.patterns.memory import curvature_ceiling, memory_integral
 from sgdynamics.theory.patterns.noise import (
     annealed_variance,
     annealed_variance_ratio,
+    noise_correlation,
     refreshing_angle,
     stationary_noise_variance,
 )
 from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predict, regime
 from sgdynamics.theory.patterns.reduced import first_time_below, population_dynamics, reduced_dynamics
-from sgdynamics.theory.patterns.times import lazy_width, p_time, q_time, time_separation
+from sgdynamics.theory.patterns.times import (
+    lazy_width,
+    p_learning_time,
+    p_time,
+    q_learning_time,
+    q_time,
+    time_separation,
+)
 
 __all__ = [
     "P_LEVEL",
@@ -44,11 +52,14 @@ __all__ = [
     "lazy_width",
     "mean_classifier_cosine",
     "memory_integral",
+    "noise_correlation",
     "noisy_correlation",
+    "p_learning_time",
     "p_only_error",
     "p_time",
     "population_dynamics",
     "predict",
+    "q_learning_time",
     "q_time",
     "reduced_dynamics",
     "refreshed_curvature_form",

@@ -16,7 +16,13 @@ from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive, whol
 from sgdynamics.formula import decay, exp, formula, geometric_sum, sqrt, stable_below, where
 from sgdynamics.theory._quotients import quotient
 
-__all__ = ["annealed_variance", "annealed_variance_ratio", "refreshing_angle", "stationary_noise_variance"]
+__all__ = [
+    "annealed_variance",
+    "annealed_variance_ratio",
+    "noise_correlation",
+    "refreshing_angle",
+    "stationary_noise_variance",
+]
 
 # Its square is the largest number.
 _LARGEST_ROOT = math.sqrt(sys.float_info.max)
@@ -143,6 +149,49 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
     kick = quotient((small_rate, small_rate, weight_decay, 2 - large_rate * weight_decay), (large_rate,))
     kicks = geometric_sum(gain * (2 - gain), steps)  # of the squares of 1 - gain
     return where(beyond, math.inf, decay(gain, 2 * steps) + where(steps == 0, 0.0, kick * kicks))
+
+
+@formula(
+    large_rate=positive,
+    small_rate=positive,
+    weight_decay=positive,
+    steps=whole,
+    edge=stable_below(
+        weight_decay=lambda large_rate, small_rate: 2 / where(large_rate > small_rate, large_rate, small_rate)
+    ),
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("stationary under the large rate at the start",),
+)
+def noise_correlation(large_rate: Numeric, small_rate: Numeric, weight_decay: Numeric, steps: Numeric) -> Numeric:
+    r"""Correlation of the noise part of a weight between the end of the large rate and some steps later.
+
+    .. math:: \rho_n = \frac{a^n}{\sqrt{v_n}} = \pm \bigl(1 + R\,(a^{-2n} - 1)\bigr)^{-1/2}, \qquad a = 1-\eta_2\lambda,
+
+    with :math:`v_n` of :func:`annealed_variance`, :math:`R` of :func:`annealed_variance_ratio` and the sign of
+    :math:`a^n`. Its arc cosine over :math:`\pi` is the share of units whose activity on an input has changed. For small
+    rates it is the :math:`\rho` of :func:`refreshing_angle`.
+
+    Parameters
+    ----------
+    large_rate, small_rate, weight_decay : Numeric
+        :math:`\eta_1, \eta_2, \lambda > 0`.
+    steps : Numeric
+        :math:`n \ge 0` steps with the small rate.
+
+    Returns
+    -------
+    Numeric
+        +inf where either rate is at or beyond :math:`2/\lambda`: there is no stationary law.
+
+    Examples
+    --------
+    >>> noise_correlation(8.0, 0.08, 0.01, 600)
+    0.99234475...
+    """
+    changed = annealed_variance.function(large_rate, small_rate, weight_decay, steps)
+    return decay(small_rate * weight_decay, steps) / sqrt(changed)
 
 
 @formula(

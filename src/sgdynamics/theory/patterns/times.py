@@ -7,15 +7,22 @@ with weight 1/2.
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from sgdynamics.domains import Interval, Numeric, nonnegative, positive
-from sgdynamics.formula import formula, sqrt
+import numpy as np
+from scipy.special import expit
+
+from sgdynamics.domains import Interval, Numeric, is_symbolic, nonnegative, positive
+from sgdynamics.formula import exp, formula, log, sqrt
 from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory.patterns._angles import arctan, hypotenuse, pi
 
-__all__ = ["lazy_width", "p_time", "q_time", "time_separation"]
+__all__ = ["lazy_width", "p_learning_time", "p_time", "q_learning_time", "q_time", "time_separation"]
 
 _share = Interval("a number in (0, 1]", low=0, high=1, high_open=False)
+_below_start = Interval("a number in (0, log 2], the loss of the start", low=0, high=math.log(2), high_open=False)
+_reached_loss = Interval("a number in [1e-6, log 2]", low=1e-6, high=math.log(2), low_open=False, high_open=False)
+_NODES, _NEWTON_STEPS = 120, 40
 
 
 @formula(
@@ -96,6 +103,112 @@ def p_time(dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) 
     """
     signal = margin + sqrt(2 / pi(margin + dimension))
     return quotient((8, dimension), (p_bearing, signal, signal))
+
+
+@formula(
+    loss=_below_start,
+    separation=positive,
+    amplitude=positive,
+    q_bearing=_share,
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=("frozen activation pattern", "small separation", "alpha 1", "Q alone", "infinite width"),
+)
+def q_learning_time(loss: Numeric, separation: Numeric, amplitude: Numeric = 1.0, q_bearing: Numeric = 1.0) -> Numeric:
+    r"""Time until the loss on Q has come down to a value, with a frozen activation pattern.
+
+    Differences between the rays' margins heal at a rate :math:`s^2/8`, much faster than the curvature grows. So all
+    margins are :math:`m = c/2`, their pull is :math:`\sigma(-m)`, and :math:`\dot m = \sigma(-m)/T_Q`, whence
+
+    .. math:: T(\ell) = T_Q\,(m + e^m - 1), \qquad m = -\ln(e^\ell - 1),
+
+    with :math:`T_Q` of :func:`q_time`. The relative error is of the order of the separation.
+
+    Parameters
+    ----------
+    loss : Numeric
+        :math:`\ell` in (0, log 2], mean over examples with Q.
+    separation, amplitude : Numeric
+        :math:`r, s > 0`.
+    q_bearing : Numeric
+        :math:`1-p_0` in (0, 1].
+
+    Returns
+    -------
+    Numeric
+        Training time.
+
+    Examples
+    --------
+    >>> q_learning_time(0.35, 0.1, 4.0, 0.95)
+    37.0552...
+    """
+    if is_symbolic(loss):
+        margin = -log(exp(loss) - 1)
+        return q_time.function(separation, amplitude, q_bearing) * (margin + exp(margin) - 1)
+    odds = np.expm1(loss)
+    return q_time.function(separation, amplitude, q_bearing) * ((1 - odds) / odds - log(odds))
+
+
+@formula(
+    loss=_reached_loss,
+    dimension=positive,
+    margin=nonnegative,
+    p_bearing=_share,
+    status="exact",
+    source="derived",
+    assumptions=("linear part of the kernel", "infinitely many examples", "P alone", "no weight decay"),
+)
+def p_learning_time(loss: Numeric, dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) -> Numeric:
+    r"""Time until the loss on fresh examples of P has come down to a value, by Gauss quadrature.
+
+    The rule grows along the truth. With :math:`u = \gamma_0\sqrt d + |z|`, :math:`z` normal, and its slope :math:`b` in
+    units of :math:`\sqrt d`,
+
+    .. math:: \ell(b) = E \ln(1 + e^{-bu}), \qquad \dot b = \frac{1-q_0}{4d}\, E\, u\,\sigma(-bu),
+        \qquad T(\ell) = \frac{4d}{1-q_0} \int_0^{b(\ell)} \frac{db}{E\, u\,\sigma(-bu)},
+
+    at first with :math:`T_P` of :func:`p_time`, then slower, as examples that are told apart cease to pull.
+
+    Parameters
+    ----------
+    loss : Numeric
+        :math:`\ell` in [1e-6, log 2], mean over examples with P.
+    dimension : Numeric
+        :math:`d > 0`.
+    margin : Numeric
+        :math:`\gamma_0\sqrt d \ge 0`.
+    p_bearing : Numeric
+        :math:`1-q_0` in (0, 1], the share of examples that carry P.
+
+    Returns
+    -------
+    Numeric
+        Training time.
+
+    Examples
+    --------
+    >>> round(p_learning_time(0.5, 100, 0.0, 0.8), 1)
+    909.4
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    place, weights = (nodes + 1) / 2, weights / 2
+    height = 9.5 * place**3  # of a half-normal: dense at 0, where the last examples pull
+    density = weights * place**2 * np.exp(-(height**2) / 2)
+    density /= density.sum()
+    loss, dimension, margin, p_bearing = np.broadcast_arrays(loss, dimension, margin, p_bearing)
+    size = margin[..., np.newaxis] + height
+
+    def pull(slope: Any) -> Any:
+        return np.sum(density * size * expit(-slope[..., np.newaxis] * size), axis=-1)
+
+    reached = np.zeros(loss.shape)
+    for _ in range(_NEWTON_STEPS):  # on the logarithm, which is convex: from below, never beyond
+        here = np.sum(density * np.logaddexp(0, -reached[..., np.newaxis] * size), axis=-1)
+        reached = reached + np.log(here / loss) * here / pull(reached)
+    slowness = sum(weight * reached / pull(share * reached) for share, weight in zip(place, weights, strict=True))
+    return quotient((4, dimension, slowness), (p_bearing,))
 
 
 @formula(
