@@ -59,6 +59,8 @@ CASES = {
     "step_decay": lambda point: schedules.step_decay(point, STEPS, 0.5, 2),
     "step_decay, factor": lambda point: schedules.step_decay(0.5, STEPS, point, 2),
     "warmup_stable_decay": lambda point: schedules.warmup_stable_decay(point, STEPS, 2, 2),
+    "power_decay": lambda point: schedules.power_decay(point, STEPS, 2.0),
+    "inverse_sqrt": lambda point: schedules.inverse_sqrt(point, STEPS, 2),
     "ema": lambda point: schedules.ema(point, STEPS),
     "center_weights": lambda point: averages.center_weights(schedules.linear(point, STEPS)),
     "gains_from_weights": lambda point: averages.gains_from_weights(

@@ -153,6 +153,7 @@ SOUND = {
     "theory.quadratic.stability": {"model": MODEL, "learning_rate": 0.1, "momentum": 0.5, "nesterov": False},
     "theory.quadratic.greedy_schedule": {"model": MODEL, "steps": 3},
     "theory.quadratic.optimal_schedule": {"model": MODEL, "steps": 3},
+    "theory.quadratic.best_power_decay": {"model": MODEL, "steps": 3, "rate": 0.1, "decay": 2.0, "exponent": 1.0},
     "theory.quadratic.steps_to_target": {"model": MODEL, "learning_rate": 0.1, "target": 0.3},
     "simulate.quadratic.ensemble": {
         "model": MODEL,
@@ -190,6 +191,9 @@ ALSO_SOUND = {
     ("smallest", "None"),
     ("trial_gain", "-1"),
     ("theory.quadratic.preconditioned", "exponent", "-1"),  # any real number
+    ("rate", "None"),
+    ("decay", "None"),
+    ("theory.quadratic.best_power_decay", "exponent", "None"),  # searched
 }
 
 NOT_SOUND = {("theory.quadratic.average_variance", "average", "None")}
@@ -212,6 +216,7 @@ WRONG_LENGTH = {
 
 # Arguments that every formula takes.
 TYPICAL = {
+    "amplitude": 0.5,
     "batch_size": 4.0,
     "batches": 8.0,
     "beta": 0.75,
@@ -222,6 +227,7 @@ TYPICAL = {
     "decay": 0.25,
     "dimension": 50.0,
     "examples": 64.0,
+    "exponent": 1.5,
     "gain": 0.5,
     "kurtosis": 4.0,
     "lag": 3.0,

@@ -9,7 +9,9 @@ SOUND = {
     "models.schedules.linear": {"rate": 0.1, "steps": 4, "final": 0.0, "first_at_rate": False},
     "models.schedules.cosine": {"rate": 0.1, "steps": 4, "final": 0.0, "first_at_rate": False},
     "models.schedules.step_decay": {"rate": 0.1, "steps": 4, "factor": 0.5, "every": 2},
-    "models.schedules.warmup_stable_decay": {"rate": 0.1, "steps": 4, "warmup": 1, "decay": 1},
+    "models.schedules.warmup_stable_decay": {"rate": 0.1, "steps": 4, "warmup": 1, "decay": 1, "shape": "cosine"},
+    "models.schedules.power_decay": {"rate": 0.1, "steps": 4, "exponent": 2.0, "decay": 2.0},
+    "models.schedules.inverse_sqrt": {"rate": 0.1, "steps": 4, "warmup": 2},
     "models.schedules.ema": {"beta": 0.5, "steps": 4},
     "models.schedules.swa": {"steps": 4, "start": 1},
     "models.schedules.tail": {"steps": 4, "points": 2, "stride": 2},
@@ -58,6 +60,7 @@ SOUND = {
 }
 
 ALSO_SOUND = {
+    ("models.schedules.power_decay", "decay", "None"),  # all steps
     ("average", "None"),  # the last iterate
     ("base_gains", "-1"),  # gains may be any numbers
     ("curvature", "None"),  # asked for by one rule of merge_plan

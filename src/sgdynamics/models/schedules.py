@@ -14,14 +14,27 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, flag, integer, nonnegative, sequence, unit_interval
+from sgdynamics.domains import (
+    Numeric,
+    checked,
+    choice,
+    flag,
+    integer,
+    nonnegative,
+    optional,
+    positive,
+    sequence,
+    unit_interval,
+)
 
 __all__ = [
     "SOURCES",
     "constant",
     "cosine",
     "ema",
+    "inverse_sqrt",
     "linear",
+    "power_decay",
     "step_decay",
     "swa",
     "tail",
@@ -189,9 +202,16 @@ def step_decay(rate: Numeric, steps: int, factor: Numeric, every: int) -> Numeri
     return along_step(rate, powers) if powers.ndim == 1 else np.multiply(np.asarray(rate)[..., None], powers)
 
 
-@checked(rate=nonnegative, steps=integer(1), warmup=integer(0), decay=integer(0))
-def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int) -> Numeric:
-    r"""Linear warm-up, a plateau, and a linear decay to zero.
+_SHAPES = {
+    "linear": lambda left: left,
+    "cosine": lambda left: np.sin(np.pi / 2 * left) ** 2,
+    "one_minus_sqrt": lambda left: left / (1 + np.sqrt(1 - left)),
+}
+
+
+@checked(rate=nonnegative, steps=integer(1), warmup=integer(0), decay=integer(0), shape=choice(*_SHAPES))
+def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int, *, shape: str = "linear") -> Numeric:
+    r"""Linear warm-up, a plateau, and a decay to zero.
 
     Parameters
     ----------
@@ -202,7 +222,10 @@ def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int) -> N
     warmup : int
         Steps of the warm-up, :math:`\eta_j = \eta j/\text{warmup}`.
     decay : int
-        Steps of the decay, :math:`\eta_j = \eta (T-j)/\text{decay}`. ``warmup + decay <= steps``.
+        Steps of the decay, with :math:`s = (T-j)/\text{decay}`. ``warmup + decay <= steps``.
+    shape : {"linear", "cosine", "one_minus_sqrt"}
+        :math:`\eta s`, :math:`\eta (1 - \cos \pi s)/2` or :math:`\eta (1 - \sqrt{1-s})`. Powers of s are in
+        :func:`power_decay`.
 
     Returns
     -------
@@ -217,6 +240,8 @@ def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int) -> N
     --------
     >>> warmup_stable_decay(1.0, 6, warmup=2, decay=2)
     array([0.5, 1. , 1. , 1. , 0.5, 0. ])
+    >>> warmup_stable_decay(1.0, 5, warmup=0, decay=4, shape="one_minus_sqrt")
+    array([1.        , 0.5       , 0.29289322, 0.1339746 , 0.        ])
     """
     if warmup + decay > steps:
         raise ValueError(
@@ -225,7 +250,75 @@ def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int) -> N
     j = np.arange(1, steps + 1)
     up = j / warmup if warmup else np.ones(steps)
     down = (steps - j) / decay if decay else np.ones(steps)
-    return along_step(rate, np.minimum(np.minimum(up, down), 1.0))
+    return along_step(rate, np.minimum(np.minimum(up, 1.0), _SHAPES[shape](np.minimum(down, 1.0))))
+
+
+@checked(rate=nonnegative, steps=integer(1), exponent=nonnegative, decay=optional(positive))
+def power_decay(rate: Numeric, steps: int, exponent: float, decay: float | None = None) -> Numeric:
+    r"""A plateau and then a power of the steps that are left.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Learning rate of the plateau, >= 0.
+    steps : int
+        Number of steps :math:`T`, >= 1.
+    exponent : float
+        :math:`p \ge 0`: 0 is a constant rate, 1 a linear decay.
+    decay : float, optional
+        Steps of the decay, > 0. Default: all of them.
+
+    Returns
+    -------
+    array, shape (..., steps)
+        :math:`\eta_j = \eta \min(1, (T-j)/\text{decay})^p`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> power_decay(1.0, 4, exponent=2.0)
+    array([0.5625, 0.25  , 0.0625, 0.    ])
+    >>> power_decay(1.0, 4, exponent=1.0, decay=2)
+    array([1. , 1. , 0.5, 0. ])
+    """
+    left = steps - np.arange(1, steps + 1)
+    return along_step(rate, np.minimum(left / (steps if decay is None else decay), 1.0) ** exponent)
+
+
+@checked(rate=nonnegative, steps=integer(1), warmup=integer(1))
+def inverse_sqrt(rate: Numeric, steps: int, warmup: int) -> Numeric:
+    r"""Linear warm-up and then a decay like one over the root of the step, which needs no horizon.
+
+    Parameters
+    ----------
+    rate : Numeric
+        Largest learning rate, that of step ``warmup``, >= 0.
+    steps : int
+        Number of steps, >= 1.
+    warmup : int
+        :math:`w \ge 1`.
+
+    Returns
+    -------
+    array, shape (..., steps)
+        :math:`\eta_j = \eta \min(j/w, \sqrt{w/j})`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range.
+
+    Examples
+    --------
+    >>> inverse_sqrt(1.0, 8, warmup=2).round(3)
+    array([0.5  , 1.   , 0.816, 0.707, 0.632, 0.577, 0.535, 0.5  ])
+    """
+    j = np.arange(1, steps + 1)
+    return along_step(rate, np.minimum(j / warmup, np.sqrt(warmup / j)))
 
 
 @checked(beta=unit_interval, steps=integer(0))

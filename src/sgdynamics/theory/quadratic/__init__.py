@@ -24,6 +24,7 @@ from sgdynamics.theory.quadratic.batch_size import (
 )
 from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ratio
 from sgdynamics.theory.quadratic.critical_rate import critical_rate
+from sgdynamics.theory.quadratic.decay_shapes import decay_noise_left, late_decay_noise_left
 from sgdynamics.theory.quadratic.edge_bounds import top_direction_edge, trace_edge
 from sgdynamics.theory.quadratic.edges import mean_edge, mean_square_edge, mean_square_growth, one_step_edge
 from sgdynamics.theory.quadratic.finite_data import (
@@ -50,6 +51,7 @@ from sgdynamics.theory.quadratic.model_laws import stability, stationary
 from sgdynamics.theory.quadratic.moments import moments
 from sgdynamics.theory.quadratic.path_edges import almost_sure_edge, tail_index
 from sgdynamics.theory.quadratic.planning import greedy_schedule, optimal_schedule
+from sgdynamics.theory.quadratic.power_decays import best_power_decay
 from sgdynamics.theory.quadratic.power_law import power_law_bias, power_law_crossover_steps, power_law_optimal_rate
 from sgdynamics.theory.quadratic.preconditioning import adam_gain, preconditioned, sign_descent_variance
 from sgdynamics.theory.quadratic.random_curvature import (
@@ -78,10 +80,12 @@ __all__ = [
     "average_variance",
     "batch_efficiency",
     "batch_full_gradient_cosine",
+    "best_power_decay",
     "chord_excess",
     "contraction_factor",
     "covariance_ratio",
     "critical_rate",
+    "decay_noise_left",
     "decayed_minimiser",
     "decayed_variance",
     "ema_start_weight",
@@ -96,6 +100,7 @@ __all__ = [
     "held_out_loss",
     "iterate_cosine",
     "lagged_gradient_cosine",
+    "late_decay_noise_left",
     "line_search_gain",
     "mean_edge",
     "mean_square_edge",
