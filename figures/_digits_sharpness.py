@@ -339,7 +339,7 @@ def over_cells(cells: Sequence[Cell], seeds: int, found: Callable[[float, int, i
     rates, sizes = zip(*cells, strict=True)
     return xr.concat(rows, "cell").assign_coords(
         cell=("cell", [f"{rate:g}, {name_of(size)}" for rate, size in cells], {"long_name": "rate and batch size"}),
-        learning_rate=("cell", list(rates), {"long_name": "learning rate", "units": "1 / curvature"}),
+        learning_rate=("cell", list(rates), {"long_name": "learning rate", "units": "1/curvature"}),
         batch_size=("cell", list(sizes), {"long_name": "batch size", "units": "examples"}),
         seed=("seed", np.arange(seeds), {"long_name": "seed of start and batches", "units": "1"}),
     )

@@ -112,8 +112,8 @@ def compute(fast: bool) -> xr.Dataset:
     data = data.merge(xr.concat([_minimum(seed) for seed in range(seeds)], "seed"))
     data = data.assign_coords(time=RATE * data.step, seed=np.arange(seeds))
     descriptions = {
-        "moment": ("sum of the learning rates so far", "1 / curvature"),
-        "time": ("sum of the learning rates so far", "1 / curvature"),
+        "moment": ("sum of the learning rates so far", "1/curvature"),
+        "time": ("sum of the learning rates so far", "1/curvature"),
         "step": ("step, mean over neighbouring measurements", "1"),
         "rank": ("rank of the direction by curvature", "1"),
         "seed": ("seed of start and batches", "1"),

@@ -110,7 +110,7 @@ def compute(fast: bool) -> xr.Dataset:
     }
     for prefix in ("", "noise_", "path_"):
         descriptions[f"{prefix}batch_size"] = ("batch size", "examples")
-        descriptions["learning_rate" if not prefix else f"{prefix}rate"] = ("learning rate", "1 / curvature")
+        descriptions["learning_rate" if not prefix else f"{prefix}rate"] = ("learning rate", "1/curvature")
     for name, (long_name, units) in descriptions.items():
         data[name].attrs = {"long_name": long_name, "units": units}
     return data.assign_attrs(RECIPE, source="jastrzebski2020", time=TIME)

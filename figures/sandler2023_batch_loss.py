@@ -263,7 +263,7 @@ def _chain(chain: Chain, sample: Sample) -> xr.Dataset:
     )
 
 
-LOSS, SQUARED = "loss", "squared parameter"
+LOSS, SQUARED = "loss", "weight^2"
 STEEPEST = f"{STEEP} steepest directions"
 DESCRIPTIONS = {
     "batch_loss": ("loss of the batch along its gradient, mean over batches", LOSS),

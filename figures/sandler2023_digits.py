@@ -144,8 +144,8 @@ DESCRIPTIONS = {
     "predicted_change": ("change of the full loss, predicted from curvature and gradient noise", "loss"),
     "predicted_two_points": ("change of the full loss by two points, predicted", "loss"),
     "curvature": ("curvature, mean over a group of modes", "loss / squared parameter"),
-    "variance": ("variance within the window, mean over a group of modes", "squared parameter"),
-    "predicted_variance": ("variance within the window, predicted", "squared parameter"),
+    "variance": ("variance within the window, mean over a group of modes", "weight^2"),
+    "predicted_variance": ("variance within the window, predicted", "weight^2"),
     "relaxing_modes": ("modes that relax within a window", "1"),
 }
 

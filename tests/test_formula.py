@@ -28,6 +28,7 @@ from sgdynamics.formula import (
     exp,
     formula,
     geometric_sum,
+    law,
     log,
     sqrt,
     stable_below,
@@ -36,7 +37,7 @@ from sgdynamics.formula import (
 )
 from sgdynamics.models import quadratic as quadratic_model
 from sgdynamics.outcome import Outcome, outcome_attributes
-from sgdynamics.theory.quadratic import ema_variance, stationary_variance
+from sgdynamics.theory.quadratic import ema_variance, stability_edge, stationary_variance
 
 FORMULAS = formulas(kind="formula")
 IDS = [item.name for item in FORMULAS]
@@ -262,7 +263,7 @@ def test_a_formula_is_pickled_by_reference():
 def test_every_parameter_needs_a_range():
     with pytest.raises(TypeError, match="do not match parameters"):
 
-        @formula(status="exact", source="derived", gain=positive)
+        @formula(quantity="gain", status="exact", source="derived", gain=positive)
         def incomplete(gain, beta):
             return gain * beta
 
@@ -270,9 +271,35 @@ def test_every_parameter_needs_a_range():
 def test_a_status_outside_the_four_is_refused():
     with pytest.raises(ValueError, match="status must be one of"):
 
-        @formula(status="true", source="derived", gain=positive)
+        @formula(quantity="gain", status="true", source="derived", gain=positive)
         def boastful(gain):
             return gain
+
+
+def test_a_quantity_outside_the_vocabulary_is_refused():
+    with pytest.raises(ValueError, match=r"quantity must be one of \['angle'.*got 'happiness'"):
+
+        @formula(quantity="happiness", status="exact", source="derived", gain=positive)
+        def nameless(gain):
+            return gain
+
+    with pytest.raises(ValueError, match="quantity must be one of"):
+        law(quantity="happiness")(print)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_labelled_result_says_what_it_is(lazy):
+    gain = xr.DataArray([0.1, 0.5], dims="gain", attrs={"long_name": "gain", "units": "1"})
+    found = stationary_variance(gain.chunk() if lazy else gain)
+    assert found.name == "stationary_variance"
+    assert found.attrs == {
+        "long_name": "stationary variance",
+        "units": "1",
+        "status": "exact",
+        "source": "theory.quadratic.stationary_variance",
+    }
+    assert (found.chunks is not None) == lazy
+    assert stability_edge(gain).attrs["units"] == "1/curvature"
 
 
 def test_every_source_can_be_cited(capsys):
@@ -401,6 +428,7 @@ def test_an_edge_may_depend_on_other_parameters():
         gain=positive,
         momentum=unit_interval,
         edge=stable_below(gain=lambda momentum: 2 + 2 * momentum),
+        quantity="gain",
         status="exact",
         source="derived",
     )

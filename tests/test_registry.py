@@ -8,8 +8,9 @@ import pytest
 import sgdynamics
 from sgdynamics import theory
 from sgdynamics.domains import positive
-from sgdynamics.formula import REGISTRY, Formula, Status, formula
+from sgdynamics.formula import REGISTRY, Formula, Status, formula, law
 from sgdynamics.registry import Law, formulas
+from sgdynamics.vocabulary import QUANTITIES
 
 STATUSES = typing.get_args(Status)
 
@@ -36,7 +37,7 @@ def test_every_public_law_of_theory_is_listed_and_no_other():
 def test_a_formula_that_is_made_later_is_listed_too():
     before = len(formulas())
 
-    @formula(gain=positive, status="exact", source="derived")
+    @formula(gain=positive, quantity="gain", status="exact", source="derived")
     def made_in_a_test(gain):
         """A gain."""
         return gain
@@ -56,7 +57,26 @@ def test_a_law_that_does_not_say_how_it_is_known_is_refused():
         """
 
     with pytest.raises(ValueError, match=r"theory\.quadratic\.nameless: its documentation must say 'Status: '"):
-        Law("theory.quadratic.nameless", nameless)
+        Law("theory.quadratic.nameless", law(quantity="gain")(nameless))
+
+
+def test_a_law_that_does_not_say_what_it_is_about_is_refused():
+    def vague(model):
+        """Something.
+
+        Status: exact.
+        """
+
+    with pytest.raises(ValueError, match=r"vague: its quantity must be declared by @law"):
+        Law("theory.quadratic.vague", vague)
+
+
+def test_every_quantity_is_that_of_something_and_has_one_unit():
+    assert {item.quantity for item in formulas()} == set(QUANTITIES)
+    units = formulas().to_pandas().groupby("quantity").units.nunique()
+    assert (units == 1).all()
+    edges = [item for item in formulas() if item.name.endswith("_edge") or item.name.endswith("_edges")]
+    assert {item.quantity for item in edges} == {"learning rate", "weight"}  # four_factor_edge is a point
 
 
 QUESTIONS = {
@@ -85,9 +105,16 @@ def test_what_is_asked_for_is_what_is_given():
     assert len(laws) + len(formulas(kind="formula")) == len(formulas())
     assert {item.source for item in formulas(paper="mccandlish2018", kind="formula")} == {"mccandlish2018"}
     assert {item.stem for item in formulas(stem="uv")} == {"uv"}
+    assert [item.name for item in formulas(quantity="momentum")] == ["theory.schedules.ema_heavy_ball_momentum"]
     assert {item.status for item in formulas(status="bound")} == {"bound"}
     assert not formulas(about="nothing of the kind is known here")
-    for wrong in ({"kind": "theorem"}, {"paper": "nobody2000"}, {"stem": "qwerty"}, {"status": "true"}):
+    for wrong in (
+        {"kind": "theorem"},
+        {"paper": "nobody2000"},
+        {"stem": "qwerty"},
+        {"quantity": "joy"},
+        {"status": "true"},
+    ):
         with pytest.raises(ValueError, match=f"formulas: {next(iter(wrong))} must be one of"):
             formulas(**wrong)
 

@@ -13,8 +13,8 @@ dask-backed DataArrays  still lazy; arguments are checked block by block when co
 SymPy expressions       a SymPy expression, if the formula is ``symbolic``
 ======================  ==============================================================
 
-Its facts (status, source, assumptions, domains) are attributes of the :class:`Formula`. Beyond a declared stability
-edge the value is ``+inf``: divergence is a result.
+Its facts (quantity, status, source, assumptions, domains) are attributes of the :class:`Formula`, and a labelled result
+carries them. Beyond a declared stability edge the value is ``+inf``: divergence is a result.
 
 **Accuracy.** A value is right to 1e-12, or to what a last-digit change of its arguments would do to it where that is
 more. Symbolic formulas keep this at any size of their arguments: where one lies outside :data:`ORDINARY`, products of a
@@ -34,6 +34,7 @@ import xarray as xr
 
 from sgdynamics._precise import PreciseExpression
 from sgdynamics.domains import Domain, Interval, Numeric, bind, check_arguments, declared, is_symbolic
+from sgdynamics.vocabulary import QUANTITIES
 
 __all__ = [
     "Edge",
@@ -45,6 +46,7 @@ __all__ = [
     "expm1",
     "formula",
     "geometric_sum",
+    "law",
     "log",
     "log1p",
     "sqrt",
@@ -55,6 +57,7 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 Status: TypeAlias = Literal["exact", "bound", "asymptotic", "heuristic"]
 
 REGISTRY: dict[str, Formula[..., Any]] = {}
@@ -194,6 +197,8 @@ class Formula(Generic[P, R]):
         Floor, stem and name, for instance ``theory.quadratic.ema_variance``.
     stem : str
         The row of the library it belongs to.
+    quantity : str
+        What the value is, a word of :mod:`sgdynamics.vocabulary`.
     status : {"exact", "bound", "asymptotic", "heuristic"}
     symbolic : bool
         Whether it takes SymPy expressions.
@@ -217,6 +222,7 @@ class Formula(Generic[P, R]):
         function: Callable[P, R],
         domains: dict[str, Domain],
         edge: Edge | None,
+        quantity: str,
         status: Status,
         symbolic: bool,
         source: str,
@@ -225,6 +231,7 @@ class Formula(Generic[P, R]):
         if status not in get_args(Status):
             raise ValueError(f"formula: status must be one of {get_args(Status)}, got {status!r}")
         functools.update_wrapper(self, function)
+        self.quantity = known_quantity(quantity)
         self.function = function
         self.signature = declared(function, domains)
         self.domains = domains
@@ -273,7 +280,17 @@ class Formula(Generic[P, R]):
         def block(*values: Any) -> Any:
             return self._plain(evaluate, {**others, **dict(zip(labelled, values, strict=True))})
 
-        return xr.apply_ufunc(block, *labelled.values(), dask="parallelized", output_dtypes=[np.float64])
+        found = xr.apply_ufunc(block, *labelled.values(), dask="parallelized", output_dtypes=[np.float64])
+        return self._stamped(found)
+
+    def _stamped(self, found: xr.DataArray) -> xr.DataArray:
+        said = {
+            "long_name": self.__name__.replace("_", " "),
+            "units": QUANTITIES[self.quantity].units,
+            "status": self.status,
+            "source": self.name,
+        }
+        return found.rename(self.__name__).assign_attrs(said)
 
     def _plain(self, evaluate: Callable[[Mapping[str, Any]], Any], arguments: Mapping[str, Any]) -> Any:
         """Evaluate on floats and arrays."""
@@ -429,8 +446,34 @@ def _exact(value: Any) -> Any:
     return value
 
 
+def known_quantity(quantity: str) -> str:
+    """The quantity, if the vocabulary has it."""
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity must be one of {sorted(QUANTITIES)}, got {quantity!r}")
+    return quantity
+
+
+def law(*, quantity: str) -> Callable[[F], F]:
+    """Declare what a law is about that takes models, runs or curves, and so is no formula of numbers.
+
+    Its status is in its documentation, where the reader looks for it; see :class:`sgdynamics.registry.Law`.
+
+    Parameters
+    ----------
+    quantity : str
+        A word of :mod:`sgdynamics.vocabulary`.
+    """
+
+    def decorate(function: F) -> F:
+        function.quantity = known_quantity(quantity)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
 def formula(
     *,
+    quantity: str,
     status: Status,
     source: str,
     symbolic: bool = False,
@@ -442,6 +485,8 @@ def formula(
 
     Parameters
     ----------
+    quantity : str
+        What the value is, a word of :mod:`sgdynamics.vocabulary`.
     status : {"exact", "bound", "asymptotic", "heuristic"}
     source : str
         A key of the bibliography and a section, or "derived".
@@ -456,7 +501,7 @@ def formula(
     """
 
     def decorate(function: Callable[P, R]) -> Formula[P, R]:
-        made = Formula(function, domains, edge, status, symbolic, source, assumptions)
+        made = Formula(function, domains, edge, quantity, status, symbolic, source, assumptions)
         REGISTRY[made.name] = made
         return made
 

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, get_args
 
 from sgdynamics.formula import REGISTRY, Formula, Status
+from sgdynamics.vocabulary import QUANTITIES
 
 __all__ = ["Formulas", "Law", "citation", "formulas"]
 
@@ -24,6 +25,8 @@ class Law:
     ----------
     name, stem : str
         As of a formula.
+    quantity : str
+        What it is about, a word of :mod:`sgdynamics.vocabulary`.
     status : {"exact", "bound", "asymptotic", "heuristic"}
         The first word of what its documentation says of it.
     source : str
@@ -38,7 +41,11 @@ class Law:
         said = _STATUS.search(inspect.getdoc(function) or "")
         if said is None:
             raise ValueError(f"{name}: its documentation must say 'Status: ' and one of {get_args(Status)}")
+        quantity = getattr(function, "quantity", None)
+        if quantity is None:
+            raise ValueError(f"{name}: its quantity must be declared by @law(quantity=...)")
         self.name, self.stem, self.function = name, name.split(".")[1], function
+        self.quantity = quantity
         self.status, self.qualification = said[1], " ".join(said[0].removeprefix("Status: ").split())
         self.source = ", ".join(_keys(function)) or "derived"
         self.assumptions: tuple[str, ...] = ()
@@ -70,6 +77,8 @@ class Formulas(tuple[Any, ...]):
             {
                 "name": item.name,
                 "about": (item.__doc__ or "").partition("\n")[0],
+                "quantity": item.quantity,
+                "units": QUANTITIES[item.quantity].units,
                 "status": item.status,
                 "parameters": ", ".join(item.domains),
                 "source": item.source,
@@ -77,7 +86,7 @@ class Formulas(tuple[Any, ...]):
             }
             for item in self
         ]
-        columns = ["name", "about", "status", "parameters", "source", "assumptions"]
+        columns = ["name", "about", "quantity", "units", "status", "parameters", "source", "assumptions"]
         return pandas.DataFrame(rows, columns=columns).set_index("name")
 
     def __repr__(self) -> str:
@@ -92,6 +101,7 @@ def formulas(
     stem: str | None = None,
     status: str | None = None,
     about: str | None = None,
+    quantity: str | None = None,
     paper: str | None = None,
     kind: str | None = None,
 ) -> Formulas:
@@ -108,6 +118,8 @@ def formulas(
     about : str, optional
         Words that all occur in the name or the documentation, or begin words there, in any case and order; those that
         have most of them in the name and the first line come first.
+    quantity : str, optional
+        What is wanted, a word of :mod:`sgdynamics.vocabulary`, for instance ``"learning rate"``.
     paper : str, optional
         A key of the bibliography: that the source of a formula names, or that the row of a law stands on.
     kind : {"formula", "law"}, optional
@@ -115,8 +127,8 @@ def formulas(
     Returns
     -------
     Formulas
-        A tuple of callables that carry their facts (``name``, ``stem``, ``status``, ``symbolic``, ``source``,
-        ``assumptions``, ``domains``, of a formula also ``edge``); it prints as a table, in a notebook too.
+        A tuple of callables that carry their facts (``name``, ``stem``, ``quantity``, ``status``, ``symbolic``,
+        ``source``, ``assumptions``, ``domains``, of a formula also ``edge``); it prints as a table, in a notebook too.
 
     Examples
     --------
@@ -124,11 +136,14 @@ def formulas(
     True
     >>> formulas(about="steps to a target")[0].name
     'theory.quadratic.steps_to_target'
+    >>> [f.name for f in formulas(quantity="momentum")]
+    ['theory.schedules.ema_heavy_ball_momentum']
     """
     everything = _everything()
     allowed = {
         "stem": (stem, sorted({item.stem for item in everything})),
         "status": (status, list(get_args(Status))),
+        "quantity": (quantity, sorted(QUANTITIES)),
         "paper": (paper, sorted(_bibliography())),
         "kind": (kind, ["formula", "law"]),
     }
@@ -140,6 +155,7 @@ def formulas(
         for item in everything
         if stem in (None, item.stem)
         and status in (None, item.status)
+        and quantity in (None, item.quantity)
         and (paper is None or paper in re.split(r"[,;]\s*", item.source))
         and (kind is None or (kind == "formula") == isinstance(item, Formula))
     ]

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, complain, instance_of, positive
+from sgdynamics.formula import law
 
 __all__ = ["SOURCES", "time_regimes"]
 
@@ -51,6 +52,7 @@ def _plateau(gain: Array, rise: float) -> tuple[int, int]:
     return int(before[-1]) + 1 if before.size else 0, low + int(after[0]) if after.size else gain.size
 
 
+@law(quantity="report")
 @checked(run=instance_of(xr.Dataset), rise=positive, band=positive)
 def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr.Dataset:
     r"""Label the recorded steps of a run: early, saturation, progressive sharpening, edge.
@@ -136,5 +138,5 @@ def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr
         where = np.flatnonzero(label == number)
         start = steps[where[0]] if where.size else -1
         found[name] = xr.DataArray(np.int32(start), attrs={"long_name": f"{text}, -1 if there is none", "units": "1"})
-    found["learning_rate"] = xr.DataArray(rates.mean(), attrs={"long_name": "learning rate", "units": "1 / curvature"})
+    found["learning_rate"] = xr.DataArray(rates.mean(), attrs={"long_name": "learning rate", "units": "1/curvature"})
     return found.assign_attrs(source="sgdynamics.theory.regimes.time_regimes", rise=float(rise), band=float(band))

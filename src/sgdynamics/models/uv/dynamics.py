@@ -69,6 +69,7 @@ def cone_sides(output: Any, ntk: Any, kappa: Any) -> tuple[Any, Any]:
     output=real,
     ntk=nonnegative,
     kappa=positive,
+    quantity="squared kernel",
     status="exact",
     symbolic=True,
     source="derived",

@@ -32,7 +32,9 @@ def _polynomial(coefficients: tuple[float, ...], at: Numeric) -> Numeric:
     return value
 
 
-@formula(probability=unit_interval, width=count, status="exact", source="derived", assumptions=_NORMAL)
+@formula(
+    probability=unit_interval, width=count, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL
+)
 def alignment_quantile(probability: Numeric, width: Numeric) -> Numeric:
     r"""Quantile of the initial alignment :math:`\delta_0 = 2\sqrt\kappa f_0/\lambda_0` of the two layers.
 
@@ -65,7 +67,9 @@ def alignment_quantile(probability: Numeric, width: Numeric) -> Numeric:
     return where(lower, -1, 1) * sqrt(square)
 
 
-@formula(probability=unit_interval, width=count, status="exact", source="derived", assumptions=_NORMAL)
+@formula(
+    probability=unit_interval, width=count, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL
+)
 def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
     r"""Quantile of the initial kernel over its mean, :math:`\chi^2_{2n}/2n`.
 
@@ -97,7 +101,14 @@ def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
     return where(width < _WIDE, gammaincinv(below, probability) / below, wide)
 
 
-@formula(alignment=alignment_range, status="exact", symbolic=True, source="derived", assumptions=_NORMAL[:2])
+@formula(
+    alignment=alignment_range,
+    quantity="ratio",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_NORMAL[:2],
+)
 def start_ratio(alignment: Numeric) -> Numeric:
     r"""What the first steps depend on at target 0: :math:`\rho = \kappa f_0^2/\lambda_0^2 = \delta^2/4`.
 

@@ -289,5 +289,5 @@ def _described(data: xr.Dataset, replicas: Any, kept: Any, seed: Seed) -> xr.Dat
         step=("step", kept, {"long_name": "step", "units": "1"}),
     )
     if "learning_rate" in data.coords:
-        data["learning_rate"].attrs = {"long_name": "learning rate", "units": "1 over curvature"}
+        data["learning_rate"].attrs = {"long_name": "learning rate", "units": "1/curvature"}
     return data.assign_attrs(source="jastrzebski2018", seed=describe_seed(seed), version=sgdynamics.__version__)

@@ -83,7 +83,7 @@ def sweep(
     data = xr.Dataset({**dict(zip(starts, made, strict=False)), "divergence_step": made[-1].astype(np.int32)})
     data = data.assign_coords(step=("step", kept, {"long_name": "step", "units": "1"}))
     if "learning_rate" in data.coords:
-        data["learning_rate"].attrs = {"long_name": "learning rate", "units": "1 over sharpness"}
+        data["learning_rate"].attrs = {"long_name": "learning rate", "units": "1/curvature"}
     return data
 
 

@@ -175,8 +175,8 @@ def ensemble(
         output_dtypes=[np.float64, np.float64],
         dask_gufunc_kwargs={"output_sizes": {"replica": replicas.size, "step": record.size, **own_dims}},
     )
-    error.attrs = {"long_name": "error", "units": "units of the weights"}
-    risk.attrs = {"long_name": "excess risk", "units": "units of the loss"}
+    error.attrs = {"long_name": "error", "units": "weight"}
+    risk.attrs = {"long_name": "excess risk", "units": "loss"}
     return xr.Dataset(
         {"error": error, "excess_risk": risk},
         coords={

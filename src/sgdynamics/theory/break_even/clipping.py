@@ -9,12 +9,14 @@ import xarray as xr
 
 import sgdynamics
 from sgdynamics.domains import Numeric, checked, complain, instance_of, nonnegative, positive
+from sgdynamics.formula import law
 from sgdynamics.models.break_even import SelfStabilizingModes
 from sgdynamics.theory.break_even.plateau import plateau_curvature
 
 __all__ = ["clipped_modes"]
 
 
+@law(quantity="spectrum")
 @checked(modes=instance_of(SelfStabilizingModes), learning_rate=positive, time=nonnegative)
 def clipped_modes(modes: SelfStabilizingModes, learning_rate: Numeric, time: Numeric) -> xr.Dataset:
     r"""Spectrum of several self-stabilising directions at a time, each clipped at its plateau.

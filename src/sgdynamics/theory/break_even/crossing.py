@@ -32,7 +32,7 @@ from sgdynamics.domains import (
     nonnegative,
     positive,
 )
-from sgdynamics.formula import formula, sqrt, stable_below
+from sgdynamics.formula import formula, law, sqrt, stable_below
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._quotients import left_by_product, root_of_quotient
 
@@ -49,6 +49,7 @@ _POINTS = 256
     alignment=nonnegative,
     path_constant=positive,
     replacement=flag,
+    quantity="curvature",
     status="exact",
     symbolic=True,
     source="derived",
@@ -120,6 +121,7 @@ def break_even_curvature(
     batch_factor=nonnegative,
     alignment=nonnegative,
     edge=stable_below(curvature=lambda learning_rate: 2 / learning_rate),
+    quantity="distance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -199,6 +201,7 @@ def _one_number(owner: str, **values: Numeric) -> None:
             raise complain(owner, name, "one number", value)
 
 
+@law(quantity="report")
 @checked(**_SETTING)
 def break_even_crossing(
     path: Callable[[float], float],
@@ -275,7 +278,7 @@ def break_even_crossing(
     return xr.Dataset(
         {
             "distance": ((), distance, {"long_name": "distance from the minimiser", "units": "1"}),
-            "curvature": ((), curvature, {"long_name": "curvature along the direction", "units": "curvature"}),
+            "curvature": ((), curvature, {"long_name": "curvature along the direction", "units": "1/learning rate"}),
             "gradient_variance": (
                 (),
                 float(alignment) * curvature,
@@ -300,6 +303,7 @@ _CONDITIONS = {
 }
 
 
+@law(quantity="report")
 @checked(**_SETTING)
 def proof_conditions(
     path: Callable[[float], float],

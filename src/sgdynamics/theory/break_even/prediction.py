@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import Interval, checked, choice, complain, count, instance_of, optional, positive
+from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.break_even._run import SAMPLINGS, Measured, growth, measured
 from sgdynamics.theory.quadratic import mean_square_edge_gain
@@ -150,6 +151,7 @@ def _verdict(run: Measured, share: Array, early: _Route, tolerance: float, refer
     return Outcome.EDGE_NOT_REACHED if far else Outcome.STALLED_BELOW_EDGE
 
 
+@law(quantity="report")
 @checked(
     run=instance_of(xr.Dataset),
     learning_rate=optional(positive),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sgdynamics.domains import Interval, Numeric, checked, complain, count, nonnegative, positive
-from sgdynamics.formula import formula, stable_below
+from sgdynamics.formula import formula, law, stable_below
 from sgdynamics.theory._quotients import quotient, root_of_quotient
 
 __all__ = [
@@ -29,6 +29,7 @@ _SPECTRUM = Interval("eigenvalues >= 0 of shape (d,), not all 0", low=0, low_ope
     gain=positive,
     batch_factor=nonnegative,
     edge=stable_below(gain=2),
+    quantity="share",
     status="heuristic",
     symbolic=True,
     source="derived",
@@ -85,6 +86,7 @@ def _crossing(values: np.ndarray, self_noise: float, noise: float) -> float:
     return float(pole * brentq(balance, 0.0, 1.0, xtol=1e-300, rtol=1e-15))
 
 
+@law(quantity="learning rate")
 @checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative)
 def trace_rule_edge(eigenvalues: ArrayLike, batch_factor: float) -> float:
     r"""Learning rate at which the shares of :func:`sgdynamics.theory.quadratic.trace_rule_term` add to 1.
@@ -119,6 +121,7 @@ def trace_rule_edge(eigenvalues: ArrayLike, batch_factor: float) -> float:
     return float(2 / values.max()) if noise == 0 else _crossing(values, noise, noise)
 
 
+@law(quantity="learning rate")
 @checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative, outputs=count)
 def kernel_norm_edge(eigenvalues: ArrayLike, batch_factor: float, *, outputs: float = 1) -> float:
     r"""Learning rate at which the norm of the noise kernel is 1, by :func:`kernel_norm_share`.
@@ -160,6 +163,7 @@ def kernel_norm_edge(eigenvalues: ArrayLike, batch_factor: float, *, outputs: fl
     learning_rate=positive,
     squared_gradient=nonnegative,
     batch_second_moment=positive,
+    quantity="curvature",
     status="exact",
     symbolic=True,
     source="derived",
@@ -201,6 +205,7 @@ def critical_interaction_aware_sharpness(
     noise_curvature=nonnegative,
     loss=positive,
     squared_frobenius=positive,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -236,6 +241,7 @@ def noise_alignment(noise_curvature: Numeric, loss: Numeric, squared_frobenius: 
     learning_rate=positive,
     batch_factor=nonnegative,
     alignment=nonnegative,
+    quantity="curvature",
     status="bound",
     symbolic=True,
     source="derived",

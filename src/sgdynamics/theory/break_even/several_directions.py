@@ -28,6 +28,7 @@ import sgdynamics
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, choice, complain, integer, nonnegative, optional, real
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory import quadratic
 from sgdynamics.theory._symmetric_maps import edge_of_second_moment
@@ -125,6 +126,7 @@ def _factor(owner: str, examples: int, batch_size: int, sampling: str) -> float:
     return float(batch_factor(owner, examples, batch_size, sampling == "replacement"))
 
 
+@law(quantity="learning rate")
 @checked(**_ENSEMBLE)
 def mean_square_edge(
     hessians: ArrayLike | None = None,
@@ -187,6 +189,7 @@ def mean_square_edge(
     return edge_of_second_moment(curvature, lambda matrix: products * matrix + factor * these.spread(matrix))
 
 
+@law(quantity="learning rate")
 @checked(**_ENSEMBLE)
 def sharpest_direction_edge(
     hessians: ArrayLike | None = None,
@@ -245,6 +248,7 @@ def _extremes(stacks: Array) -> tuple[float, float]:
         return float(eigenvalues.min()), float(eigenvalues.max())
 
 
+@law(quantity="learning rate")
 @checked(**_ENSEMBLE)
 def strict_edge(
     hessians: ArrayLike | None = None,
@@ -310,6 +314,7 @@ def _edge_within(lowest: float, highest: float) -> float:
     return 0.0 if lowest < -_ROUNDING * highest else 2 / highest
 
 
+@law(quantity="learning rate")
 @checked(
     curvatures=replace(nonnegative, text="curvatures >= 0 of shape (examples,), not all 0"),
     batch_size=integer(1),

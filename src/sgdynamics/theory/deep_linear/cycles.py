@@ -36,6 +36,7 @@ def _strength(ratio: Numeric, depth: Numeric) -> Numeric:
     ratio=cycle_ratio,
     singular_value=positive,
     depth=two_or_more,
+    quantity="strength",
     status="exact",
     symbolic=True,
     source="ghosh2025",
@@ -74,6 +75,7 @@ def cycle_low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeri
     ratio=cycle_ratio,
     singular_value=positive,
     depth=two_or_more,
+    quantity="learning rate",
     status="exact",
     symbolic=True,
     source="ghosh2025",
@@ -110,7 +112,15 @@ def cycle_rate(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numer
     return _strength(ratio, depth) / (singular_value * low ** (depth - 2))
 
 
-@formula(ratio=cycle_ratio, depth=two_or_more, status="exact", symbolic=True, source="derived", assumptions=_CYCLE)
+@formula(
+    ratio=cycle_ratio,
+    depth=two_or_more,
+    quantity="factor",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_CYCLE,
+)
 def cycle_multiplier(ratio: Numeric, depth: Numeric) -> Numeric:
     r"""Factor by which a small deviation from the two-cycle shrinks or grows over its two steps.
 

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics.domains import Interval, Numeric, checked, complain, integer, is_symbolic, nonnegative, positive
-from sgdynamics.formula import exp, formula, log, where
+from sgdynamics.formula import exp, formula, law, log, where
 
 _BALANCED_FLOW = ("gradient flow", "whitened inputs", "balanced start aligned with the target")
 
@@ -24,6 +24,7 @@ fraction_learned = Interval("a number in (0, 1)", low=0, high=1)
     time=nonnegative,
     start=positive,
     singular_value=positive,
+    quantity="strength",
     status="exact",
     symbolic=True,
     source="saxe2013",
@@ -77,6 +78,7 @@ def _log_odds_ratio(one: Numeric, other: Numeric) -> Numeric:
     fraction=fraction_learned,
     start_fraction=fraction_learned,
     singular_value=positive,
+    quantity="time",
     status="exact",
     symbolic=True,
     source="derived",
@@ -115,6 +117,7 @@ def two_layer_learning_time(fraction: Numeric, start_fraction: Numeric, singular
     fraction=fraction_learned,
     start_fraction=fraction_learned,
     singular_value=positive,
+    quantity="time",
     status="exact",
     symbolic=True,
     source="derived",
@@ -150,6 +153,7 @@ def infinite_depth_learning_time(fraction: Numeric, start_fraction: Numeric, sin
     return (_log_odds_ratio(fraction, start_fraction) + waiting) / singular_value / singular_value
 
 
+@law(quantity="strength")
 @checked(time=nonnegative, start=positive, singular_value=positive, depth=integer(1))
 def mode_strength(time: ArrayLike, start: float, singular_value: float, depth: int) -> xr.DataArray:
     r"""Strength of a mode of a network of any depth, by integrating :math:`\dot a = D a^{2-2/D} (s-a)`.

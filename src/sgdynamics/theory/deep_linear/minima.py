@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, complain, count, integer, is_symbolic, positive, real
-from sgdynamics.formula import formula, geometric_sum, stable_below, where
+from sgdynamics.formula import formula, geometric_sum, law, stable_below, where
 from sgdynamics.models.deep_linear._domains import finite_matrix, input_covariance_matrix
 from sgdynamics.models.uv._pointwise import hypotenuse
 from sgdynamics.theory._quotients import parts, total
@@ -24,7 +24,15 @@ def _flattest(value: Numeric, depth: Numeric) -> Numeric:
     return depth * value ** (2 - 2 / depth)
 
 
-@formula(singular_value=positive, depth=count, status="exact", symbolic=True, source="derived", assumptions=_BALANCED)
+@formula(
+    singular_value=positive,
+    depth=count,
+    quantity="sharpness",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_BALANCED,
+)
 def balanced_sharpness(singular_value: Numeric, depth: Numeric) -> Numeric:
     r"""Sharpness at a balanced global minimum, which is the flattest one.
 
@@ -54,7 +62,15 @@ def balanced_sharpness(singular_value: Numeric, depth: Numeric) -> Numeric:
     return _flattest(singular_value, depth)
 
 
-@formula(singular_value=positive, depth=count, status="exact", symbolic=True, source="derived", assumptions=_BALANCED)
+@formula(
+    singular_value=positive,
+    depth=count,
+    quantity="learning rate",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_BALANCED,
+)
 def persistent_edge(singular_value: Numeric, depth: Numeric) -> Numeric:
     r"""Learning rate beyond which no minimum is stable: whatever survives stays at the edge of stability for good.
 
@@ -86,6 +102,7 @@ def persistent_edge(singular_value: Numeric, depth: Numeric) -> Numeric:
     output_value=positive,
     input_value=positive,
     depth=count,
+    quantity="curvature",
     status="exact",
     symbolic=True,
     source="derived",
@@ -125,6 +142,7 @@ def balanced_eigenvalue(output_value: Numeric, input_value: Numeric, depth: Nume
     return high ** (2 - 2 / depth) * terms
 
 
+@law(quantity="spectrum")
 @checked(target=finite_matrix, depth=integer(1), input_covariance=input_covariance_matrix)
 def balanced_spectrum(target: ArrayLike, depth: int, *, input_covariance: ArrayLike | None = None) -> xr.DataArray:
     r"""Every eigenvalue of the Hessian at a balanced minimum, but for the zeros of directions that do not move the map.
@@ -195,6 +213,7 @@ def balanced_spectrum(target: ArrayLike, depth: int, *, input_covariance: ArrayL
     weight=positive,
     target=real,
     depth=count,
+    quantity="sharpness",
     status="exact",
     symbolic=True,
     source="derived",
@@ -238,6 +257,7 @@ def equal_chain_sharpness(weight: Numeric, target: Numeric, depth: Numeric) -> N
 @formula(
     imbalance=real,
     target=real,
+    quantity="sharpness",
     status="exact",
     symbolic=True,
     source="derived",
@@ -273,6 +293,7 @@ def two_layer_flow_sharpness(imbalance: Numeric, target: Numeric) -> Numeric:
 @formula(
     learning_rate=positive,
     residual=real,
+    quantity="factor",
     status="exact",
     symbolic=True,
     source="derived",
@@ -307,6 +328,7 @@ def two_layer_imbalance_factor(learning_rate: Numeric, residual: Numeric) -> Num
     target=positive,
     depth=count,
     edge=stable_below(learning_rate=lambda target, depth: 2 / _flattest(target, depth)),
+    quantity="sharpness",
     status="heuristic",
     source="kreisler2023, abstract",
     assumptions=("a chain", "no weight changes sign", "the start is not balanced"),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sgdynamics.domains import Numeric, checked, count, is_symbolic
-from sgdynamics.formula import decayed, formula, where
+from sgdynamics.formula import decayed, formula, law, where
 from sgdynamics.models.deep_linear._domains import hidden_widths
 
 _NTK_START = ("NTK parametrisation", "standard normal weights", "one output", "one example with |x|^2 = inputs")
@@ -50,7 +50,15 @@ def _variance(depth: Numeric, width: Numeric) -> Numeric:
     return depth * (depth + 2) / 3 * grown + 4 * mixed / 3
 
 
-@formula(depth=count, width=count, status="exact", symbolic=True, source="derived", assumptions=_NTK_START)
+@formula(
+    depth=count,
+    width=count,
+    quantity="squared kernel",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_NTK_START,
+)
 def initial_ntk_variance(depth: Numeric, width: Numeric) -> Numeric:
     r"""Variance of the tangent kernel at the start; its mean is the depth, at any width.
 
@@ -79,7 +87,15 @@ def initial_ntk_variance(depth: Numeric, width: Numeric) -> Numeric:
     return _variance(depth, width)
 
 
-@formula(depth=count, width=count, status="exact", symbolic=True, source="derived", assumptions=_NTK_START)
+@formula(
+    depth=count,
+    width=count,
+    quantity="variance",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_NTK_START,
+)
 def initial_ntk_relative_variance(depth: Numeric, width: Numeric) -> Numeric:
     r"""Variance of the tangent kernel at the start over its squared mean, :math:`\operatorname{Var} K / D^2`.
 
@@ -108,6 +124,7 @@ def initial_ntk_relative_variance(depth: Numeric, width: Numeric) -> Numeric:
     depth=count,
     width=count,
     inputs=count,
+    quantity="kernel",
     status="exact",
     symbolic=True,
     source="derived",
@@ -154,6 +171,7 @@ class NtkMoments(NamedTuple):
     variance: float
 
 
+@law(quantity="report")
 @checked(widths=hidden_widths)
 def initial_ntk_moments(widths: Sequence[int]) -> NtkMoments:
     r"""Mean and variance of the tangent kernel at the start, hidden widths all different if need be.

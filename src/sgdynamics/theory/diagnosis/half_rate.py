@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, checked, complain, integer, positive
+from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.diagnosis._arguments import confidence_level, margin_width, matrix, series
 from sgdynamics.theory.diagnosis.estimates import BLOCKS, Array, Estimate, block_means, ratio_of_means, table
@@ -58,6 +59,7 @@ def vertex_of_trials(
     )  # fmt: skip
 
 
+@law(quantity="report")
 @checked(
     loss=matrix,
     trial_rate=series,
@@ -158,6 +160,7 @@ def cosines(gradient: Array, independent: Array | None, **how: float) -> dict[st
     return found
 
 
+@law(quantity="report")
 @checked(
     gradient=matrix,
     independent_gradient=matrix,

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.special import gammainc, gammaln, hyp1f1
 
 from sgdynamics.domains import Numeric, checked, complain, nonnegative, positive
-from sgdynamics.formula import exp, formula, log, where
+from sgdynamics.formula import exp, formula, law, log, where
 from sgdynamics.logs import in_order
 from sgdynamics.logs.axis import StepAxis
 from sgdynamics.theory.diagnosis._arguments import confidence_level, gappy
@@ -24,6 +24,7 @@ _CLOSER = 5
 @formula(
     time=nonnegative,
     exponent=positive,
+    quantity="relative loss",
     status="exact",
     source="derived",
     assumptions=("curvatures with a power-law density up to a sharp top", "small gains", "no noise"),
@@ -134,6 +135,7 @@ def _rise(step: Array, loss: Array, profile: _Profile, confidence: float, room: 
     return max(independent, ((high - low) / 2) ** 2)
 
 
+@law(quantity="report")
 @checked(step=StepAxis(), loss=gappy, confidence=confidence_level)
 def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) -> xr.Dataset:
     r"""Noise level, power-law exponent and effective rate of a loss curve, with profile-likelihood intervals.

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import checked, integer, optional, positive
+from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.diagnosis._arguments import confidence_level, margin_width
 from sgdynamics.theory.diagnosis.estimates import BLOCKS, Array, Estimate, block_means, table
@@ -38,6 +39,7 @@ _NEEDS = {
 }
 
 
+@law(quantity="report")
 @checked(
     run=Run(),
     learning_rate=optional(positive),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import exprel
 
 from sgdynamics.domains import Numeric, checked, complain, function, nonnegative, positive, real
-from sgdynamics.formula import formula
+from sgdynamics.formula import formula, law
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Any]
@@ -51,6 +51,7 @@ def _flow(owner: str, velocity: Field, start: Numeric, time: Numeric) -> Array:
     return made
 
 
+@law(quantity="weight")
 @checked(gradient=function, start=real, time=nonnegative)
 def gradient_flow(gradient: Field, start: Numeric, time: float) -> Array:
     r"""Where gradient flow :math:`\dot w = -\nabla L` is after some time.
@@ -85,6 +86,7 @@ def gradient_flow(gradient: Field, start: Numeric, time: float) -> Array:
     return _flow("gradient_flow", lambda w: -np.asarray(gradient(w)), start, time)
 
 
+@law(quantity="weight")
 @checked(gradient=function, hessian=function, start=real, learning_rate=nonnegative, time=nonnegative)
 def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate: float, time: float) -> Array:
     r"""Where gradient flow on :math:`L + \tfrac{\eta}{4}|\nabla L|^2` is after some time.
@@ -135,6 +137,7 @@ def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate
     pull=positive,
     diffusion=nonnegative,
     time=nonnegative,
+    quantity="second moment",
     status="exact",
     source="derived",
     assumptions=("linear stochastic differential equation", "start without variance"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import Interval, Numeric, checked, complain, positive
+from sgdynamics.formula import law
 from sgdynamics.models.edge_of_stability import ProductLoss
 from sgdynamics.theory.edge_of_stability.approximations import (
     gradient_flow,
@@ -125,6 +126,7 @@ def _beyond_the_edge(rates: Array) -> list[Array]:
     return [abs(value / measured - 1) for value in (flow, flow - end_gap(rates, drift))]
 
 
+@law(quantity="report")
 @checked(learning_rate=rates_of_the_budget)
 def error_budget(learning_rate: Numeric) -> xr.Dataset:
     r"""Relative errors of the continuous-time approximations against the exact discrete map, and their orders.
@@ -193,7 +195,7 @@ def error_budget(learning_rate: Numeric) -> xr.Dataset:
         },
         coords={
             "approximation": ("approximation", [line.name for line in _LINES], {"long_name": "approximation"}),
-            "learning_rate": ("learning_rate", rates, {"long_name": "learning rate", "units": "1 over sharpness"}),
+            "learning_rate": ("learning_rate", rates, {"long_name": "learning rate", "units": "1/curvature"}),
             "model": ("approximation", [line.model for line in _LINES], {"long_name": "model"}),
             "quantity": ("approximation", [line.quantity for line in _LINES], {"long_name": "quantity"}),
         },
@@ -204,6 +206,7 @@ def error_budget(learning_rate: Numeric) -> xr.Dataset:
     return made
 
 
+@law(quantity="exponent")
 @checked(learning_rate=positive, error=positive)
 def fitted_order(learning_rate: Numeric, error: Numeric) -> float:
     r"""Slope of the straight line through :math:`\log` error against :math:`\log \eta`, by least squares.

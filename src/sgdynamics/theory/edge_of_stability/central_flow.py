@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import Numeric, checked, complain, function, integer, optional, positive, real
+from sgdynamics.formula import law
 from sgdynamics.theory.edge_of_stability._complementarity import complementary
 from sgdynamics.theory.edge_of_stability.approximations import Field, as_number, as_vector
 
@@ -50,6 +51,7 @@ def _covariance(gradient: Array, bends: Array, slack: Array) -> Array:
     return found
 
 
+@law(quantity="second moment")
 @checked(gradient=real, curvature_gradients=real, slack=optional(real))
 def oscillation_covariance(gradient: Numeric, curvature_gradients: Numeric, slack: Numeric = None) -> Array:
     r"""The covariance of the oscillation that keeps several directions at the edge.
@@ -157,6 +159,7 @@ def _probe(owner: str, name: str, field: Field, point: Array, shape: tuple[int, 
         raise complain(owner, name, f"a callable that returns an array of shape {shape}", made)
 
 
+@law(quantity="report")
 @checked(
     loss=function,
     gradient=function,
@@ -269,36 +272,34 @@ def central_flow(
     hessians = np.array([hessian(w) for w in path], dtype=np.float64)
     losses = np.array([float(loss(w)) for w in path])
     step = np.arange(points + 1) * (steps / points)
-    units = "units of the loss"
-    squared = "units of the weights, squared"
     return xr.Dataset(
         {
-            "weights": (("step", "parameter"), path, {"long_name": "weights", "units": "units of the weights"}),
+            "weights": (("step", "parameter"), path, {"long_name": "weights", "units": "weight"}),
             "sharpness": (
                 "step",
                 np.linalg.eigvalsh(hessians)[:, -1],
-                {"long_name": "sharpness", "units": "units of the loss over the weights squared"},
+                {"long_name": "sharpness", "units": "1/learning rate"},
             ),
-            "flow_loss": ("step", losses, {"long_name": "loss at the flow", "units": units}),
+            "flow_loss": ("step", losses, {"long_name": "loss at the flow", "units": "loss"}),
             "loss": (
                 "step",
                 losses + 0.5 * np.einsum("tij,tij->t", hessians, covariances),
-                {"long_name": "predicted mean loss", "units": units},
+                {"long_name": "predicted mean loss", "units": "loss"},
             ),
             "variance": (
                 "step",
                 np.trace(covariances, axis1=1, axis2=2),
-                {"long_name": "variance of the oscillation", "units": squared},
+                {"long_name": "variance of the oscillation", "units": "weight^2"},
             ),
             "weight_variance": (
                 ("step", "parameter"),
                 np.diagonal(covariances, axis1=1, axis2=2).copy(),
-                {"long_name": "variance of the oscillation per parameter", "units": squared},
+                {"long_name": "variance of the oscillation per parameter", "units": "weight^2"},
             ),
         },
         coords={
             "step": ("step", step, {"long_name": "step of gradient descent", "units": "1"}),
-            "time": ("step", rate * step, {"long_name": "learning rate times step", "units": "1 over sharpness"}),
+            "time": ("step", rate * step, {"long_name": "learning rate times step", "units": "1/curvature"}),
         },
         attrs={"source": "cohen2024", "learning_rate": rate, "version": sgdynamics.__version__},
     )

@@ -19,7 +19,13 @@ _MAP = ("the truncated two-variable map",)
 
 
 @formula(
-    sharpening=positive, restoring=positive, status="exact", symbolic=True, source="damian2022, map", assumptions=_MAP
+    sharpening=positive,
+    restoring=positive,
+    quantity="oscillation",
+    status="exact",
+    symbolic=True,
+    source="damian2022, map",
+    assumptions=_MAP,
 )
 def cycle_amplitude(sharpening: Numeric, restoring: Numeric) -> Numeric:
     r"""Amplitude :math:`\sqrt{2\alpha/\beta}` of the cycle on which x only flips and the curvature stays at the edge.
@@ -44,6 +50,7 @@ def cycle_amplitude(sharpening: Numeric, restoring: Numeric) -> Numeric:
 @formula(
     sharpening=real,
     restoring=positive,
+    quantity="second moment",
     status="exact",
     symbolic=True,
     source="cohen2024, central flow",
@@ -78,6 +85,7 @@ def oscillation_variance(sharpening: Numeric, restoring: Numeric) -> Numeric:
 @formula(
     learning_rate=positive,
     sharpening=positive,
+    quantity="steps",
     status="asymptotic",
     symbolic=True,
     source="derived",
@@ -110,6 +118,7 @@ def cycle_period(learning_rate: Numeric, sharpening: Numeric) -> Numeric:
 @formula(
     learning_rate=positive,
     sharpening=positive,
+    quantity="factor",
     status="exact",
     symbolic=True,
     source="derived",
@@ -151,6 +160,7 @@ def _invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restoring: N
     excess=real,
     sharpening=positive,
     restoring=positive,
+    quantity="invariant",
     status="exact",
     symbolic=True,
     source="derived",

@@ -33,6 +33,7 @@ _NEAR_THE_EDGE = ("learning rate to 0 at a fixed outer function, or the drift to
 @formula(
     learning_rate=positive,
     slope=real,
+    quantity="factor",
     status="exact",
     symbolic=True,
     source="derived",
@@ -64,6 +65,7 @@ def imbalance_factor(learning_rate: Numeric, slope: Numeric) -> Numeric:
     imbalance=real,
     minimum=real,
     second_derivative=positive,
+    quantity="sharpness",
     status="exact",
     symbolic=True,
     source="derived",
@@ -97,6 +99,7 @@ def minimum_sharpness(imbalance: Numeric, minimum: Numeric, second_derivative: N
 
 @formula(
     learning_rate=Interval("a number in (0, 1/2]", low=0, high=0.5, high_open=False),
+    quantity="weight",
     status="exact",
     symbolic=True,
     source="zhu2022, eta-EoS minimum",
@@ -149,6 +152,7 @@ def _flip_parts(rate: Numeric, minimum: Numeric, second: Numeric, third: Numeric
     second_derivative=positive,
     third_derivative=real,
     fourth_derivative=real,
+    quantity="coefficient",
     status="exact",
     symbolic=True,
     source="derived",
@@ -199,6 +203,7 @@ def flip_coefficient(
     second_derivative=positive,
     third_derivative=real,
     fourth_derivative=real,
+    quantity="coefficient",
     status="asymptotic",
     symbolic=True,
     source="derived",
@@ -261,6 +266,7 @@ def gap_drift(
 @formula(
     learning_rate=positive,
     drift=positive,
+    quantity="sharpness",
     status="asymptotic",
     symbolic=True,
     source="derived",

@@ -22,6 +22,7 @@ _SERIES = (1, -2 / 3, 4 / 9, -44 / 135, 104 / 405, -40 / 189, 7648 / 42525, -284
     excess=real,
     amplitude=nonnegative,
     drift=positive,
+    quantity="invariant",
     status="exact",
     symbolic=True,
     source="derived",
@@ -60,6 +61,7 @@ def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Nu
 @formula(
     excess=real,
     drift=positive,
+    quantity="oscillation",
     status="exact",
     symbolic=True,
     source="derived",
@@ -98,6 +100,7 @@ def _series(d: NDArray[np.float64]) -> Any:
 @formula(
     start_excess=nonnegative,
     drift=positive,
+    quantity="scaled sharpness",
     status="exact",
     source="derived",
     assumptions=("reduced dynamics dX = 2X(e - X), de = -rho X", "infinitesimal oscillation at the start"),
@@ -135,6 +138,7 @@ def end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
 @formula(
     start_excess=nonnegative,
     drift=positive,
+    quantity="scaled sharpness",
     status="exact",
     symbolic=True,
     source="derived",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sgdynamics.domains import checked, optional, positive
+from sgdynamics.formula import law
 from sgdynamics.theory.diagnosis._arguments import confidence_level
 from sgdynamics.theory.forecast._arguments import logged_runs
 from sgdynamics.theory.forecast._law import COLUMNS, Runs, Shape, curvatures
@@ -42,6 +43,7 @@ ONE_RATE = (
 )
 
 
+@law(quantity="report")
 @checked(runs=logged_runs, confidence=confidence_level, batch_size=optional(positive))
 def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) -> xr.Dataset:
     r"""Fit the law of a mini-batch quadratic with power-law spectra to the loss curves of one training set-up.

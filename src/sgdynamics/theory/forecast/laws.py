@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sgdynamics.domains import Numeric, checked, nonnegative, positive
-from sgdynamics.formula import expm1, formula, log1p
+from sgdynamics.formula import expm1, formula, law, log1p
 from sgdynamics.theory.forecast._arguments import one_schedule
 
 _SPECTRUM = ("curvatures with a power-law density and an exponential cut-off", "small gains")
@@ -15,6 +15,7 @@ _SPECTRUM = ("curvatures with a power-law density and an exponential cut-off", "
     time=nonnegative,
     exponent=positive,
     cutoff=positive,
+    quantity="share",
     status="exact",
     symbolic=True,
     source="derived",
@@ -54,6 +55,7 @@ def spectrum_left(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
     time=nonnegative,
     exponent=positive,
     cutoff=positive,
+    quantity="share",
     status="exact",
     symbolic=True,
     source="derived",
@@ -93,6 +95,7 @@ def drop_gained(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
     return -expm1(-exponent * log1p(2 * cutoff * time))
 
 
+@law(quantity="loss")
 @checked(schedule=one_schedule, distance=positive, gradient_bound=positive)
 def last_iterate_bound(schedule: Numeric, *, distance: float, gradient_bound: float) -> float:
     r"""Largest suboptimality of the last iterate of the subgradient method on a convex function.

@@ -10,12 +10,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, integer
+from sgdynamics.formula import law
 from sgdynamics.theory.forecast._arguments import FEWEST, fitted_law, named_schedules, one_schedule
 from sgdynamics.theory.forecast.prediction import along, half_width
 
 Array = NDArray[np.float64]
 
 
+@law(quantity="report")
 @checked(fitted=fitted_law, schedule=one_schedule, candidates=named_schedules, records=integer(FEWEST))
 def next_run(
     fitted: xr.Dataset, schedule: Numeric, candidates: Mapping[str, Numeric], *, records: int = 100

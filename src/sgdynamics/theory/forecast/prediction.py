@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, average, checked, increasing_steps, optional, positive
+from sgdynamics.formula import law
 from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
 from sgdynamics.theory.forecast._averages import averaged_columns
 from sgdynamics.theory.forecast._law import Runs, curvatures
@@ -22,6 +23,7 @@ Array = NDArray[np.float64]
 _SAME_RATE = 0.05
 
 
+@law(quantity="loss")
 @checked(
     fitted=fitted_law,
     schedule=one_schedule,

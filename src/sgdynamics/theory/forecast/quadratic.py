@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, checked
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
 from sgdynamics.theory.forecast._law import Runs, curvatures, noise_at, relaxation, spectrum, weights
@@ -13,6 +14,7 @@ from sgdynamics.theory.forecast._pieces import pieces_of
 from sgdynamics.theory.forecast._regression import shape_at
 
 
+@law(quantity="model")
 @checked(fitted=fitted_law, schedule=one_schedule)
 def quadratic_at(fitted: xr.Dataset, schedule: Numeric) -> MiniBatchQuadratic:
     r"""The quadratic of a fitted law at the end of a schedule, for what follows at about the same rate.

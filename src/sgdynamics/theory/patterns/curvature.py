@@ -27,6 +27,7 @@ _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
 
 @formula(
     r=positive,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -61,6 +62,7 @@ def curvature_form(r: Numeric) -> Numeric:
 @formula(
     separation=positive,
     correlation=closed_unit_interval,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -149,6 +151,7 @@ def _symbolic_form(r: Numeric, rho: Numeric) -> Numeric:
 @formula(
     separation=positive,
     refreshing_angle=nonnegative,
+    quantity="ratio",
     status="asymptotic",
     symbolic=True,
     source="derived",

@@ -18,7 +18,14 @@ _cosine = Interval("a number in [-1, 1]", low=-1, high=1, low_open=False, high_o
 _NODES, _WEIGHTS = np.polynomial.laguerre.laggauss(40)
 
 
-@formula(cosine=_cosine, margin=nonnegative, status="exact", source="derived", assumptions=("a linear rule",))
+@formula(
+    cosine=_cosine,
+    margin=nonnegative,
+    quantity="probability",
+    status="exact",
+    source="derived",
+    assumptions=("a linear rule",),
+)
 def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
     r"""Error on P-only examples of a linear rule with a given cosine to the true direction.
 
@@ -83,6 +90,7 @@ def _tail(h: Numeric, reach: Numeric) -> Numeric:
     dimension=positive,
     examples=positive,
     margin=nonnegative,
+    quantity="correlation",
     status="asymptotic",
     symbolic=True,
     source="derived",

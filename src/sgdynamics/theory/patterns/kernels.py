@@ -16,6 +16,7 @@ _angle = Interval("a number in [0, pi]", low=0, high=np.pi, low_open=False, high
 @formula(
     angle=_angle,
     correlation=closed_unit_interval,
+    quantity="probability",
     status="exact",
     symbolic=True,
     source="derived",
@@ -59,6 +60,7 @@ def refreshed_kernel(angle: Numeric, correlation: Numeric) -> Numeric:
 @formula(
     correlation=closed_unit_interval,
     activation_noise=nonnegative,
+    quantity="correlation",
     status="exact",
     symbolic=True,
     source="derived",

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import checked, complain, instance_of, optional, positive, replica_indices
+from sgdynamics.formula import law
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predict
 from sgdynamics.theory.patterns.reduced import first_time_below, reduced_dynamics
@@ -30,6 +31,7 @@ _RESULTS = {
 }
 
 
+@law(quantity="report")
 @checked(
     setting=instance_of(TwoPatternSetting),
     seeds=replica_indices,

@@ -17,6 +17,7 @@ _probability = Interval("a number in (0, 1]", low=0, high=1, high_open=False)
 
 @formula(
     separation=positive,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -73,6 +74,7 @@ def _over_square(r: Numeric) -> Numeric:
 
 @formula(
     separation=positive,
+    quantity="ratio",
     status="asymptotic",
     symbolic=True,
     source="derived",
@@ -105,6 +107,7 @@ def small_separation_memory(separation: Numeric) -> Numeric:
     amplitude=positive,
     q_bearing=_probability,
     mean_alpha=closed_unit_interval,
+    quantity="curvature",
     status="heuristic",
     symbolic=True,
     source="derived",

@@ -32,6 +32,7 @@ _LARGEST_ROOT = math.sqrt(sys.float_info.max)
     learning_rate=positive,
     weight_decay=positive,
     edge=stable_below(learning_rate=lambda weight_decay: 2 / weight_decay),
+    quantity="second moment",
     status="exact",
     symbolic=True,
     source="derived",
@@ -71,6 +72,7 @@ def _larger(one: Numeric, other: Numeric) -> Numeric:
     edge=stable_below(
         weight_decay=lambda large_rate, small_rate: 2 / where(large_rate > small_rate, large_rate, small_rate)
     ),
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -107,6 +109,7 @@ def annealed_variance_ratio(large_rate: Numeric, small_rate: Numeric, weight_dec
     weight_decay=positive,
     steps=whole,
     edge=stable_below(large_rate=lambda weight_decay: 2 / weight_decay),
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -198,6 +201,7 @@ def noise_correlation(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
     time=nonnegative,
     rate_ratio=positive,
     weight_decay=positive,
+    quantity="angle",
     status="asymptotic",
     symbolic=True,
     source="derived",

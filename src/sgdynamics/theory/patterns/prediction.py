@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import checked, instance_of
+from sgdynamics.formula import law
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.theory.patterns.errors import mean_classifier_cosine, p_only_error
 from sgdynamics.theory.patterns.memory import curvature_ceiling
@@ -115,6 +116,7 @@ def _conditions(setting: TwoPatternSetting) -> list[tuple[str, float, str]]:
     ]
 
 
+@law(quantity="report")
 @checked(setting=instance_of(TwoPatternSetting))
 def regime(setting: TwoPatternSetting) -> xr.Dataset:
     r"""Which conditions for a reversed order of learning hold at given sizes, and by what margin.
@@ -160,6 +162,7 @@ def regime(setting: TwoPatternSetting) -> xr.Dataset:
     )
 
 
+@law(quantity="report")
 @checked(setting=instance_of(TwoPatternSetting))
 def predict(setting: TwoPatternSetting) -> xr.Dataset:
     r"""Time scales, what limits each phase, whether the order of learning reverses, and the errors to expect.

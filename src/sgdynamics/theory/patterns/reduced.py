@@ -32,6 +32,7 @@ from scipy.special import expit, roots_legendre
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, choice, complain, instance_of, optional, positive, real
+from sgdynamics.formula import law
 from sgdynamics.models.patterns import ALGORITHMS, TwoPatternData, TwoPatternSample, TwoPatternSetting
 from sgdynamics.models.patterns.data import BOTH, P_ONLY, Q_ONLY
 from sgdynamics.theory.patterns.errors import p_only_error
@@ -151,6 +152,7 @@ def _labelled(steps: xr.Dataset, rays: Array, losses: Array, shares: Array) -> x
     return made.assign_attrs(steps.attrs | {"source": "derived"})
 
 
+@law(quantity="report")
 @checked(
     setting=instance_of(TwoPatternSetting),
     sample=instance_of(TwoPatternSample),
@@ -230,6 +232,7 @@ def reduced_dynamics(
     return made
 
 
+@law(quantity="report")
 @checked(setting=instance_of(TwoPatternSetting), algorithm=choice(*ALGORITHMS), kernel=choice(*KERNELS))
 def population_dynamics(setting: TwoPatternSetting, algorithm: str, *, kernel: str = "relu") -> xr.Dataset:
     r"""The same run on infinitely many examples: averages over kinds, labels, rays and amplitudes, no sampling.
@@ -304,6 +307,7 @@ def _population(data: TwoPatternData) -> _Examples:
     )
 
 
+@law(quantity="time")
 @checked(run=instance_of(xr.Dataset), variable=choice("loss", "loss_p_only", "loss_q_only", "loss_both"), level=real)
 def first_time_below(run: xr.Dataset, variable: str, level: float) -> float:
     """The first training time at which a loss is at or below a level.

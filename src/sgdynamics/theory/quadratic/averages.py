@@ -18,6 +18,7 @@ from sgdynamics.theory.quadratic.stationary import stationary_variance
     momentum=unit_interval,
     nesterov=flag,
     edge=stable_below(gain=edge_gain),
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -86,6 +87,7 @@ def ema_variance(gain: Numeric, beta: Numeric, *, momentum: Numeric = 0.0, neste
     gain=positive,
     separation=count,
     edge=stable_below(gain=2),
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -123,6 +125,7 @@ def two_point_variance(gain: Numeric, separation: Numeric) -> Numeric:
     points=count,
     stride=count,
     edge=stable_below(gain=2),
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -169,6 +172,7 @@ def tail_variance(gain: Numeric, points: Numeric, stride: Numeric = 1) -> Numeri
     gain=positive,
     points=count,
     edge=stable_below(gain=2),
+    quantity="variance",
     status="asymptotic",
     symbolic=True,
     source="derived",
@@ -200,7 +204,15 @@ def far_points_variance(gain: Numeric, points: Numeric) -> Numeric:
     return gain / (2 - gain) / points
 
 
-@formula(gain=positive, steps=count, status="exact", symbolic=True, source="derived", assumptions=("plain SGD",))
+@formula(
+    gain=positive,
+    steps=count,
+    quantity="weight of the start",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("plain SGD",),
+)
 def swa_start_weight(gain: Numeric, steps: Numeric) -> Numeric:
     r"""Weight of the start in the uniform average of :math:`x_1..x_T`: its bias.
 
@@ -248,6 +260,7 @@ def _swa_squares(gain: Numeric, steps: Numeric) -> Numeric:
     gain=positive,
     steps=count,
     edge=stable_below(gain=2),
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -288,7 +301,15 @@ def swa_variance(gain: Numeric, steps: Numeric) -> Numeric:
     return _swa_squares(gain, steps) / steps**2
 
 
-@formula(gain=positive, beta=unit_interval, steps=count, status="exact", source="derived", assumptions=("plain SGD",))
+@formula(
+    gain=positive,
+    beta=unit_interval,
+    steps=count,
+    quantity="weight of the start",
+    status="exact",
+    source="derived",
+    assumptions=("plain SGD",),
+)
 def ema_start_weight(gain: Numeric, beta: Numeric, steps: Numeric) -> Numeric:
     r"""Weight of the start in the exponential moving average after T steps: its bias.
 
@@ -322,7 +343,12 @@ def ema_start_weight(gain: Numeric, beta: Numeric, steps: Numeric) -> Numeric:
 
 
 @formula(
-    variance=nonnegative, status="exact", symbolic=True, source="derived", assumptions=("additive noise", "stationary")
+    variance=nonnegative,
+    quantity="gain",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("additive noise", "stationary"),
 )
 def equivalent_gain(variance: Numeric) -> Numeric:
     r"""Constant gain at which plain SGD has the given stationary variance.
@@ -355,6 +381,7 @@ def equivalent_gain(variance: Numeric) -> Numeric:
     momentum=unit_interval,
     dampening=unit_interval,
     edge=stable_below(gain=lambda momentum, dampening: 2 * (1 + momentum) / (1 - dampening)),
+    quantity="gain",
     status="exact",
     symbolic=True,
     source="derived",

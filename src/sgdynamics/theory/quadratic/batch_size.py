@@ -27,7 +27,7 @@ from sgdynamics.domains import (
     positive,
     unit_interval,
 )
-from sgdynamics.formula import formula, stable_below
+from sgdynamics.formula import formula, law, stable_below
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel
@@ -45,6 +45,7 @@ more_than_one = Interval("a finite number > 1", low=1)
 @formula(
     batch_size=positive,
     noise_scale=positive,
+    quantity="share",
     status="exact",
     symbolic=True,
     source="mccandlish2018",
@@ -81,6 +82,7 @@ def batch_efficiency(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
 @formula(
     batch_size=positive,
     noise_scale=positive,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="mccandlish2018",
@@ -113,6 +115,7 @@ def steps_for_batch(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
 
 @formula(
     relative_steps=more_than_one,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="mccandlish2018",
@@ -144,6 +147,7 @@ def examples_for_steps(relative_steps: Numeric) -> Numeric:
     return relative_steps / (relative_steps - 1)
 
 
+@law(quantity="batch size")
 @checked(model=ANY_MODEL, schedule=schedule_of_rates, record=optional(increasing_steps))
 def noise_scale(model: MiniBatchQuadratic | MatrixModel, schedule: Numeric, *, record: Any = None) -> xr.DataArray:
     r"""Noise scale of the gradient along a run of plain SGD: the batch at which a step gains half of what it could.
@@ -194,6 +198,7 @@ def noise_scale(model: MiniBatchQuadratic | MatrixModel, schedule: Numeric, *, r
     momentum=unit_interval,
     nesterov=flag,
     edge=stable_below(gain=edge_gain),
+    quantity="batch size",
     status="exact",
     symbolic=True,
     source="derived",

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, flag, increasing_steps, positive, unit_interval
-from sgdynamics.formula import formula, stable_below, where
+from sgdynamics.formula import formula, law, stable_below, where
 from sgdynamics.theory.quadratic._gradient_noise import MATRIX_MODEL, MatrixModel
 from sgdynamics.theory.quadratic._kernel import edge_gain, kernel_parts
 from sgdynamics.theory.quadratic._matrix_stationary import lagged_covariance
@@ -35,6 +35,7 @@ Array = NDArray[np.float64]
             other_gain < edge_gain(momentum, nesterov), edge_gain(momentum, nesterov), 0.0
         )
     ),
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -81,6 +82,7 @@ def covariance_ratio(gain: Numeric, other_gain: Numeric, *, momentum: Numeric = 
     return numerator / denominator
 
 
+@law(quantity="second moment")
 @checked(
     model=MATRIX_MODEL,
     learning_rate=positive,
@@ -142,5 +144,5 @@ def autocovariance(
     )
     labelled: xr.DataArray = made.assign_coords(lag=("lag", lags, {"long_name": "lag", "units": "step"}))
     return labelled.rename("autocovariance").assign_attrs(
-        long_name="stationary autocovariance", units="squared parameter", source="theory.quadratic.autocovariance"
+        long_name="stationary autocovariance", units="weight^2", source="theory.quadratic.autocovariance"
     )

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, flag, increasing_steps, optional
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel, gradient_noise
@@ -80,6 +81,7 @@ def _by_matrix(model: MatrixModel, law: xr.Dataset, noisy: bool) -> xr.DataArray
     return made
 
 
+@law(quantity="learning rate")
 @checked(
     model=ANY_MODEL,
     schedule=schedule_of_rates,

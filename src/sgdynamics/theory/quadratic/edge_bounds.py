@@ -19,12 +19,14 @@ import numpy as np
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked
+from sgdynamics.formula import law
 from sgdynamics.theory.quadratic._gradient_noise import MATRIX_MODEL, MatrixModel, independent_noise
 from sgdynamics.theory.quadratic.random_curvature import mean_square_edge_gain
 
 __all__ = ["top_direction_edge", "trace_edge"]
 
 
+@law(quantity="learning rate")
 @checked(model=MATRIX_MODEL)
 def trace_edge(model: MatrixModel) -> float:
     r"""Learning rate beyond which SGD is unstable in mean square, from traces alone.
@@ -61,6 +63,7 @@ def trace_edge(model: MatrixModel) -> float:
     return float(2 * curvature.sum() / (np.sum(curvature**2) + spread))
 
 
+@law(quantity="learning rate")
 @checked(model=MATRIX_MODEL)
 def top_direction_edge(model: MatrixModel) -> float:
     r"""Learning rate beyond which SGD is unstable in mean square, from the sharpest direction alone.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, flag, positive, unit_interval
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory._symmetric_maps import edge_of_second_moment
@@ -44,6 +45,7 @@ Array = NDArray[np.float64]
 _GRID = 64
 
 
+@law(quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Learning rate at which the mean ceases to be stable, :func:`stability_edge` of the largest mean curvature.
@@ -94,6 +96,7 @@ def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: boo
     return root_below(balance, pole)
 
 
+@law(quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_square_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -173,6 +176,7 @@ def mean_square_edge(
     return unswept(made)
 
 
+@law(quantity="factor")
 @checked(model=MATRIX_MODEL, learning_rate=positive, momentum=unit_interval, nesterov=flag)
 def mean_square_growth(
     model: MatrixModel, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -229,6 +233,7 @@ def mean_square_growth(
     return unswept(made)
 
 
+@law(quantity="learning rate")
 @checked(model=MATRIX_MODEL)
 def one_step_edge(model: MatrixModel) -> float:
     r"""Largest learning rate at which no point's expected squared distance grows in any one step.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, count, flag, instance_of, is_symbolic, positive, unit_interval
-from sgdynamics.formula import formula, geometric_sum, raised, stable_below, where
+from sgdynamics.formula import formula, geometric_sum, law, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory.quadratic._kernel import edge_gain
@@ -38,6 +38,7 @@ _GRID = 64
     batches=count,
     batch_size=count,
     edge=stable_below(gain=2),
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",
@@ -136,6 +137,7 @@ def _growth(curvatures: Array, rate: float, momentum: float, nesterov: bool) -> 
     return float(np.abs(np.linalg.eigvals(pairs)).max())
 
 
+@law(quantity="factor")
 @checked(model=instance_of(FiniteSumQuadratic), learning_rate=positive, momentum=unit_interval, nesterov=flag)
 def reshuffled_growth(
     model: FiniteSumQuadratic, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -193,6 +195,7 @@ def reshuffled_growth(
     return swept
 
 
+@law(quantity="learning rate")
 @checked(model=instance_of(FiniteSumQuadratic), momentum=unit_interval, nesterov=flag)
 def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Learning rate at which the second moment at epoch ends ceases to be stable, in one direction, reshuffled.

@@ -15,7 +15,15 @@ _HIGH_DIMENSION = ("isotropic", "additive noise", "stationary", "plain SGD", "di
 _EXPECTED = ("isotropic", "additive noise", "stationary", "plain SGD")
 
 
-@formula(gain=stable_gain, lag=whole, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED)
+@formula(
+    gain=stable_gain,
+    lag=whole,
+    quantity="correlation",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_EXPECTED,
+)
 def iterate_cosine(gain: Numeric, lag: Numeric) -> Numeric:
     r"""Correlation of two iterates ``lag`` steps apart, the cosine seen from the minimiser: :math:`a^k`.
 
@@ -38,7 +46,15 @@ def iterate_cosine(gain: Numeric, lag: Numeric) -> Numeric:
     return decay(gain, lag)
 
 
-@formula(gain=stable_gain, lag=whole, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED)
+@formula(
+    gain=stable_gain,
+    lag=whole,
+    quantity="variance",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_EXPECTED,
+)
 def squared_distance(gain: Numeric, lag: Numeric) -> Numeric:
     r"""Mean squared distance of two iterates ``lag`` steps apart: :math:`2 V (1-a^k)`.
 
@@ -63,7 +79,14 @@ def squared_distance(gain: Numeric, lag: Numeric) -> Numeric:
 
 
 @formula(
-    gain=stable_gain, lag=whole, position=real, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED
+    gain=stable_gain,
+    lag=whole,
+    position=real,
+    quantity="relative loss",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_EXPECTED,
 )
 def chord_excess(gain: Numeric, lag: Numeric, position: Numeric) -> Numeric:
     r"""Excess risk on the chord between two iterates, over its value at the ends.
@@ -97,7 +120,14 @@ def chord_excess(gain: Numeric, lag: Numeric, position: Numeric) -> Numeric:
     return where(between > 0, (1 - 2 * position) ** 2 + between * raised(gain, lag), beyond)
 
 
-@formula(gain=stable_gain, status="asymptotic", symbolic=True, source="derived", assumptions=_HIGH_DIMENSION)
+@formula(
+    gain=stable_gain,
+    quantity="correlation",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_HIGH_DIMENSION,
+)
 def gradient_cosine(gain: Numeric) -> Numeric:
     r"""Cosine of the gradients of two independent batches at the same iterate: :math:`V/(V+1) = x/2`.
 
@@ -120,7 +150,14 @@ def gradient_cosine(gain: Numeric) -> Numeric:
     return gain / 2
 
 
-@formula(gain=stable_gain, status="asymptotic", symbolic=True, source="derived", assumptions=_HIGH_DIMENSION)
+@formula(
+    gain=stable_gain,
+    quantity="correlation",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_HIGH_DIMENSION,
+)
 def batch_full_gradient_cosine(gain: Numeric) -> Numeric:
     r"""Cosine of a batch gradient and the full gradient at the same iterate: :math:`\sqrt{x/2}`.
 
@@ -141,7 +178,15 @@ def batch_full_gradient_cosine(gain: Numeric) -> Numeric:
     return sqrt(gain / 2)
 
 
-@formula(gain=stable_gain, lag=count, status="asymptotic", symbolic=True, source="derived", assumptions=_HIGH_DIMENSION)
+@formula(
+    gain=stable_gain,
+    lag=count,
+    quantity="correlation",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_HIGH_DIMENSION,
+)
 def lagged_gradient_cosine(gain: Numeric, lag: Numeric = 1) -> Numeric:
     r"""Cosine of two gradients that SGD used ``lag`` steps apart: :math:`-\tfrac{x}{2} a^{k-1}`.
 
@@ -166,7 +211,9 @@ def lagged_gradient_cosine(gain: Numeric, lag: Numeric = 1) -> Numeric:
     return -gain / 2 * decay(gain, lag - 1)
 
 
-@formula(gain=stable_gain, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED)
+@formula(
+    gain=stable_gain, quantity="relative loss", status="exact", symbolic=True, source="derived", assumptions=_EXPECTED
+)
 def held_out_loss(gain: Numeric) -> Numeric:
     r"""Expected loss of a batch that has not been used yet, hence of held-out data: :math:`1 + V = 2/(2-x)`.
 
@@ -188,7 +235,15 @@ def held_out_loss(gain: Numeric) -> Numeric:
     return 2 / (2 - gain)
 
 
-@formula(gain=stable_gain, lag=whole, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED)
+@formula(
+    gain=stable_gain,
+    lag=whole,
+    quantity="relative loss",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_EXPECTED,
+)
 def used_batch_loss(gain: Numeric, lag: Numeric) -> Numeric:
     r"""Expected loss of a batch ``lag`` steps after the step that used it.
 
@@ -217,7 +272,15 @@ def used_batch_loss(gain: Numeric, lag: Numeric) -> Numeric:
     return 2 * (1 - gain) ** 2 / (2 - gain) + 2 * gain * decayed(gain, lag)
 
 
-@formula(gain=stable_gain, trial_gain=real, status="exact", symbolic=True, source="derived", assumptions=_EXPECTED)
+@formula(
+    gain=stable_gain,
+    trial_gain=real,
+    quantity="relative loss",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_EXPECTED,
+)
 def stepped_loss(gain: Numeric, trial_gain: Numeric) -> Numeric:
     r"""Expected held-out loss after one step of gain :math:`\lambda h` along the gradient of a fresh batch.
 
@@ -247,6 +310,7 @@ def stepped_loss(gain: Numeric, trial_gain: Numeric) -> Numeric:
 
 @formula(
     gain=stable_gain,
+    quantity="gain",
     status="exact",
     symbolic=True,
     source="derived",
@@ -277,6 +341,7 @@ def line_search_gain(gain: Numeric) -> Numeric:
 
 @formula(
     gain=stable_gain,
+    quantity="relative loss",
     status="exact",
     symbolic=True,
     source="derived",
@@ -304,6 +369,7 @@ def half_rate_excess(gain: Numeric) -> Numeric:
 
 @formula(
     dimension=positive,
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",

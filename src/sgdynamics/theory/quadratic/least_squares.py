@@ -35,6 +35,7 @@ def _edge(batch_size: Numeric, momentum: Numeric, nesterov: bool, kurtosis: Nume
     nesterov=flag,
     kurtosis=Interval("a finite number >= 1", low=1, low_open=False),
     edge=stable_below(gain=_edge),
+    quantity="share",
     status="exact",
     symbolic=True,
     source="derived",

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, unit_interval
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel, gradient_noise
@@ -19,6 +20,7 @@ from sgdynamics.theory.quadratic.stationary import contraction_factor, stability
 Array = NDArray[np.float64]
 
 
+@law(quantity="report")
 @checked(
     model=ANY_MODEL,
     learning_rate=positive,
@@ -87,7 +89,7 @@ def stationary(
         covariance = None
     data = xr.Dataset(
         {
-            "variance": variance.assign_attrs(long_name="stationary variance", units="squared parameter"),
+            "variance": variance.assign_attrs(long_name="stationary variance", units="weight^2"),
             "excess_risk": risk.assign_attrs(long_name="stationary excess risk", units="loss"),
             "floor": xr.DataArray(model.floor).assign_attrs(long_name="irreducible batch loss", units="loss"),
             "effective_dimension": dimension.assign_attrs(
@@ -97,7 +99,7 @@ def stationary(
     )
     if covariance is None:
         return data
-    return data.assign(covariance=covariance.assign_attrs(long_name="stationary covariance", units="squared parameter"))
+    return data.assign(covariance=covariance.assign_attrs(long_name="stationary covariance", units="weight^2"))
 
 
 def _diagonal_law(
@@ -140,6 +142,7 @@ def _matrix_law(
     )
 
 
+@law(quantity="report")
 @checked(model=instance_of(MiniBatchQuadratic), learning_rate=positive, momentum=unit_interval, nesterov=flag)
 def stability(
     model: MiniBatchQuadratic, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False

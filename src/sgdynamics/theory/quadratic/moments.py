@@ -18,6 +18,7 @@ from sgdynamics.domains import (
     optional,
     unit_interval,
 )
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory._backward import center_weights_backward
@@ -163,6 +164,7 @@ def _of_average(
     return (start_weight * displacement)[None], (squares * variance)[None]
 
 
+@law(quantity="report")
 @checked(
     model=ANY_MODEL,
     schedule=schedule_of_rates,
@@ -262,10 +264,10 @@ def moments(
         results = _by_matrix(model, arguments, nesterov, recorded)
     described = {
         "mean_error": ("mean error", "parameter"),
-        "variance": ("variance", "squared parameter"),
+        "variance": ("variance", "weight^2"),
         "excess_risk": ("expected excess risk", "loss"),
-        "covariance": ("covariance", "squared parameter"),
-        "second_moment": ("second moment of the error", "squared parameter"),
+        "covariance": ("covariance", "weight^2"),
+        "second_moment": ("second moment of the error", "weight^2"),
     }
     data = xr.Dataset(
         {

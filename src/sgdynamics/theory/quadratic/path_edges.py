@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, positive
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, MiniBatchQuadratic
 from sgdynamics.theory.quadratic._gradient_noise import (
     ANY_MODEL,
@@ -42,6 +43,7 @@ def _one_curvature(model: Any, owner: str) -> CurvatureLaw | None:
     return curvature_law(model, owner)
 
 
+@law(quantity="learning rate")
 @checked(model=ANY_MODEL)
 def almost_sure_edge(model: MiniBatchQuadratic | MatrixModel) -> Numeric:
     r"""Learning rate at which almost every path ceases to be stable.
@@ -81,6 +83,7 @@ def almost_sure_edge(model: MiniBatchQuadratic | MatrixModel) -> Numeric:
     return mean_edge(model) if law is None else law.almost_sure_edge()
 
 
+@law(quantity="exponent")
 @checked(model=ANY_MODEL, learning_rate=positive)
 def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) -> Numeric:
     r"""Tail index of the stationary law in one direction of random curvature.

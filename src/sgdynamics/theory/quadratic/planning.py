@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, instance_of, integer
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.theory.quadratic._sweep import over_modes
 
@@ -111,6 +112,7 @@ def _planned(
     return schedule.assign_coords(step=np.arange(1, steps + 1)) if labelled else schedule.values
 
 
+@law(quantity="schedule")
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1))
 def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
     r"""The learning rates that each minimise the expected risk after their own step.
@@ -147,6 +149,7 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
     return _planned(_greedy, model, steps)
 
 
+@law(quantity="schedule")
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1))
 def optimal_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
     r"""The schedule with the lowest expected risk after the last step that is found from several starts.

@@ -3,12 +3,13 @@ r"""Optimisers that scale the gradient: fixed powers of the curvature, Adam at r
 from __future__ import annotations
 
 from sgdynamics.domains import Numeric, checked, instance_of, positive, real
-from sgdynamics.formula import formula, sqrt
+from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 
 __all__ = ["adam_gain", "preconditioned", "sign_descent_variance"]
 
 
+@law(quantity="model")
 @checked(model=instance_of(MiniBatchQuadratic), exponent=real)
 def preconditioned(model: MiniBatchQuadratic, exponent: Numeric) -> MiniBatchQuadratic:
     r"""The quadratic on which plain SGD is SGD with the fixed preconditioner :math:`H^{-p}` on this one.
@@ -52,6 +53,7 @@ def preconditioned(model: MiniBatchQuadratic, exponent: Numeric) -> MiniBatchQua
 
 @formula(
     relative_rate=positive,
+    quantity="gain",
     status="asymptotic",
     symbolic=True,
     source="derived",
@@ -91,6 +93,7 @@ def adam_gain(relative_rate: Numeric) -> Numeric:
 @formula(
     learning_rate=positive,
     scale=positive,
+    quantity="variance",
     status="exact",
     symbolic=True,
     source="derived",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, average, checked, flag, positive, unit_interval
+from sgdynamics.formula import law
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.stationary import stationary_variance
 
@@ -29,6 +30,7 @@ def _correlations(gain: float, momentum: float, nesterov: bool, lags: int) -> Ar
     return made
 
 
+@law(quantity="variance")
 @checked(gain=positive, average=average, momentum=unit_interval, nesterov=flag)
 def average_variance(gain: Numeric, average: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Variance of a weighted average of the iterates of a run at rest, with or without momentum.

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, complain, instance_of, positive
-from sgdynamics.formula import decay, geometric_sum
+from sgdynamics.formula import decay, geometric_sum, law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._roots import bracketed_root
@@ -163,6 +163,7 @@ def _sensitivities(curve: _Curve, step: int, learning_rate: float, batch_size: f
     return [k, -per_rate / per_step, per_noise / batch_size / per_step, 1 / per_step]
 
 
+@law(quantity="steps")
 @checked(model=instance_of(MiniBatchQuadratic), learning_rate=positive, target=positive)
 def steps_to_target(model: MiniBatchQuadratic, learning_rate: Numeric, target: Numeric) -> xr.Dataset:
     r"""Steps of SGD at a constant learning rate until the expected excess risk is at or below a target.

@@ -7,7 +7,13 @@ from sgdynamics.formula import decay, formula, geometric_sum, where
 
 
 @formula(
-    gain=positive, beta=unit_interval, remaining=whole, status="exact", source="derived", assumptions=("one curvature",)
+    gain=positive,
+    beta=unit_interval,
+    remaining=whole,
+    quantity="gain",
+    status="exact",
+    source="derived",
+    assumptions=("one curvature",),
 )
 def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numeric:
     r"""Gain, with ``remaining`` steps to go, of the schedule that ends on the exponential moving average of SGD.
@@ -52,6 +58,7 @@ def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numer
     gain=positive,
     step=count,
     steps=count,
+    quantity="gain",
     status="exact",
     symbolic=True,
     source="derived",
@@ -89,6 +96,7 @@ def swa_schedule_gain(gain: Numeric, step: Numeric, steps: Numeric) -> Numeric:
     gain=positive,
     separation=count,
     remaining=whole,
+    quantity="gain",
     status="exact",
     source="derived",
     assumptions=("one curvature", "separation <= number of steps"),
@@ -122,7 +130,15 @@ def two_point_schedule_gain(gain: Numeric, separation: Numeric, remaining: Numer
     return where(remaining >= separation, gain, gain / (1 + 1 / left))
 
 
-@formula(gain=real, beta=unit_interval, status="exact", symbolic=True, source="derived", assumptions=("one curvature",))
+@formula(
+    gain=real,
+    beta=unit_interval,
+    quantity="momentum",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("one curvature",),
+)
 def ema_heavy_ball_momentum(gain: Numeric, beta: Numeric) -> Numeric:
     r"""Momentum of the heavy-ball run that is, step by step, the exponential moving average of SGD.
 
@@ -148,7 +164,15 @@ def ema_heavy_ball_momentum(gain: Numeric, beta: Numeric) -> Numeric:
     return (1 - gain) * beta
 
 
-@formula(gain=real, beta=unit_interval, status="exact", symbolic=True, source="derived", assumptions=("one curvature",))
+@formula(
+    gain=real,
+    beta=unit_interval,
+    quantity="gain",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("one curvature",),
+)
 def ema_heavy_ball_gain(gain: Numeric, beta: Numeric) -> Numeric:
     r"""Gain of the heavy-ball run that is, step by step, the exponential moving average of SGD.
 

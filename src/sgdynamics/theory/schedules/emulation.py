@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sgdynamics.domains import Numeric, checked
+from sgdynamics.formula import law
 from sgdynamics.theory.schedules._along_steps import Array, relative_rates, sweep
 from sgdynamics.theory.schedules.weights import NoEquivalentSchedule
 
@@ -30,6 +31,7 @@ def binomial_coefficients(fractions: Array) -> Array:
     return made
 
 
+@law(quantity="average")
 @checked(fractions=relative_rates)
 def wsm_average(fractions: Numeric) -> Numeric:
     r"""Tail-sum weights: the average that re-weighs the recorded updates of a base run by the fractions.
@@ -67,6 +69,7 @@ def wsm_average(fractions: Numeric) -> Numeric:
     return made
 
 
+@law(quantity="average")
 @checked(fractions=relative_rates)
 def binomial_average(fractions: Numeric) -> Numeric:
     r"""The average that contracts the start like the decay does, at every curvature.
@@ -99,6 +102,7 @@ def binomial_average(fractions: Numeric) -> Numeric:
     return made
 
 
+@law(quantity="average")
 @checked(fractions=relative_rates)
 def average_for_every_curvature(fractions: Numeric) -> Array:
     r"""The average that equals the given decay at every curvature at once, where there is one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sgdynamics.domains import Numeric, checked, closed_unit_interval
+from sgdynamics.formula import law
 from sgdynamics.theory.schedules._along_steps import Array, gain_sequence, scalar, sweep
 
 
@@ -22,6 +23,7 @@ def _schedule_free_weights(gains: Array, interpolation: Array) -> tuple[Array, A
     return base + averaged, weights
 
 
+@law(quantity="center weights")
 @checked(gains=gain_sequence, interpolation=closed_unit_interval)
 def schedule_free_weights(gains: Numeric, interpolation: Numeric) -> tuple[Numeric, Numeric]:
     r"""Weights of the start and of every batch center in the averaged point of Schedule-Free SGD.

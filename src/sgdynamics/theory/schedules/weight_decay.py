@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, checked, complain, positive
-from sgdynamics.formula import formula, log1p, stable_below
+from sgdynamics.formula import formula, law, log1p, stable_below
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.schedules.weights import center_weights
 
@@ -29,6 +29,7 @@ __all__ = ["update_weights", "weight_decay_steps"]
     learning_rate=positive,
     weight_decay=positive,
     edge=stable_below(learning_rate=lambda weight_decay: 1 / weight_decay),
+    quantity="steps",
     status="exact",
     symbolic=True,
     source="derived",
@@ -57,6 +58,7 @@ def weight_decay_steps(learning_rate: Numeric, weight_decay: Numeric) -> Numeric
     return -1 / log1p(-learning_rate * weight_decay)
 
 
+@law(quantity="center weights")
 @checked(schedule=schedule_of_rates, weight_decay=positive)
 def update_weights(schedule: Numeric, weight_decay: float) -> xr.Dataset:
     r"""What is left of the start and of every update under decoupled weight decay, for any schedule.

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, average, checked, flag, real, summing_to_one, unit_interval
+from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._backward import center_weights_backward
 from sgdynamics.theory.schedules._along_steps import Array, column, gain_sequence, scalar, sweep, weight_sequence
@@ -46,6 +47,7 @@ def _center_weights(gains: Array) -> tuple[Array, Array]:
     return after[..., 0], weights
 
 
+@law(quantity="center weights")
 @checked(gains=gain_sequence)
 def center_weights(gains: Numeric) -> tuple[Numeric, Numeric]:
     r"""Weights of the start and of every batch center in the last iterate of SGD.
@@ -109,6 +111,7 @@ def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
         return np.where(untouched[..., 1:], 1.0, everything[..., 1:] / partial[..., 1:])
 
 
+@law(quantity="gain")
 @checked(start_weight=real, weights=weight_sequence)
 def gains_from_weights(start_weight: Numeric, weights: Numeric) -> Numeric:
     r"""The gains whose last iterate weighs the start and the centers as given.
@@ -179,6 +182,7 @@ class _Floats:
         return self.values[index[1]]
 
 
+@law(quantity="center weights")
 @checked(average=average, base_gains=real, momentum=unit_interval, nesterov=flag)
 def average_center_weights(
     average: Numeric, base_gains: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -224,6 +228,7 @@ def average_center_weights(
     return scalar(start_weight), weights
 
 
+@law(quantity="gain")
 @checked(average=average, base_gains=real)
 def average_to_gains(average: Numeric, base_gains: Numeric) -> Numeric:
     r"""The schedule whose last iterate is the given average of a base run of SGD.
@@ -285,6 +290,7 @@ def _gains_to_average(gains: Array, base_gains: Array) -> Array:
     return made
 
 
+@law(quantity="average")
 @checked(gains=gain_sequence, base_gains=real)
 def gains_to_average(gains: Numeric, base_gains: Numeric) -> Numeric:
     r"""The average of a base run of SGD that is the last iterate of the given schedule.
@@ -322,6 +328,7 @@ def gains_to_average(gains: Numeric, base_gains: Numeric) -> Numeric:
     return made
 
 
+@law(quantity="report")
 @checked(average=average, base_gains=real)
 def equivalence(average: Numeric, base_gains: Numeric) -> xr.Dataset:
     """The schedule of an average, with an outcome instead of an error.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import Domain, Numeric, checked, complain, instance_of, integer, positive
+from sgdynamics.formula import law
 from sgdynamics.theory.sharpest_directions.parabola import increases, overshoots
 
 Array = NDArray[np.float64]
@@ -58,6 +59,7 @@ def _ratio(above: xr.DataArray, below: xr.DataArray, dim: str, blocks: int) -> t
     return like.copy(data=value), like.copy(data=np.sqrt(spread) / np.abs(total))
 
 
+@law(quantity="report")
 @checked(data=instance_of(xr.Dataset), learning_rate=positive, blocks=integer(2), dim=_word)
 def step_to_curvature(
     data: xr.Dataset, learning_rate: Numeric, *, blocks: int = 10, dim: str = "measured_step"

@@ -13,7 +13,7 @@ slopes, for batches without replacement.
 from __future__ import annotations
 
 from sgdynamics.domains import Interval, Numeric, checked, is_symbolic, nonnegative, positive, real
-from sgdynamics.formula import formula, where
+from sgdynamics.formula import formula, law, where
 from sgdynamics.theory._quotients import quotient
 
 _slope_size = Interval("a finite number > 0, the size of the slope", low=0)
@@ -24,6 +24,7 @@ _slope_size = Interval("a finite number > 0, the size of the slope", low=0)
     curvature=positive,
     slope=_slope_size,
     batch_variance=nonnegative,
+    quantity="share",
     status="exact",
     symbolic=True,
     source="derived",
@@ -77,6 +78,7 @@ def mean_minimiser(
 @formula(
     learning_rate=positive,
     interaction=positive,
+    quantity="share",
     status="exact",
     symbolic=True,
     source="derived",
@@ -113,6 +115,7 @@ def mean_minimiser_of_interaction(learning_rate: Numeric, interaction: Numeric) 
     learning_rate=positive,
     minimiser=positive,
     factor=positive,
+    quantity="learning rate",
     status="exact",
     symbolic=True,
     source="derived",
@@ -149,6 +152,7 @@ def curvature_matched_rate(learning_rate: Numeric, minimiser: Numeric, factor: N
 _EVENT = {"learning_rate": positive, "curvature": real, "slope": real, "batch_slope": real}
 
 
+@law(quantity="outcome")
 @checked(**_EVENT)
 def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
     r"""Whether a step of SGD goes past the least loss along a direction: :math:`\varphi_B'(1) > 0`.
@@ -186,6 +190,7 @@ def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch
     return learning_rate * curvature * batch_slope**2 > batch_slope * slope
 
 
+@law(quantity="outcome")
 @checked(**_EVENT)
 def increases(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
     r"""Whether a step of SGD raises the full loss along a direction: :math:`\varphi_B(1) > 0`.

@@ -24,6 +24,7 @@ _GAUSSIAN = ("quadratic along the direction", "additive Gaussian noise", "plain 
 @formula(
     gain=positive,
     edge=stable_below(gain=2),
+    quantity="ratio",
     status="exact",
     symbolic=True,
     source="derived",
@@ -53,6 +54,7 @@ def stationary_slope_variance(gain: Numeric) -> Numeric:
 
 @formula(
     gain=_stable_gain,
+    quantity="share",
     status="exact",
     symbolic=True,
     source="derived",
@@ -84,6 +86,7 @@ def stationary_minimiser(gain: Numeric) -> Numeric:
 
 @formula(
     gain=_stable_gain,
+    quantity="probability",
     status="exact",
     symbolic=False,
     source="derived",
@@ -114,6 +117,7 @@ def increase_probability(gain: Numeric) -> Numeric:
 
 @formula(
     gain=_stable_gain,
+    quantity="probability",
     status="exact",
     symbolic=False,
     source="derived",
@@ -153,6 +157,7 @@ def _missed(gain: Numeric, limit: int, signal: Numeric) -> Numeric:
 @formula(
     gain=positive,
     signal=nonnegative,
+    quantity="probability",
     status="exact",
     symbolic=False,
     source="derived",
@@ -185,6 +190,7 @@ def conditional_overshoot_probability(gain: Numeric, signal: Numeric) -> Numeric
 @formula(
     gain=positive,
     signal=nonnegative,
+    quantity="probability",
     status="exact",
     symbolic=False,
     source="derived",

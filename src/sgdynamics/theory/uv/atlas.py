@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, checked, closed_unit_interval, complain, count, optional, positive, real
+from sgdynamics.formula import law
 from sgdynamics.models.uv import UVNetwork, alignment_quantile, hessian_eigenvalues
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.dynamics import flow_root
@@ -142,6 +143,7 @@ def _axis(name: str, value: Numeric) -> Numeric:
     return xr.DataArray(value, dims=name, coords={name: value})
 
 
+@law(quantity="report")
 @checked(
     c=positive,
     width=count,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sgdynamics.domains import Interval, Numeric, checked, complain, count, positive
-from sgdynamics.formula import formula, log
+from sgdynamics.formula import formula, law, log
 from sgdynamics.models.uv._pointwise import pointwise
 
 catapulting = Interval("a number in (2, 4), where the catapult is", low=2, high=4)
@@ -23,7 +23,14 @@ small_output = Interval("a number in (0, 0.1]", low=0, high=0.1, high_open=False
 _WIDE = ("two linear layers", "one example", "target 0", "width to infinity")
 
 
-@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+@formula(
+    c=catapulting,
+    quantity="scaled kernel",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_WIDE, "c to 2 from above"),
+)
 def mirror_ntk(c: Numeric) -> Numeric:
     r"""Learning rate times final kernel just above the catapult's threshold: :math:`4 - c`.
 
@@ -46,7 +53,14 @@ def mirror_ntk(c: Numeric) -> Numeric:
     return 4 - c
 
 
-@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+@formula(
+    c=catapulting,
+    quantity="relative loss",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_WIDE, "c to 2 from above"),
+)
 def peak_square_output(c: Numeric) -> Numeric:
     r"""Largest :math:`\phi^2 = \eta^2\kappa f^2` just above the catapult's threshold: :math:`(c-2)^2/2`.
 
@@ -69,7 +83,14 @@ def peak_square_output(c: Numeric) -> Numeric:
     return (c - 2) ** 2 / 2
 
 
-@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+@formula(
+    c=catapulting,
+    quantity="scaled kernel",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_WIDE, "c to 2 from above"),
+)
 def reflected_ntk(c: Numeric) -> Numeric:
     r"""Learning rate times final kernel just above the catapult's threshold, to third order.
 
@@ -97,7 +118,14 @@ def reflected_ntk(c: Numeric) -> Numeric:
     return 2 - u - 2 * u**2 / 3 - 4 * u**3 / 9
 
 
-@formula(c=catapulting, status="asymptotic", symbolic=True, source="derived", assumptions=(*_WIDE, "c to 2 from above"))
+@formula(
+    c=catapulting,
+    quantity="relative loss",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=(*_WIDE, "c to 2 from above"),
+)
 def reflected_peak(c: Numeric) -> Numeric:
     r"""Largest :math:`\phi^2` just above the catapult's threshold, one order beyond :func:`peak_square_output`.
 
@@ -123,7 +151,15 @@ def reflected_peak(c: Numeric) -> Numeric:
     return (c - 2) ** 2 * (1 + 2 * (c - 2) / 3) / 2
 
 
-@formula(c=catapulting, width=count, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+@formula(
+    c=catapulting,
+    width=count,
+    quantity="steps",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_WIDE,
+)
 def peak_time(c: Numeric, width: Numeric) -> Numeric:
     r"""Steps to the largest loss, to leading order in the width: :math:`\frac{\ln n}{2\ln(c-1)}`.
 
@@ -184,6 +220,7 @@ def _settle(c: Any, start: Any) -> Any:
     return found.reshape(shape)
 
 
+@law(quantity="scaled kernel")
 @checked(c=positive, start=small_output)
 def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
     r"""Learning rate times final kernel of a wide network, by iterating the map of two numbers from a small output.

@@ -17,7 +17,9 @@ _ZERO_TARGET = ("two linear layers", "one example", "target 0")
 _ONE_EXAMPLE = ("two linear layers", "one example")
 
 
-@formula(rho=start_ratio_range, status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET)
+@formula(
+    rho=start_ratio_range, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET
+)
 def sharpness_over_ntk(rho: Numeric) -> Numeric:
     r"""Top Hessian eigenvalue of the start over its kernel: :math:`\tfrac12(1+\sqrt{1+12\rho})`.
 
@@ -42,6 +44,7 @@ def sharpness_over_ntk(rho: Numeric) -> Numeric:
 @formula(
     c=nonnegative,
     rho=start_ratio_range,
+    quantity="relative loss",
     status="exact",
     symbolic=True,
     source="derived",
@@ -72,6 +75,7 @@ def first_loss_ratio(c: Numeric, rho: Numeric) -> Numeric:
 @formula(
     rho=start_ratio_range,
     units=units_of_c,
+    quantity="normalised rate",
     status="exact",
     symbolic=True,
     source="derived",
@@ -110,6 +114,7 @@ def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
     kappa=positive,
     target=real,
     units=units_of_c,
+    quantity="normalised rate",
     status="exact",
     source="derived",
     assumptions=_ONE_EXAMPLE,
@@ -147,7 +152,14 @@ def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0
     return where(8 * rho <= 1, 4 * scale / (1 + sqrt(1 - 8 * rho)), float("inf"))
 
 
-@formula(rho=start_ratio_range, units=units_of_c, status="exact", source="derived", assumptions=_ZERO_TARGET)
+@formula(
+    rho=start_ratio_range,
+    units=units_of_c,
+    quantity="normalised rate",
+    status="exact",
+    source="derived",
+    assumptions=_ZERO_TARGET,
+)
 def c_sharp(rho: Numeric, units: str = "ntk") -> Numeric:
     r"""Smallest normalised rate beyond which the first step raises the top Hessian eigenvalue.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, complain
+from sgdynamics.formula import law
 
 # Distances of neighbouring doublings shrink by this factor in the limit (Feigenbaum); a first guess, no result.
 _SHRINKING = 4.669
@@ -72,6 +73,7 @@ def _doubling(which: int) -> float:
     return _flip(min(cycle, key=lambda point: abs(point - (1 + q) / 3)), guess, period)[1]
 
 
+@law(quantity="ratio")
 @checked(count=_Count())
 def period_doublings(count: int) -> NDArray[np.float64]:
     r"""Where the attractor on the edge line doubles its period: 1 to 2, 2 to 4, and so on.
@@ -105,6 +107,7 @@ def period_doublings(count: int) -> NDArray[np.float64]:
     return np.array([_doubling(which) for which in range(count)])
 
 
+@law(quantity="ratio")
 @checked()
 def period_doubling_limit() -> float:
     r"""Where the period doublings accumulate and chaos begins on the edge line, :math:`q = 1.302283`.

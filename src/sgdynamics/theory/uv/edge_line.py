@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from sgdynamics.domains import Interval, Numeric, checked, nonnegative
-from sgdynamics.formula import formula, sqrt
+from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.uv._pointwise import pointwise
 
 _LINE = ("two linear layers", "one example", "balanced layers")
@@ -27,7 +27,15 @@ cycling_stably = Interval(
 )
 
 
-@formula(x=nonnegative, q=nonnegative, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(
+    x=nonnegative,
+    q=nonnegative,
+    quantity="scaled kernel",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_LINE,
+)
 def edge_map(x: Numeric, q: Numeric) -> Numeric:
     r"""One step on the edge line: :math:`x' = x\,(1+q-x)^2`.
 
@@ -50,7 +58,15 @@ def edge_map(x: Numeric, q: Numeric) -> Numeric:
     return x * (1 + q - x) ** 2
 
 
-@formula(x=nonnegative, q=nonnegative, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(
+    x=nonnegative,
+    q=nonnegative,
+    quantity="scaled sharpness",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_LINE,
+)
 def edge_sharpness(x: Numeric, q: Numeric) -> Numeric:
     r"""Learning rate times top Hessian eigenvalue on the edge line: :math:`\max(3x-q,\, q-x)`.
 
@@ -75,6 +91,7 @@ def edge_sharpness(x: Numeric, q: Numeric) -> Numeric:
     return x + abs(2 * x - q)
 
 
+@law(quantity="scaled kernel")
 @checked(q=cycling)
 def two_cycle(q: Numeric) -> tuple[Numeric, Numeric]:
     r"""The 2-cycle on the edge line, between whose points gradient descent alternates beyond the critical rate.
@@ -114,7 +131,7 @@ def two_cycle(q: Numeric) -> tuple[Numeric, Numeric]:
     return low, high
 
 
-@formula(q=cycling, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(q=cycling, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def two_cycle_multiplier(q: Numeric) -> Numeric:
     r"""Growth of a small distance along the line over one round of the 2-cycle: :math:`9 - 2(1+q)^2`.
 
@@ -136,7 +153,7 @@ def two_cycle_multiplier(q: Numeric) -> Numeric:
     return 9 - 2 * (1 + q) ** 2
 
 
-@formula(q=cycling, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(q=cycling, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def two_cycle_transverse_multiplier(q: Numeric) -> Numeric:
     r"""Growth of a small imbalance of the layers over one round of the 2-cycle: :math:`(3-2q)^2`.
 
@@ -158,7 +175,7 @@ def two_cycle_transverse_multiplier(q: Numeric) -> Numeric:
     return (3 - 2 * q) ** 2
 
 
-@formula(q=cycling, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(q=cycling, quantity="scaled kernel", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def two_cycle_mean_ntk(q: Numeric) -> Numeric:
     r"""Mean of :math:`\eta\lambda` over the 2-cycle: :math:`1 + q`.
 
@@ -179,7 +196,9 @@ def two_cycle_mean_ntk(q: Numeric) -> Numeric:
     return 1 + q
 
 
-@formula(q=cycling_stably, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(
+    q=cycling_stably, quantity="scaled sharpness", status="exact", symbolic=True, source="derived", assumptions=_LINE
+)
 def two_cycle_mean_sharpness(q: Numeric) -> Numeric:
     r"""Mean of learning rate times top Hessian eigenvalue over the stable 2-cycle: :math:`(3+q)/2`.
 
@@ -202,7 +221,7 @@ def two_cycle_mean_sharpness(q: Numeric) -> Numeric:
     return (3 + q) / 2
 
 
-@formula(q=cycling, status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(q=cycling, quantity="relative loss", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def two_cycle_mean_square_residual(q: Numeric) -> Numeric:
     r"""Mean of :math:`s^2`, twice the scaled loss, over the 2-cycle: :math:`(q^2-1)/2`.
 
@@ -226,7 +245,7 @@ def two_cycle_mean_square_residual(q: Numeric) -> Numeric:
 _chaotic = Interval("a number in (0, 4)", low=0, high=4)
 
 
-@formula(x=_chaotic, status="exact", source="derived", assumptions=(*_LINE, "q = 2"))
+@formula(x=_chaotic, quantity="density", status="exact", source="derived", assumptions=(*_LINE, "q = 2"))
 def chaotic_density(x: Numeric) -> Numeric:
     r"""Invariant density of the edge map at the escape rate, q = 2: :math:`1/(\pi\sqrt{x(4-x)})`.
 

@@ -26,6 +26,7 @@ _ALMOST = "bounded below it for every start; that almost every start diverges ab
 @formula(
     rho=start_ratio_range,
     units=units_of_c,
+    quantity="normalised rate",
     status="exact",
     symbolic=True,
     source="derived",
@@ -61,6 +62,7 @@ def c_max(rho: Numeric, units: str = "ntk") -> Numeric:
     ntk=positive,
     kappa=positive,
     target=real,
+    quantity="learning rate",
     status="exact",
     symbolic=True,
     source="derived",
@@ -103,6 +105,7 @@ def largest_learning_rate(output: Numeric, ntk: Numeric, kappa: Numeric, target:
     learning_rate=nonnegative,
     kappa=positive,
     target=real,
+    quantity="scaled kernel",
     status="exact",
     symbolic=True,
     source="derived",
@@ -141,6 +144,7 @@ def escape_margin(
 @formula(
     learning_rate=positive,
     kappa=positive,
+    quantity="loss",
     status="bound",
     symbolic=True,
     source="derived",

@@ -10,6 +10,7 @@ below_critical = Interval("a number in (0, 1)", low=0, high=1)
 
 @formula(
     fraction=below_critical,
+    quantity="scaled kernel",
     status="asymptotic",
     symbolic=True,
     source="derived",

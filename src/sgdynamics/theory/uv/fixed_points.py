@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, checked, nonnegative, positive, real
-from sgdynamics.formula import formula, sqrt
+from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.theory.uv._choose import choose
 
 _ONE_EXAMPLE = ("two linear layers", "one example")
@@ -20,7 +20,15 @@ LINE, SADDLE, REPELLER, NEUTRAL = range(4)
 _KINDS = {"flag_values": np.arange(4, dtype=np.int8), "flag_meanings": "line_of_minima saddle repeller neutral"}
 
 
-@formula(kappa=positive, target=real, status="exact", symbolic=True, source="derived", assumptions=_ONE_EXAMPLE)
+@formula(
+    kappa=positive,
+    target=real,
+    quantity="learning rate",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_ONE_EXAMPLE,
+)
 def critical_learning_rate(kappa: Numeric, target: Numeric) -> Numeric:
     r"""Learning rate beyond which every minimum is unstable: :math:`\eta_c = 1/(\sqrt\kappa|y|)`, where :math:`q = 1`.
 
@@ -46,7 +54,15 @@ def critical_learning_rate(kappa: Numeric, target: Numeric) -> Numeric:
     return 1 / (sqrt(kappa) * abs(target))
 
 
-@formula(residual=positive, q=nonnegative, status="exact", symbolic=True, source="derived", assumptions=_ONE_EXAMPLE)
+@formula(
+    residual=positive,
+    q=nonnegative,
+    quantity="scaled kernel",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_ONE_EXAMPLE,
+)
 def ntk_nullcline(residual: Numeric, q: Numeric) -> Numeric:
     r"""Scaled kernel at which a step leaves the kernel unchanged: :math:`l = 4(s+q)/s`.
 
@@ -71,6 +87,7 @@ def ntk_nullcline(residual: Numeric, q: Numeric) -> Numeric:
     return 4 * (residual + q) / residual
 
 
+@law(quantity="factor")
 @checked(residual=real, ntk=nonnegative, q=real)
 def jacobian(residual: Numeric, ntk: Numeric, q: Numeric) -> tuple[tuple[Numeric, Numeric], tuple[Numeric, Numeric]]:
     r"""Jacobian of the scaled map in the coordinates :math:`(s, l)`.
@@ -107,6 +124,7 @@ def jacobian(residual: Numeric, ntk: Numeric, q: Numeric) -> tuple[tuple[Numeric
     )
 
 
+@law(quantity="report")
 @checked(q=nonnegative)
 def fixed_points(q: Numeric) -> xr.Dataset:
     r"""The four fixed points, with location, eigenvalues and kind.

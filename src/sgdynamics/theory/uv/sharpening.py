@@ -16,6 +16,7 @@ _WIDE = (*_ONE_EXAMPLE, "kappa to 0 at fixed output and kernel")
     ntk=nonnegative,
     kappa=positive,
     target=real,
+    quantity="kernel",
     status="exact",
     symbolic=True,
     source="derived",
@@ -56,6 +57,7 @@ def gradient_flow_ntk(output: Numeric, ntk: Numeric, kappa: Numeric, target: Num
     learning_rate=nonnegative,
     kappa=positive,
     target=real,
+    quantity="sharpness",
     status="asymptotic",
     symbolic=True,
     source="derived",
@@ -92,7 +94,14 @@ def sharpness_change(
     return 2 * learning_rate * kappa * residual * (2 * (learning_rate * ntk - 1) * residual - 3 * output)
 
 
-@formula(output_over_residual=real, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+@formula(
+    output_over_residual=real,
+    quantity="normalised rate",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_WIDE,
+)
 def wide_c_sharp(output_over_residual: Numeric) -> Numeric:
     r"""Normalised rate beyond which one step of a wide network raises the sharpness: :math:`1 + \tfrac32 f_0/\Delta_0`.
 
@@ -120,6 +129,7 @@ def wide_c_sharp(output_over_residual: Numeric) -> Numeric:
     c=positive,
     steps=whole,
     rho=start_ratio_range,
+    quantity="ratio",
     status="asymptotic",
     symbolic=True,
     source="derived",

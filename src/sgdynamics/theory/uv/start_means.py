@@ -22,7 +22,7 @@ _ANY_TARGET = (_NORMAL[0], _NORMAL[1], _NORMAL[3])
 _SIZES = 400
 
 
-@formula(width=count, status="exact", symbolic=True, source="derived", assumptions=_NORMAL)
+@formula(width=count, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_NORMAL)
 def mean_start_ratio(width: Numeric) -> Numeric:
     r"""Mean of :math:`\rho` at the start: :math:`\frac{1}{4(n+1)}`.
 
@@ -48,7 +48,15 @@ def _exceeds(rho: Numeric, width: Numeric) -> Numeric:
     return betaincc(0.5, width / 2, where(4 * rho < 1, where(rho > 0, 4 * rho, 0.0), 1.0))
 
 
-@formula(c=positive, width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+@formula(
+    c=positive,
+    width=count,
+    units=units_of_c,
+    quantity="probability",
+    status="exact",
+    source="derived",
+    assumptions=_NORMAL,
+)
 def first_rise_probability(c: Numeric, width: Numeric, units: str = "ntk") -> Numeric:
     r"""Probability over starts that the first step raises the loss.
 
@@ -82,7 +90,7 @@ def first_rise_probability(c: Numeric, width: Numeric, units: str = "ntk") -> Nu
     return betainc(0.5, width / 2, square) + _exceeds(above, width)
 
 
-@formula(width=count, status="exact", source="derived", assumptions=_NORMAL)
+@formula(width=count, quantity="probability", status="exact", source="derived", assumptions=_NORMAL)
 def no_catapult_probability(width: Numeric) -> Numeric:
     r"""Probability :math:`P(\rho > 1/8)` of a start whose loss no convergent rate raises at the first step.
 
@@ -119,7 +127,9 @@ def _mean(width: Any, largest_angle: float, value: Callable[[Any, Any], Any]) ->
     return np.sum(density * value(square, np.cos(2 * angle)), axis=-1) / np.sum(density, axis=-1)
 
 
-@formula(width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+@formula(
+    width=count, units=units_of_c, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL
+)
 def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_loss` over the starts that have one, :math:`\rho \le 1/8`, by Gauss quadrature.
 
@@ -146,7 +156,9 @@ def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     return _mean(width, np.pi / 4, value)
 
 
-@formula(width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+@formula(
+    width=count, units=units_of_c, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL
+)
 def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` over starts, by Gauss quadrature.
 
@@ -173,7 +185,9 @@ def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     return _mean(width, np.pi / 2, value)
 
 
-@formula(width=count, units=units_of_c, status="exact", source="derived", assumptions=_NORMAL)
+@formula(
+    width=count, units=units_of_c, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL
+)
 def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_sharp` over starts, by Gauss quadrature.
 
@@ -201,7 +215,14 @@ def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
     return _mean(width, np.pi / 2, value)
 
 
-@formula(width=count, ratio=nonnegative, status="exact", source="derived", assumptions=_ANY_TARGET)
+@formula(
+    width=count,
+    ratio=nonnegative,
+    quantity="normalised rate",
+    status="exact",
+    source="derived",
+    assumptions=_ANY_TARGET,
+)
 def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
     r"""Mean over starts of the largest learning rate times the kernel of the start, for any target.
 
@@ -249,7 +270,15 @@ def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
     return _mean(width, np.pi / 2, value)
 
 
-@formula(width=count, units=units_of_c, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+@formula(
+    width=count,
+    units=units_of_c,
+    quantity="normalised rate",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_WIDE,
+)
 def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean critical rate c_crit (:func:`c_loss`) at width n, where that is large.
 
@@ -275,7 +304,15 @@ def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     return 2 + (5 if units == "hessian" else 2) / (2 * (width + 1))
 
 
-@formula(width=count, units=units_of_c, status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
+@formula(
+    width=count,
+    units=units_of_c,
+    quantity="normalised rate",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=_WIDE,
+)
 def wide_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` for wide networks: 4 in kernel units, :math:`4 + \frac{3}{n+1}` in Hessian units.
 

@@ -7,6 +7,7 @@ import xarray as xr
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, average, checked, complain, instance_of, optional, positive
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.schedules._along_steps import Array
@@ -67,6 +68,7 @@ class _Misfit:
         return float(np.sum((self.scale * self.wanted) ** 2))
 
 
+@law(quantity="report")
 @checked(
     weights=average,
     base_learning_rate=schedule_of_rates,

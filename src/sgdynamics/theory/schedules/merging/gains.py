@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics.domains import Numeric, average, checked, complain, flag, increasing_steps, positive, unit_interval
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.quadratic import stability_edge
@@ -18,6 +19,7 @@ DECADES = (2, 3, 4)
 MODES = 20
 
 
+@law(quantity="share")
 @checked(
     weights=average,
     target_schedule=schedule_of_rates,

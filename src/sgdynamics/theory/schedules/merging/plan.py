@@ -24,6 +24,7 @@ from sgdynamics.domains import (
     positive,
     unit_interval,
 )
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.quadratic import stability_edge
@@ -46,6 +47,7 @@ _SHARED = {
 }
 
 
+@law(quantity="report")
 @checked(rule=choice("auto", *RULES), **_SHARED)
 def merge_plan(
     target_schedule: Numeric,
