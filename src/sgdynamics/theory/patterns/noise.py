@@ -162,6 +162,7 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
     edge=stable_below(
         weight_decay=lambda large_rate, small_rate: 2 / where(large_rate > small_rate, large_rate, small_rate)
     ),
+    quantity="correlation",
     status="exact",
     symbolic=True,
     source="derived",

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, instance_of, integer, nonnegative, optional, positive
+from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import power_decay
 from sgdynamics.theory.quadratic._plain_steps import plain_steps
@@ -24,6 +25,7 @@ _STARTS: tuple[Sequence[float], ...] = ((0.03, 0.4), (0.2, 0.9), (1.0,))
 _STEEPEST = 20.0
 
 
+@law(quantity="report")
 @checked(
     model=instance_of(MiniBatchQuadratic),
     steps=integer(1),
