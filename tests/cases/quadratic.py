@@ -147,6 +147,7 @@ SOUND = {
         "average": [0.5, 0.25, 0.25],
         "momentum": 0.5,
         "nesterov": False,
+        "batch_sizes": [1, 4],
         "record": [2],
     },
     "theory.quadratic.stationary": {"model": MODEL, "learning_rate": 0.1, "momentum": 0.5, "nesterov": False},
@@ -188,6 +189,7 @@ ALSO_SOUND = {
     ("error", "-1"),
     ("position", "-1"),  # any real number
     ("record", "None"),
+    ("batch_sizes", "None"),
     ("smallest", "None"),
     ("trial_gain", "-1"),
     ("theory.quadratic.preconditioned", "exponent", "-1"),  # any real number

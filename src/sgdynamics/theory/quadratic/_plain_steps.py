@@ -22,12 +22,20 @@ _AT_ONCE = 16384
 _WIDTH = 2
 
 
-def plain_steps(curvature: Array, schedule: Array, record: Indices, start: Array) -> tuple[Array, Array]:
-    """Mean and scaled variance at the recorded steps, shape (records, modes); ``start`` is the mean at step 0."""
-    first, last, jumped = _pieces(schedule, record)
+def plain_steps(
+    curvature: Array, schedule: Array, record: Indices, start: Array, noise_share: Array | None = None
+) -> tuple[Array, Array]:
+    """Mean and scaled variance at the recorded steps, shape (records, modes); ``start`` is the mean at step 0.
+
+    With ``noise_share`` the centers of every step have that share of the variance C.
+    """
+    squares = schedule * schedule
+    if noise_share is not None:
+        squares *= noise_share
+    first, last, jumped = _pieces(schedule, squares, record)
     factor, offset = np.empty((2, first.size, curvature.size))
     for which, maps in ((jumped, _powers), (~jumped, _walks)):
-        factor[which], offset[which] = maps(curvature, schedule, first[which], last[which])
+        factor[which], offset[which] = maps(curvature, schedule, squares, first[which], last[which])
     mean, spread = np.empty((record.size, curvature.size)), np.empty((record.size, curvature.size))
     at, noise = start.copy(), np.zeros_like(start)
     if record[0] == 0:
@@ -45,14 +53,14 @@ def plain_steps(curvature: Array, schedule: Array, record: Indices, start: Array
     return mean, spread
 
 
-def _pieces(schedule: Array, record: Indices) -> tuple[Indices, Indices, NDArray[np.bool_]]:
+def _pieces(schedule: Array, squares: Array, record: Indices) -> tuple[Indices, Indices, NDArray[np.bool_]]:
     """First and last step of consecutive pieces, none across a record, and which of them are jumped."""
     end = int(record[-1])
     wall = np.zeros(end + 1, dtype=bool)  # marks, as sorting all bounds would take longer than all steps
     wall[[0, end]] = True
     wall[record] = True
     bound = wall.copy()
-    bound[1:end] |= np.diff(schedule[:end]) != 0
+    bound[1:end] |= (np.diff(schedule[:end]) != 0) | (np.diff(squares[:end]) != 0)
     bounds = np.flatnonzero(bound)
     long = np.flatnonzero(np.diff(bounds) > _LONGEST_WALK)
     # what lies between the jumps and the records is cut into equal pieces, as many as they have steps
@@ -71,11 +79,11 @@ def _pieces(schedule: Array, record: Indices) -> tuple[Indices, Indices, NDArray
     return first, last, jumped[owner]
 
 
-def _powers(curvature: Array, schedule: Array, first: Indices, last: Indices) -> tuple[Array, Array]:
+def _powers(curvature: Array, schedule: Array, squares: Array, first: Indices, last: Indices) -> tuple[Array, Array]:
     """Factor and offset of stretches of one rate, shape (pieces, modes), by repeated squaring."""
-    steps, rate = last - first, schedule[first][:, None]
-    power = 1.0 - rate * curvature
-    power_offset = np.broadcast_to(rate * rate, power.shape)
+    steps = last - first
+    power = 1.0 - schedule[first][:, None] * curvature
+    power_offset = np.broadcast_to(squares[first][:, None], power.shape)
     factor, offset = np.ones_like(power), np.zeros_like(power)
     while steps.any():
         odd = (steps & 1 == 1)[:, None]
@@ -87,12 +95,12 @@ def _powers(curvature: Array, schedule: Array, first: Indices, last: Indices) ->
     return factor, offset
 
 
-def _walks(curvature: Array, schedule: Array, first: Indices, last: Indices) -> tuple[Array, Array]:
+def _walks(curvature: Array, schedule: Array, squares: Array, first: Indices, last: Indices) -> tuple[Array, Array]:
     """Factor and offset of pieces of changing rate, shape (pieces, modes), step by step."""
     longest = int((last - first).max(initial=0))
     place = np.arange(longest)[:, None] + first
-    rates = np.where(place < last, schedule[np.minimum(place, schedule.size - 1)], 0.0)
-    squares = rates * rates
+    inside, place = place < last, np.minimum(place, schedule.size - 1)
+    rates, noise = np.where(inside, schedule[place], 0.0), np.where(inside, squares[place], 0.0)
     # the pieces lie side by side, so that a step is a few long products
     factor, offset = np.ones((curvature.size, first.size)), np.zeros((curvature.size, first.size))
     height = max(1, _AT_ONCE // max(first.size, 1))
@@ -100,7 +108,7 @@ def _walks(curvature: Array, schedule: Array, first: Indices, last: Indices) -> 
         modes = slice(top, top + height)
         minus, product, total = -curvature[modes, None], factor[modes], offset[modes]
         keep = np.empty_like(product)
-        for rate, square in zip(rates, squares, strict=True):
+        for rate, square in zip(rates, noise, strict=True):
             np.multiply(minus, rate, out=keep)
             keep += 1.0
             product *= keep

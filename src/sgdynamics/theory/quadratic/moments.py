@@ -13,9 +13,11 @@ from sgdynamics.domains import (
     Numeric,
     average,
     checked,
+    count,
     flag,
     increasing_steps,
     optional,
+    sequence,
     unit_interval,
 )
 from sgdynamics.formula import law
@@ -28,6 +30,8 @@ from sgdynamics.theory.quadratic._plain_steps import plain_steps
 from sgdynamics.theory.quadratic._sweep import over_modes, over_points
 
 Array = NDArray[np.float64]
+
+sizes_of_batches = sequence(count, "whole numbers >= 1, one batch size per step")
 
 # Runs of one learning rate that are longer than this are jumped by repeated squaring.
 _LONGEST_WALK = 64
@@ -56,20 +60,22 @@ class _Momentum:
             return 1 - gain, beta * (1 - gain), -gain, beta * (1 - gain), gain, gain
         return 1 - gain, -beta * gain, 1.0, beta, gain, -1.0
 
-    def walk(self, rates: Array) -> None:
-        for rate in rates.tolist():
+    def walk(self, rates: Array, shares: Array) -> None:
+        for rate, share in zip(rates.tolist(), shares.tolist(), strict=True):
             a, b, c, d, noise, other_noise = self._transfer(rate)
+            variance = share * self.center_variance
             first, second = self.mean
             self.mean = [a * first + b * second, c * first + d * second]
             p, q, r = self.covariance
             top, mixed = a * p + b * q, a * q + b * r
             self.covariance = [
-                top * a + mixed * b + noise**2 * self.center_variance,
-                top * c + mixed * d + noise * other_noise * self.center_variance,
-                c * c * p + 2 * c * d * q + d * d * r + other_noise**2 * self.center_variance,
+                top * a + mixed * b + noise**2 * variance,
+                top * c + mixed * d + noise * other_noise * variance,
+                c * c * p + 2 * c * d * q + d * d * r + other_noise**2 * variance,
             ]
 
-    def jump(self, rate: float, steps: int) -> None:
+    def jump(self, rate: float, share: float, steps: int) -> None:
+        variance = share * self.center_variance
         # Powers of the augmented affine map: diagonalising it would fail at critical damping.
         a, b, c, d, noise, other_noise = self._transfer(rate)
         # Near the edge of heavy ball x alternates, u tags along and powers would cancel: there the second component is
@@ -86,9 +92,9 @@ class _Momentum:
         affine[:, 0, 0], affine[:, 0, 1], affine[:, 0, 2] = a * a, 2 * a * b, b * b
         affine[:, 1, 0], affine[:, 1, 1], affine[:, 1, 2] = a * c, a * d + b * c, b * d
         affine[:, 2, 0], affine[:, 2, 1], affine[:, 2, 2] = c * c, 2 * c * d, d * d
-        affine[:, 0, 3] = noise**2 * self.center_variance
-        affine[:, 1, 3] = noise * other_noise * self.center_variance
-        affine[:, 2, 3] = other_noise**2 * self.center_variance
+        affine[:, 0, 3] = noise**2 * variance
+        affine[:, 1, 3] = noise * other_noise * variance
+        affine[:, 2, 3] = other_noise**2 * variance
         affine[:, 3, 3] = 1.0
         first, second = self.mean
         p, q, r = self.covariance
@@ -116,15 +122,17 @@ def _at_steps(
     record: Array,
     momentum: float,
     nesterov: bool,
+    shares: Array | None,
 ) -> tuple[Array, Array]:
     if momentum == 0:
-        mean, spread = plain_steps(curvature, schedule, record.astype(np.intp), displacement)
+        mean, spread = plain_steps(curvature, schedule, record.astype(np.intp), displacement, shares)
         # a noiseless mode has no variance even where its scaled one overflows
         scale = curvature**2 * variance
         return mean, np.where(scale > 0, spread * scale, 0.0)
     state = _Momentum(curvature, variance, displacement, momentum, nesterov)
     mean, spread = np.empty((record.size, curvature.size)), np.empty((record.size, curvature.size))
-    changes = np.flatnonzero(np.diff(schedule)) + 1
+    shares = np.ones(schedule.size) if shares is None else shares
+    changes = np.flatnonzero((np.diff(schedule) != 0) | (np.diff(shares) != 0)) + 1
     stops = np.union1d(np.union1d(changes, record), [0, record[-1]]).astype(int)
     rows = {int(step): row for row, step in enumerate(record)}
     if 0 in rows:
@@ -133,11 +141,11 @@ def _at_steps(
     for start, stop in pairwise(stops[stops <= record[-1]].tolist()):
         long = stop - start > _LONGEST_WALK
         if long:
-            state.walk(schedule[walked:start])
-            state.jump(float(schedule[start]), stop - start)
+            state.walk(schedule[walked:start], shares[walked:start])
+            state.jump(float(schedule[start]), float(shares[start]), stop - start)
             walked = stop
         if stop in rows:
-            state.walk(schedule[walked:stop])
+            state.walk(schedule[walked:stop], shares[walked:stop])
             walked = stop
             mean[rows[stop]], spread[rows[stop]] = state.read()
     return mean, spread
@@ -151,6 +159,7 @@ def _of_average(
     weights: Array,
     momentum: float,
     nesterov: bool,
+    shares: Array | None,
 ) -> tuple[Array, Array]:
     squares = np.zeros_like(curvature)
     start_weight = squares
@@ -158,7 +167,7 @@ def _of_average(
     pass_back = center_weights_backward(lambda j: schedule[j - 1] * curvature, per_mode, momentum, nesterov)
     for j, weight in pass_back:
         if j:
-            squares += weight * weight
+            squares += weight * weight * (1.0 if shares is None else shares[j - 1])
         else:
             start_weight = weight
     return (start_weight * displacement)[None], (squares * variance)[None]
@@ -171,6 +180,7 @@ def _of_average(
     average=optional(average),
     momentum=unit_interval,
     nesterov=flag,
+    batch_sizes=optional(sizes_of_batches),
     record=optional(increasing_steps),
 )
 def moments(
@@ -180,6 +190,7 @@ def moments(
     average: Numeric = None,
     momentum: Numeric = 0.0,
     nesterov: bool = False,
+    batch_sizes: Numeric = None,
     record: Any = None,
 ) -> xr.Dataset:
     r"""Exact mean error, variance and expected excess risk of mini-batch SGD at recorded steps.
@@ -217,6 +228,8 @@ def moments(
         rest.
     nesterov : bool
         Nesterov's momentum instead of the heavy ball.
+    batch_sizes : array, shape (T,), or a DataArray with the dim ``step``, optional
+        :math:`B_t \ge 1` of every step, in the place of that of the model: a ramp. For MiniBatchQuadratic alone.
     record : array of int, optional
         Steps 0..T to report. Default: the last one.
 
@@ -258,8 +271,10 @@ def moments(
             )
         arguments.append((average.rename(step="iterate"), ["iterate"]))
 
+    if batch_sizes is not None:
+        arguments.append((_noise_shares(model, batch_sizes, steps), ["step"]))
     if isinstance(model, MiniBatchQuadratic):
-        results = _by_mode(model, arguments, nesterov, recorded)
+        results = _by_mode(model, arguments, nesterov, recorded, batch_sizes is not None)
     else:
         results = _by_matrix(model, arguments, nesterov, recorded)
     described = {
@@ -279,8 +294,19 @@ def moments(
     return data.rename(recorded="step").assign_coords(step=coordinate).assign_attrs(source="theory.quadratic.moments")
 
 
+def _noise_shares(model: MiniBatchQuadratic | MatrixModel, batch_sizes: Numeric, steps: int) -> xr.DataArray:
+    """Center variance of every step over that of the model."""
+    if not isinstance(model, MiniBatchQuadratic):
+        raise ValueError(f"moments: batch_sizes must be None for a {type(model).__name__}, got {batch_sizes!r}")
+    sizes = batch_sizes if isinstance(batch_sizes, xr.DataArray) else xr.DataArray(batch_sizes, dims="step")
+    if sizes.sizes["step"] != steps:
+        raise ValueError(f"moments: batch_sizes must have one value per step, {steps}, got {sizes.sizes['step']}")
+    shares: xr.DataArray = model.batch_size / sizes
+    return shares
+
+
 def _by_mode(
-    model: MiniBatchQuadratic, arguments: list[tuple[Any, list[str]]], nesterov: bool, recorded: Array
+    model: MiniBatchQuadratic, arguments: list[tuple[Any, list[str]]], nesterov: bool, recorded: Array, ramped: bool
 ) -> tuple[xr.DataArray, ...]:
     """Mean, variance and risk of directions that separate."""
 
@@ -291,14 +317,16 @@ def _by_mode(
         multiplicity: Array,
         schedule: Array,
         momentum: Array,
-        weights: Array | None = None,
+        *others: Array,
     ) -> tuple[Array, Array, Array]:
         beta = float(momentum)
+        shares = others[-1] if ramped else None
+        weights = others[0] if len(others) > ramped else None
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             if weights is None:
-                mean, spread = _at_steps(curvature, variance, displacement, schedule, recorded, beta, nesterov)
+                mean, spread = _at_steps(curvature, variance, displacement, schedule, recorded, beta, nesterov, shares)
             else:
-                mean, spread = _of_average(curvature, variance, displacement, schedule, weights, beta, nesterov)
+                mean, spread = _of_average(curvature, variance, displacement, schedule, weights, beta, nesterov, shares)
             # what has overflowed turns to inf - inf a step later; what never moved met a factor of inf
             mean, spread = (np.where(np.isnan(values), np.inf, values) for values in (mean, spread))
             mean, spread = np.where(displacement == 0, 0.0, mean), np.where(variance == 0, 0.0, spread)
