@@ -196,13 +196,10 @@ class Chain:
     def modes_around(self, iterates: Array) -> Modes:
         """The quadratic around a window: Hessian at its mean, gradient noise at its first, middle and last iterate."""
         at_mean = self.initial.with_flat(iterates.mean(axis=0))
-        product = trainer.hessian_operator(
-            at_mean, self.x, self.expected, "cross_entropy", weight_decay=WEIGHT_DECAY
-        ).matvec
-        hessian = np.stack([product(row) for row in np.eye(at_mean.size)])
+        hessian = trainer.hessian_matrix(at_mean, self.x, self.expected, "cross_entropy", weight_decay=WEIGHT_DECAY)
         slowest = 1 / (RATE * WINDOW)
         values, vectors = scipy.linalg.eigh(
-            (hessian + hessian.T) / 2, subset_by_value=(slowest, np.inf), overwrite_a=True, check_finite=False
+            hessian, subset_by_value=(slowest, np.inf), overwrite_a=True, check_finite=False
         )
         curvature, basis = values[::-1].copy(), vectors[:, ::-1].copy()
         noise, total = np.zeros_like(curvature), 0.0

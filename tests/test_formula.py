@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from fractions import Fraction
 
 import dask.array
 import mpmath
@@ -387,13 +388,18 @@ counts = st.integers(0, 400)
 
 @given(gain=gains, count=counts)
 def test_powers_and_sums_equal_exact_rational_arithmetic(gain, count):
-    a = 1 - sympy.Rational(gain)
-    powers = [a**i for i in range(count + 1)]
+    a = 1 - Fraction(gain)
+    power, total, triangle = 1, 0, 0  # over the denominator's power that has been reached: no fraction is reduced
+    for _ in range(count):
+        total += power
+        triangle += total
+        power, total, triangle = power * a.numerator, total * a.denominator, triangle * a.denominator
+    whole = a.denominator**count
     exact = {
-        decay: powers[count],
-        decayed: 1 - powers[count],
-        geometric_sum: sum(powers[:count], sympy.Integer(0)),
-        triangular_sum: sum(((count - i) * powers[i] for i in range(count)), sympy.Integer(0)),
+        decay: Fraction(power, whole),
+        decayed: 1 - Fraction(power, whole),
+        geometric_sum: Fraction(total, whole),
+        triangular_sum: Fraction(triangle, whole),
     }
     for function, value in exact.items():
         # alternating powers may cancel to less than one rounding of the terms themselves

@@ -31,6 +31,7 @@ SOUND = {
     "simulate.trainer.gradient": {**DATA, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.per_example_gradients": {**DATA, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.hessian_vector_product": {**DATA, "v": DIRECTION, "weight_decay": 0.0, "trainable": None},
+    "simulate.trainer.hessian_matrix": {**DATA, "weight_decay": 0.0},
     "simulate.trainer.hessian_operator": {**DATA, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.per_example_curvatures": {**DATA, "v": DIRECTION, "weight_decay": 0.0, "part": "whole"},
     "simulate.trainer.top_hessian_eigenvalues": {

@@ -23,6 +23,7 @@ from sgdynamics.simulate.trainer.batches import batches
 from sgdynamics.simulate.trainer.covariance import batch_gradient_covariance, gradient_covariance
 from sgdynamics.simulate.trainer.critical import critical_rate
 from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
+from sgdynamics.simulate.trainer.dense import hessian_matrix
 from sgdynamics.simulate.trainer.derivatives import (
     gradient,
     hessian_operator,
@@ -80,6 +81,7 @@ __all__ = [
     "gradient_covariance",
     "gradient_interaction",
     "hessian_eigenvectors",
+    "hessian_matrix",
     "hessian_operator",
     "hessian_vector_product",
     "loss_along",

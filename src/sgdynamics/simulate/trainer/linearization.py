@@ -110,6 +110,20 @@ class Linearization:
                 np.multiply(back, self.activation.bend(value), out=bend[rows])
             delta = back * slope
 
+    @property
+    def values(self) -> list[Array]:
+        """x, a_1, ..., a_{L-1}."""
+        return [pair[:, 0] for pair in self._pairs.values]
+
+    @property
+    def deltas(self) -> list[Array]:
+        """The derivatives of the mean loss in z_1, ..., z_L; that in z_1 is not kept."""
+        return [pair[:, -1] for pair in self._pairs.changes]
+
+    def curvature(self, direction: Array) -> Array:
+        """The Hessian of the mean loss in the outputs times a direction of them."""
+        return np.asarray(self.loss.curvature(self.slope, self.targets, direction) / len(self.slope))
+
     def _pairs_for(self, direction: Layers) -> _Pairs:
         if np.result_type(self.dtype, direction.weights[0]) == self.dtype:
             return self._pairs
