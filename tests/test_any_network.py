@@ -12,6 +12,8 @@ import pytest
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
 
+# the framework's own notice of what it will drop
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 PAGE = (Path(__file__).parents[1] / "docs" / "any_network.md").read_text(encoding="utf-8")
 TORCH, JAX = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 

@@ -20,7 +20,8 @@ from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.trainer import batches as batches_function
 from sgdynamics.simulate.trainer import curvature, losses, passes
-from sgdynamics.simulate.trainer.network import ACTIVATIONS as NONLINEARITIES
+from sgdynamics.simulate.trainer.activations import ACTIVATIONS as NONLINEARITIES
+from sgdynamics.simulate.trainer.hidden import Hidden
 from sgdynamics.simulate.trainer.network import unflatten
 from sgdynamics.simulate.trainer.workspace import Workspace
 
@@ -659,7 +660,7 @@ def test_a_run_is_its_steps_one_by_one():
 
 def filled(examples, widths, activation, loss):
     """A workspace that an earlier pass has left full of numbers without meaning."""
-    space = Workspace(widths, NONLINEARITIES[activation], losses.LOSSES[loss], examples)
+    space = Workspace(widths, NONLINEARITIES[activation].in_place, losses.LOSSES[loss], examples)
     for array in (*space.values, *space.deltas, space.column):
         array[:] = np.nan
     return space
@@ -675,7 +676,7 @@ def test_a_workspace_has_the_bits_of_the_plain_passes(activation, loss, biases, 
         found, wanted = np.full(net.size, np.nan), np.full(net.size, np.nan)
         into = [unflatten(vector, net.widths, biases) for vector in (found, wanted)]
         value = passes.value_and_gradient(
-            net.layers(), NONLINEARITIES[activation], losses.LOSSES[loss], x[rows], targets[rows], into[1]
+            net.layers(), Hidden(NONLINEARITIES[activation]), losses.LOSSES[loss], x[rows], targets[rows], into[1]
         )
         assert space.write_gradient(net.layers(), x[rows], targets[rows], into[0], want_loss=True) == value
         assert np.array_equal(found, wanted)
@@ -688,7 +689,7 @@ def test_a_workspace_has_the_bits_of_the_plain_passes(activation, loss, biases, 
 def test_a_pass_makes_no_arrays(activation, loss):
     net, x, y, loss = problem(activation, loss, True, [20, 300, 200, 10], examples=64)
     targets = losses.as_targets(y, 10, loss)
-    space = Workspace(net.widths, NONLINEARITIES[activation], losses.LOSSES[loss], 64)
+    space = Workspace(net.widths, NONLINEARITIES[activation].in_place, losses.LOSSES[loss], 64)
     into = unflatten(np.empty(net.size), net.widths, True)
     rule, weights, gradient = trainer.momentum(0.9), np.zeros(net.size), np.zeros(net.size)
     state = rule.overwrite(weights, gradient, 0.1, None)
@@ -711,14 +712,14 @@ def test_activations_in_place_are_activations(name):
     activation = NONLINEARITIES[name]
     with np.errstate(all="ignore"):
         for z in (real, real[:, 9:] + 1j * random.standard_normal((3, 14))):
-            value = np.array(activation.apply(z))
+            value = np.array(activation.value(z))
             found = z.copy()
-            activation.apply_in_place(found)
+            activation.in_place.apply(found)
             assert np.array_equal(found, value, equal_nan=True)
             assert np.array_equal(np.signbit(found.real), np.signbit(value.real))
             delta = random.standard_normal(z.shape).astype(z.dtype)
             wanted = delta * activation.slope(value)
-            activation.multiply_slope(delta, value.copy())
+            activation.in_place.multiply_slope(delta, value.copy())
             assert np.array_equal(delta, wanted, equal_nan=True)
 
 
@@ -860,7 +861,15 @@ X, Y, LABELS = DATA, TARGETS, np.arange(23) % 2
 BASE = {"net": NET, "x": X, "y": Y, "loss": "mse"}
 COMMON = {**BASE, "weight_decay": 0.1, "trainable": np.ones(8, bool)}
 CALLS = {
-    trainer.network: {"widths": [3, 2], "activation": "tanh", "init_scale": 1.0, "biases": True, "seed": 0},
+    trainer.network: {
+        "widths": [3, 2],
+        "activation": "tanh",
+        "init_scale": 1.0,
+        "biases": True,
+        "residual": False,
+        "layer_norm": 1e-5,
+        "seed": 0,
+    },
     trainer.loss_value: COMMON,
     trainer.gradient: COMMON,
     trainer.per_example_gradients: COMMON,
@@ -905,6 +914,7 @@ CALLS = {
     trainer.smoothed_labels: {"labels": LABELS, "classes": 2, "label_noise": 0.1},
 }
 OPTIONAL = {
+    "layer_norm",
     "trainable",
     "start",
     "batch_size",

@@ -26,7 +26,15 @@ STEERED = {"eigenvectors": eigenvectors, "refresh": 1, "beta": 0.0}
 DRAWING = {"examples": 4, "batch_size": 2, "draws": 3, "replacement": False, "seed": 0}
 
 SOUND = {
-    "simulate.trainer.network": {"widths": [3, 2], "activation": "tanh", "init_scale": 1.0, "biases": True, "seed": 0},
+    "simulate.trainer.network": {
+        "widths": [3, 2],
+        "activation": "tanh",
+        "init_scale": 1.0,
+        "biases": True,
+        "residual": False,
+        "layer_norm": None,
+        "seed": 0,
+    },
     "simulate.trainer.loss_value": {**DATA, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.gradient": {**DATA, "weight_decay": 0.0, "trainable": None},
     "simulate.trainer.per_example_gradients": {**DATA, "weight_decay": 0.0, "trainable": None},
@@ -162,6 +170,7 @@ ALSO_SOUND = {
     ("classes", "None"),
     ("directory", "None"),
     ("landscape_c", "None"),
+    ("layer_norm", "None"),
     ("measure", "None"),
     ("measure_at", "None"),
     ("record", "None"),

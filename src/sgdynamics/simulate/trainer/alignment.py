@@ -14,6 +14,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_error
+from sgdynamics.simulate.trainer.losses import AnyLoss
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     Directions,
@@ -39,7 +40,7 @@ def alignments(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     directions: Directions,
     batches: IndexRows | None = None,

@@ -48,6 +48,8 @@ class _Examples:
     text: str = "an array of finite numbers with the examples along its first axis"
 
     def check(self, owner: str, name: str, value: Any) -> NDArray[Any]:
+        if np.ma.is_masked(value):
+            raise complain(owner, name, f"{self.text}, none of them masked", value)
         try:
             array = np.asarray(value)
         except ValueError:  # ragged nested lists

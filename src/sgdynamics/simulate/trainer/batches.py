@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, optional, seeds
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.losses import check_examples, loss_name
+from sgdynamics.simulate.trainer.losses import LOSSES, AnyLoss, OwnLoss, check_examples, loss_domain
 from sgdynamics.simulate.trainer.streams import generator
-from sgdynamics.simulate.trainer.user_network import OWN_LOSS
 
 __all__ = ["batches"]
 
@@ -64,14 +63,14 @@ def _replaced(y: Array, uniform: Array, probability: float, classes: int) -> Arr
     return noisy
 
 
-def noisy(y: Array, draws: Array, size: float, classes: int, loss: str) -> Array:
+def noisy(y: Array, draws: Array, size: float, classes: int, loss: AnyLoss) -> Array:
     return y + size * draws.reshape(y.shape) if loss == "mse" else _replaced(y, draws, size, classes)
 
 
-def checked_noise(owner: str, label_noise: float, loss: str) -> None:
+def checked_noise(owner: str, label_noise: float, loss: AnyLoss) -> None:
     """Refuse a label noise that is no probability where it must be one, or that the trainer cannot add."""
-    if label_noise and loss == OWN_LOSS:
-        raise complain(owner, "label_noise", "0 for the loss 'own', whose targets are the network's own", label_noise)
+    if label_noise and loss not in LOSSES:
+        raise complain(owner, "label_noise", "0 for a loss of one's own, whose targets are its own", label_noise)
     if loss == "cross_entropy" and label_noise > 1:
         raise complain(owner, "label_noise", "a probability in [0, 1] for the loss 'cross_entropy'", label_noise)
 
@@ -91,7 +90,7 @@ def stream(
     label_noise: float,
     label_noise_kind: str,
     classes: int,
-    loss: str,
+    loss: AnyLoss,
     seed: int | np.random.SeedSequence,
     into: tuple[Array, Array] | None = None,
 ) -> Iterator[tuple[Array, Array]]:
@@ -118,16 +117,31 @@ def stream(
         yield x_batch, y_batch
 
 
+def _outputs(targets: Array, classes: int | None, label_noise: float, loss: str) -> int:
+    """How many outputs a network has that fits the targets of a named loss."""
+    if targets.ndim == 2:
+        if classes not in (None, targets.shape[1]):
+            raise complain("batches", "classes", f"the {targets.shape[1]} columns of y, or None", classes)
+        return int(targets.shape[1])
+    if loss == "mse":
+        return 1
+    if classes is None:
+        if label_noise:
+            raise complain("batches", "classes", "the number of classes, for noise on integer labels", None)
+        return max(1, int(targets.max()) + 1)
+    return classes
+
+
 @checked(
     x=arguments.matrix,
-    y=arguments.columns,
+    y=arguments.examples,
     steps=integer(1),
     batch_size=optional(integer(1)),
     replacement=flag,
     label_noise=noise_size,
     label_noise_kind=noise_kind,
     classes=optional(integer(1)),
-    loss=loss_name,
+    loss=loss_domain,
     seed=seeds,
 )
 def batches(
@@ -140,7 +154,7 @@ def batches(
     label_noise: float = 0.0,
     label_noise_kind: str = "fresh",
     classes: int | None = None,
-    loss: str,
+    loss: AnyLoss,
     seed: int | np.random.SeedSequence,
 ) -> Iterator[tuple[Array, Array]]:
     r"""The batches that :func:`train` uses with the same arguments, one per step.
@@ -166,8 +180,8 @@ def batches(
         Whether noise is drawn at every use of an example, or once per example.
     classes : int, optional
         Number of classes; needed for noise on integer labels.
-    loss : {"mse", "cross_entropy"}
-        Says what the targets are.
+    loss : {"mse", "cross_entropy"}, or sequence of callables
+        Says what the targets are; for callables they are left as they are.
     seed : int or numpy.random.SeedSequence
         The seed of the run, >= 0.
 
@@ -190,18 +204,10 @@ def batches(
     """
     inputs: Array = x  # type: ignore[assignment]
     targets: Array = y  # type: ignore[assignment]
-    outputs = classes
-    if targets.ndim == 2:
-        outputs = targets.shape[1]
-        if classes not in (None, outputs):
-            raise complain("batches", "classes", f"the {outputs} columns of y, or None", classes)
-    elif loss == "mse":
-        outputs = 1
-    elif classes is None:
-        if label_noise:
-            raise complain("batches", "classes", "the number of classes, for noise on integer labels", None)
-        outputs = max(1, int(targets.max()) + 1)
-    assert outputs is not None
+    outputs = 1
+    if not isinstance(loss, OwnLoss):  # whose targets are what its callables take
+        targets = arguments.columns.check("batches", "y", targets)
+        outputs = _outputs(targets, classes, label_noise, loss)  # type: ignore[arg-type]
     check_examples("batches", inputs, inputs.shape[1], targets, outputs, loss)
     checked_noise("batches", label_noise, loss)
     checked_size("batches", batch_size, inputs.shape[0], replacement)

@@ -22,6 +22,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import dataset, with_error
+from sgdynamics.simulate.trainer.losses import AnyLoss
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import IndexRows, index_rows
 
@@ -83,7 +84,7 @@ def gradient_covariance(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     k: int = 1,
     centred: bool = True,
@@ -184,7 +185,7 @@ def batch_gradient_covariance(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     batches: IndexRows,
     replacement: bool = False,

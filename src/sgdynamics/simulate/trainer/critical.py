@@ -15,6 +15,7 @@ from sgdynamics.domains import Interval, checked, positive
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.labelled import Entry, dataset
+from sgdynamics.simulate.trainer.losses import AnyLoss
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 
 __all__ = ["critical_rate"]
@@ -58,7 +59,7 @@ def critical_rate(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     direction: ArrayLike | Callable[[AnyNetwork], ArrayLike],
     learning_rate: float,

@@ -21,7 +21,7 @@ from sgdynamics.domains import Interval, checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
 from sgdynamics.simulate.trainer.lanczos import largest_eigenpairs
-from sgdynamics.simulate.trainer.losses import loss_name
+from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
 from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
 
 __all__ = ["HessianEigenvalues", "iterative", "top_hessian_eigenvalues"]
@@ -148,7 +148,7 @@ def iterative(
     x=arguments.examples,
     y=arguments.examples,
     k=integer(1),
-    loss=loss_name,
+    loss=loss_domain,
     tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),
     start=optional(arguments.columns),
     weight_decay=decay_domain,
@@ -161,7 +161,7 @@ def top_hessian_eigenvalues(
     y: ArrayLike,
     *,
     k: int = 1,
-    loss: str,
+    loss: AnyLoss,
     tol: float = 1e-3,
     start: ArrayLike | None = None,
     weight_decay: float = 0.0,

@@ -23,7 +23,7 @@ from sgdynamics.domains import checked
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import decay_domain, objective
 from sgdynamics.simulate.trainer.linearization import Linearization
-from sgdynamics.simulate.trainer.losses import loss_name
+from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
 from sgdynamics.simulate.trainer.network import Network, a_network
 
 __all__ = ["hessian_matrix"]
@@ -35,15 +35,16 @@ Array = NDArray[Any]
     net=a_network,
     x=arguments.examples,
     y=arguments.examples,
-    loss=loss_name,
+    loss=loss_domain,
     weight_decay=decay_domain,
 )
-def hessian_matrix(net: Network, x: ArrayLike, y: ArrayLike, loss: str, *, weight_decay: float = 0.0) -> Array:
+def hessian_matrix(net: Network, x: ArrayLike, y: ArrayLike, loss: AnyLoss, *, weight_decay: float = 0.0) -> Array:
     r"""The Hessian of :func:`loss_value` as a matrix, exact.
 
     For all of it, many times faster than a product of :func:`hessian_operator` for every parameter; for a few of its
-    largest eigenvalues :func:`top_hessian_eigenvalues` needs neither. The kink of relu contributes no second
-    derivative. Memory: a few arrays (examples, width, width), and the matrix.
+    largest eigenvalues :func:`top_hessian_eigenvalues` needs neither. Networks with residual connections or
+    normalisation take the products. The kink of relu contributes no second derivative. Memory: a few arrays (examples,
+    width, width), and the matrix.
 
     Parameters
     ----------
@@ -70,6 +71,10 @@ def hessian_matrix(net: Network, x: ArrayLike, y: ArrayLike, loss: str, *, weigh
     """
     what = objective("hessian_matrix", net, x, y, loss, weight_decay)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
+        if not net.hidden.plain:
+            product = what.products(net)
+            columns = np.array([product(unit) for unit in np.eye(net.size)])
+            return np.asarray((columns + columns.T) / 2)
         matrix = _matrix(what.linearization(net), biases=net.biases is not None)
         matrix[np.diag_indices_from(matrix)] += weight_decay
     return matrix

@@ -2,9 +2,9 @@ r"""The training loss and its derivatives: gradient and Hessian products.
 
 .. math:: L(\theta) = \frac1n \sum_i \ell(f_\theta(x_i), y_i) + \frac\lambda2 |\theta|^2 ,
 
-with :math:`\ell` half the squared error summed over outputs (``"mse"``) or the cross-entropy (``"cross_entropy"``). A
-mask of trainable parameters makes :math:`L` a function of these alone: the others count as constants, also in the
-weight decay.
+with :math:`\ell` half the squared error summed over outputs (``"mse"``), the cross-entropy (``"cross_entropy"``) or any
+other, as callables. A mask of trainable parameters makes :math:`L` a function of these alone: the others count as
+constants, also in the weight decay.
 """
 
 from __future__ import annotations
@@ -21,9 +21,18 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Domain, checked, nonnegative, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.linearization import Linearization
-from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples, loss_name
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, AnyNetwork, Layers, Network, any_network
-from sgdynamics.simulate.trainer.passes import forward, value_and_gradient
+from sgdynamics.simulate.trainer.losses import (
+    AnyLoss,
+    InPlaceLoss,
+    Loss,
+    OwnLoss,
+    as_loss,
+    as_targets,
+    check_examples,
+    loss_domain,
+)
+from sgdynamics.simulate.trainer.network import AnyNetwork, Layers, Network, any_network
+from sgdynamics.simulate.trainer.passes import Passes, forward, value_and_gradient
 from sgdynamics.simulate.trainer.problem import Problem
 from sgdynamics.simulate.trainer.user_network import UserNetwork, user_objective
 from sgdynamics.simulate.trainer.workspace import Workspace
@@ -46,14 +55,14 @@ trainable_domain = optional(arguments.mask)
 
 @dataclass(frozen=True, eq=False)
 class Objective(Problem):
-    """A problem and the loss of the trainer's networks on it, by name."""
+    """A problem and the loss of the trainer's networks on it."""
 
-    loss: str
+    loss: Loss
 
     def value(self, net: Network) -> Any:
         """The loss; +inf where it overflows."""
-        outputs = forward(net.layers(), ACTIVATIONS[net.activation], self.x)[-1]
-        total, _ = LOSSES[self.loss].value_and_slope(outputs, self.targets)
+        outputs = forward(net.layers(), net.hidden, self.x).outputs
+        total, _ = self.loss.value_and_slope(outputs, self.targets)
         value = total / self.x.shape[0]
         if self.weight_decay:
             value = value + self.decay(net.flat())
@@ -64,21 +73,23 @@ class Objective(Problem):
         vector = net.flat()
         result = np.empty_like(vector)
         into = net.views(result)
-        activation = ACTIVATIONS[net.activation]
-        value_and_gradient(net.layers(), activation, LOSSES[self.loss], self.x, self.targets, into)
+        value_and_gradient(net.layers(), net.hidden, self.loss, self.x, self.targets, into)
         return self.masked(result + self.weight_decay * vector if self.weight_decay else result)
 
     def linearization(self, net: Network) -> Linearization:
         """The passes at the weights of a network."""
-        return Linearization(net.layers(), ACTIVATIONS[net.activation], LOSSES[self.loss], self.x, self.targets)
+        return Linearization(net.layers(), net.hidden, self.loss, self.x, self.targets)
 
     def products(self, net: Network) -> HessianProducts:
         """Products of the Hessian with vectors."""
         return HessianProducts(self, net)
 
-    def workspace(self, net: Network, examples: int) -> Workspace:
-        """Loss and gradient of many batches of so many examples, in arrays that are made once."""
-        return Workspace(net.widths, ACTIVATIONS[net.activation], LOSSES[self.loss], examples)
+    def workspace(self, net: Network, examples: int) -> Workspace | Passes:
+        """Loss and gradient of many batches of so many examples, where it can be in arrays that are made once."""
+        in_place = net.hidden.activation.in_place
+        if net.hidden.plain and in_place is not None and isinstance(self.loss, InPlaceLoss):
+            return Workspace(net.widths, in_place, self.loss, examples)
+        return Passes(net.hidden, self.loss)
 
 
 def objective(
@@ -86,18 +97,20 @@ def objective(
     net: AnyNetwork,
     x: Array,
     y: Array,
-    loss: str,
+    loss: str | OwnLoss,
     weight_decay: float = 0.0,
     trainable: Array | None = None,
 ) -> Any:
     """Checked data as an objective of a network: one of ours or a user's."""
     if isinstance(net, UserNetwork):
         return user_objective(owner, net, x, y, loss, weight_decay, trainable)
-    x, y = arguments.matrix.check(owner, "x", x), arguments.columns.check(owner, "y", y)
+    x = arguments.matrix.check(owner, "x", x)
+    if not isinstance(loss, OwnLoss):  # whose targets are what its callables take
+        y = arguments.columns.check(owner, "y", y)
     check_examples(owner, x, net.widths[0], y, net.widths[-1], loss)
     if trainable is not None:
         arguments.length(owner, "trainable", trainable, net.size, "parameters")
-    return Objective(x, as_targets(y, net.widths[-1], loss), weight_decay, trainable, loss)
+    return Objective(x, as_targets(y, net.widths[-1], loss), weight_decay, trainable, as_loss(loss))
 
 
 class HessianProducts:
@@ -125,7 +138,7 @@ data_domains: dict[str, Domain] = {
     "net": any_network,
     "x": arguments.examples,
     "y": arguments.examples,
-    "loss": loss_name,
+    "loss": loss_domain,
     "weight_decay": decay_domain,
 }
 
@@ -135,7 +148,7 @@ def loss_value(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,
@@ -151,9 +164,13 @@ def loss_value(
     y : array
         For ``"mse"`` targets of shape (examples, outputs), or (examples,) for one output. For ``"cross_entropy"``
         integer labels of shape (examples,), or class probabilities of shape (examples, outputs), which make the
-        expected loss under label noise exact.
-    loss : {"mse", "cross_entropy", "own"}
-        ``"mse"`` is half the squared error summed over outputs; ``"own"`` is what a UserNetwork computes.
+        expected loss under label noise exact. For callables whatever they take, examples along the first axis.
+    loss : {"mse", "cross_entropy", "own"}, or sequence of callables
+        ``"mse"`` is half the squared error summed over outputs; ``"own"`` is what a UserNetwork computes. Any other as
+        two or three functions of the outputs (examples, outputs) and of y: ``(value, slope)``, the loss of every
+        example, (examples,), and its derivative with respect to the outputs, (examples, outputs); or ``(value, slope,
+        second derivative)``, without which what needs curvature is refused: (examples, outputs, outputs), or (examples,
+        outputs) where that is diagonal.
     weight_decay : float
         :math:`\lambda` in :math:`\frac\lambda2 |\theta|^2`, >= 0, part of the loss.
     trainable : array of bool, shape (parameters,), optional
@@ -175,6 +192,10 @@ def loss_value(
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
     >>> loss_value(net, [[1.0], [3.0]], [1.0, 6.0], "mse")
     0.25
+    >>> import numpy as np
+    >>> absolute = (lambda z, y: np.abs(z[:, 0] - y), lambda z, y: np.sign(z - y[:, None]))
+    >>> loss_value(net, [[1.0], [3.0]], [1.0, 6.0], absolute)
+    0.5
     """
     what = objective("loss_value", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
@@ -187,7 +208,7 @@ def gradient(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,
@@ -230,7 +251,7 @@ def hessian_vector_product(
     x: ArrayLike,
     y: ArrayLike,
     v: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,
@@ -279,7 +300,7 @@ def hessian_operator(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,

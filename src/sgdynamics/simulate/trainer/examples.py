@@ -25,8 +25,8 @@ from sgdynamics.domains import checked, choice, complain
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import Objective, data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.gradient_rows import GradientRows
-from sgdynamics.simulate.trainer.losses import LOSSES
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, AnyNetwork, Network
+from sgdynamics.simulate.trainer.losses import AnyLoss
+from sgdynamics.simulate.trainer.network import AnyNetwork, Network
 from sgdynamics.simulate.trainer.passes import backward, forward
 from sgdynamics.simulate.trainer.user_network import UserExampleGradients, UserNetwork
 
@@ -35,17 +35,21 @@ __all__ = ["per_example_curvatures", "per_example_gradients"]
 Array = NDArray[Any]
 
 
+def _factors(what: Objective, net: Network) -> tuple[list[Array], list[Array]]:
+    """What enters every layer of weights, and the derivatives of what leaves it, (examples, ...) each."""
+    passed = forward(net.layers(), net.hidden, what.x)
+    _, slope = what.loss.value_and_slope(passed.outputs, what.targets)
+    return passed.entering, backward(net.layers(), net.hidden, passed, slope)
+
+
 class ExampleGradients(GradientRows):
     """The gradients of all examples at one network, as factors: one pair of matrices a layer."""
 
     def __init__(self, what: Objective, net: Network) -> None:
-        activation = ACTIVATIONS[net.activation]
-        values = forward(net.layers(), activation, what.x)
-        _, slope = LOSSES[what.loss].value_and_slope(values[-1], what.targets)
-        self.deltas = backward(net.layers(), activation, values, slope)
+        entering, self.deltas = _factors(what, net)
         ones = np.ones((what.x.shape[0], 1))
         biases = net.biases is not None
-        self.entering = [np.hstack([value, ones]) if biases else value for value in values[:-1]]
+        self.entering = [np.hstack([value, ones]) if biases else value for value in entering]
         # the weight decay's part, the same in every example
         self.shift = what.masked(what.weight_decay * net.flat())
         self.what, self.examples, self.size = what, what.x.shape[0], net.size
@@ -119,7 +123,7 @@ def per_example_gradients(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,
@@ -155,14 +159,10 @@ def per_example_gradients(
     with one_blas_thread(), np.errstate(all="ignore"):
         if isinstance(net, UserNetwork):
             return UserExampleGradients(what, net).rows(slice(None))
-        layers, activation = net.layers(), ACTIVATIONS[net.activation]
-        values = forward(layers, activation, what.x)
-        _, slope = LOSSES[loss].value_and_slope(values[-1], what.targets)
-        deltas = backward(layers, activation, values, slope)
         examples = what.x.shape[0]
         parts = []
-        for value, delta in zip(values, deltas, strict=False):
-            parts.append((value[:, :, None] * delta[:, None, :]).reshape(examples, -1))
+        for entering, delta in zip(*_factors(what, net), strict=True):
+            parts.append((entering[:, :, None] * delta[:, None, :]).reshape(examples, -1))
             if net.biases is not None:
                 parts.append(delta)
         rows = np.concatenate(parts, axis=1)
@@ -178,7 +178,7 @@ def per_example_curvatures(
     x: ArrayLike,
     y: ArrayLike,
     v: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weight_decay: float = 0.0,
     part: str = "whole",

@@ -25,6 +25,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_error
+from sgdynamics.simulate.trainer.losses import AnyLoss
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import (
     IndexRows,
@@ -47,7 +48,7 @@ def gradient_interaction(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     batch_size: int,
     replacement: bool = False,
@@ -155,7 +156,7 @@ def sampled_interaction(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     batches: IndexRows,
     weight_decay: float = 0.0,
@@ -231,7 +232,7 @@ def batch_sharpness(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     batches: IndexRows,
     weight_decay: float = 0.0,

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
+from sgdynamics.simulate.trainer.losses import AnyLoss
 
 Array = NDArray[Any]
 # dims, values, long name, units
@@ -25,7 +26,7 @@ NUMBERED = {
 
 
 def dataset(
-    function: str, entries: Mapping[str, Entry], *, loss: str, hessian_products: int = 0, draws: int = 0
+    function: str, entries: Mapping[str, Entry], *, loss: AnyLoss, hessian_products: int = 0, draws: int = 0
 ) -> xr.Dataset:
     """Labelled results; what overflowed is +inf. Sampled variables say from how many draws."""
     variables, coordinates = {}, {}
@@ -43,7 +44,7 @@ def dataset(
     facts = {
         "source": f"sgdynamics.simulate.trainer.{function}",
         "version": sgdynamics.__version__,
-        "loss": loss,
+        "loss": str(loss),
         "hessian_products": float(hessian_products),
     }
     return xr.Dataset(variables, coordinates, facts)

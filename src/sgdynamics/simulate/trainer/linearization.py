@@ -10,7 +10,9 @@ for derivatives along the direction, all of it are products of pairs,
           \dot\delta_{l-1} = (\dot\delta_l, \delta_l)\begin{pmatrix}W_l^T\\ V_l^T\end{pmatrix}\varphi'(z_{l-1})
           + (\delta_lW_l^T)\,\varphi''(z_{l-1})\,\dot z_{l-1},
 
-where pairs stand side by side or on top of each other: one matrix product each, and no sum of two.
+where pairs stand side by side or on top of each other: one matrix product each, and no sum of two. This is a plain
+network, with :math:`a` the activation's values; residual connections add to the values, and to :math:`\dot\delta W^T`,
+what passes by a layer, and a normalisation puts its Jacobian, and its derivative, in front of both.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from sgdynamics.simulate.trainer.hidden import Hidden
 from sgdynamics.simulate.trainer.losses import Loss
-from sgdynamics.simulate.trainer.network import Activation, Layers
-from sgdynamics.simulate.trainer.passes import forward
+from sgdynamics.simulate.trainer.network import Layers
+from sgdynamics.simulate.trainer.normalisation import Normalised
+from sgdynamics.simulate.trainer.passes import backward_steps, forward
 
 Array = NDArray[Any]
 
@@ -70,12 +74,13 @@ class Linearization:
     The products share memory: one at a time.
     """
 
-    def __init__(self, layers: Layers, activation: Activation, loss: Loss, x: Array, targets: Array) -> None:
-        self.weights, self.activation, self.loss, self.targets = layers.weights, activation, loss, targets
+    def __init__(self, layers: Layers, hidden: Hidden, loss: Loss, x: Array, targets: Array) -> None:
+        self.weights, self.hidden = layers.weights, hidden
         self.dtype = np.result_type(x, *layers.weights, *(layers.biases or ()))
         self._prepare(x)
         for first in range(0, len(x), BLOCK):
-            self._pass(layers, x, slice(first, first + BLOCK))
+            self._pass(layers, loss, x, targets, slice(first, first + BLOCK))
+        self.curving = loss.curving(self.outputs, targets, self.slope)
         self._complex: _Pairs | None = None
 
     def _prepare(self, x: Array) -> None:
@@ -90,29 +95,43 @@ class Linearization:
             [np.stack([weight] * (1 + (layer > 0))) for layer, weight in enumerate(self.weights)],
             [np.stack([weight] * (1 + (layer > 0)), axis=1) for layer, weight in enumerate(self.weights)],
         )
-        self.slope = np.empty((examples, shapes[-1][1]), self.dtype)  # of every example's loss in the outputs
+        self.outputs, self.slope = np.empty((2, examples, shapes[-1][1]), self.dtype)  # and of the loss in the outputs
         self.slopes = [memory.take(examples, fan) for fan in hidden]
-        # (delta_l W_l^T) phi''(z_{l-1}): how the backward pass bends with z_{l-1}; absent where phi'' = 0
-        self.bends = [None if self.activation.bend is None else memory.take(examples, fan) for fan in hidden]
+        # dl/dh phi''(z): how the backward pass bends with z; absent where phi'' = 0
+        bent = self.hidden.activation.bend is not None
+        self.bends = [memory.take(examples, fan) if bent else None for fan in hidden]
+        # what phi'' takes: in a plain network of activations of the value, what enters the next layer
+        self.shares = self.hidden.plain and self.hidden.activation.of_value
+        entering = [values[:, 0] for values in self._pairs.values[1:]]
+        self.kept = entering if self.shares else [np.empty_like(features) for features in entering]
+        self.normalised: list[Normalised] = []
+        if self.hidden.layer_norm is not None:
+            self.normalised = [Normalised(features, np.empty((examples, 1), self.dtype)) for features in entering]
+            self.features_back = [np.empty_like(features) for features in entering]  # dl/de
 
-    def _pass(self, layers: Layers, x: Array, rows: slice) -> None:
+    def _pass(self, layers: Layers, loss: Loss, x: Array, targets: Array, rows: slice) -> None:
         """Forward and backward through some of the examples."""
-        values = forward(layers, self.activation, x[rows])
-        self.slope[rows] = self.loss.value_and_slope(values[-1], self.targets[rows])[1]
+        passed, bend = forward(layers, self.hidden, x[rows]), self.hidden.activation.bend
+        self.outputs[rows] = passed.outputs
+        self.slope[rows] = loss.value_and_slope(passed.outputs, targets[rows])[1]
         delta = self.slope[rows] / len(x)
-        for layer in range(len(self.weights) - 1, 0, -1):
-            value, slope, bend = values[layer], self.slopes[layer - 1][rows], self.bends[layer - 1]
-            self._pairs.values[layer][rows, 0] = value
+        for layer, back in backward_steps(layers, self.hidden, passed, delta):
+            before, bends = layer - 1, self.bends[layer - 1]
+            self._pairs.values[layer][rows, 0] = passed.entering[layer]
             self._pairs.changes[layer][rows, 1] = delta
-            back = delta @ self.weights[layer].T
-            slope[:] = self.activation.slope(value)
-            if self.activation.bend is not None and bend is not None:
-                np.multiply(back, self.activation.bend(value), out=bend[rows])
-            delta = back * slope
+            self.slopes[before][rows] = back.slope
+            if bend is not None and bends is not None:
+                np.multiply(back.stream, bend(passed.kept[before]), out=bends[rows])
+            if not self.shares:
+                self.kept[before][rows] = passed.kept[before]
+            if self.normalised:
+                self.normalised[before].spread[rows] = passed.normalised[before].spread
+                self.features_back[before][rows] = back.features
+            delta = back.delta
 
     @property
     def values(self) -> list[Array]:
-        """x, a_1, ..., a_{L-1}."""
+        """What enters every layer: x, a_1, ..., a_{L-1} in a plain network."""
         return [pair[:, 0] for pair in self._pairs.values]
 
     @property
@@ -122,7 +141,7 @@ class Linearization:
 
     def curvature(self, direction: Array) -> Array:
         """The Hessian of the mean loss in the outputs times a direction of them."""
-        return np.asarray(self.loss.curvature(self.slope, self.targets, direction) / len(self.slope))
+        return np.asarray(self.curving(direction) / len(self.slope))
 
     def _pairs_for(self, direction: Layers) -> _Pairs:
         if np.result_type(self.dtype, direction.weights[0]) == self.dtype:
@@ -131,9 +150,10 @@ class Linearization:
             self._complex = self._pairs.converted(np.complex128)
         return self._complex
 
-    def _moved(self, direction: Layers) -> _Pairs:
-        """The tangents of all values along a direction."""
+    def _moved(self, direction: Layers) -> tuple[_Pairs, list[Array]]:
+        """The tangents of all values along a direction; those of h_1, ..., h_{L-1}."""
         pairs = self._pairs_for(direction)
+        streams: list[Array] = []
         for layer, step in enumerate(direction.weights):
             values, below, tangent = pairs.values[layer], pairs.below[layer], pairs.tangents[layer]
             below[0] = step
@@ -141,14 +161,20 @@ class Linearization:
             if direction.biases is not None:
                 tangent += direction.biases[layer]
             if layer + 1 < len(self.weights):
-                np.multiply(tangent, self.slopes[layer], out=pairs.values[layer + 1][:, 1])
-        return pairs
+                moved = pairs.values[layer + 1][:, 1]
+                np.multiply(tangent, self.slopes[layer], out=moved)
+                if self.hidden.adds(layer, step):
+                    moved += streams[-1]
+                streams.append(moved.copy() if self.normalised else moved)
+                if self.normalised:
+                    moved[:] = self.normalised[layer].along(streams[-1])
+        return pairs, streams
 
     def write_product(self, direction: Layers, into: Layers) -> None:
         """The Hessian of the mean loss times a direction, written into views of a flat vector."""
-        pairs = self._moved(direction)
-        curved = self.loss.curvature(self.slope, self.targets, pairs.tangents[-1])
-        np.divide(curved, len(self.slope), out=pairs.changes[-1][:, 0])
+        pairs, streams = self._moved(direction)
+        np.divide(self.curving(pairs.tangents[-1]), len(self.slope), out=pairs.changes[-1][:, 0])
+        behind = None  # what passes by the layer behind, see passes.backward_steps
         for layer in range(len(self.weights) - 1, -1, -1):
             values, changes = pairs.values[layer], pairs.changes[layer]
             np.matmul(_stacked(values).T, _stacked(changes), out=into.weights[layer])
@@ -158,6 +184,12 @@ class Linearization:
                 beside, change, bend = pairs.beside[layer], pairs.changes[layer - 1][:, 0], self.bends[layer - 1]
                 beside[:, 1] = direction.weights[layer]
                 np.matmul(_side_by_side(changes), _side_by_side(beside).T, out=change)
+                if self.normalised:
+                    here, back = self.normalised[layer - 1], self.features_back[layer - 1]
+                    change[:] = here.along(change) + here.turned(back, streams[layer - 1], values[:, 1])
+                if behind is not None:
+                    change += behind
+                behind = change.copy() if self.hidden.adds(layer - 1, self.weights[layer - 1]) else None
                 change *= self.slopes[layer - 1]
                 if bend is not None:
                     tangent = pairs.tangents[layer - 1]
@@ -166,23 +198,29 @@ class Linearization:
 
     def gauss_newton_curvatures(self, direction: Layers) -> Array:
         """The part of :meth:`curvatures` that the curvature of the loss in the outputs makes."""
-        moved = self._moved(direction).tangents[-1]
-        return np.asarray((moved * self.loss.curvature(self.slope, self.targets, moved)).sum(axis=1))
+        moved = self._moved(direction)[0].tangents[-1]
+        return np.asarray((moved * self.curving(moved)).sum(axis=1))
 
     def curvatures(self, direction: Layers) -> Array:
         """The second derivative of every example's loss along a direction."""
-        pairs = self._moved(direction)
+        pairs, streams = self._moved(direction)
         second = np.zeros_like(pairs.tangents[0])  # second derivatives of z along the direction
+        stream = None  # of h of the layer before
         for layer in range(1, len(self.weights)):
-            tangent = pairs.tangents[layer - 1]
+            tangent, bend = pairs.tangents[layer - 1], self.hidden.activation.bend
             bent = second * self.slopes[layer - 1]
-            if self.activation.bend is not None:
-                bent += self.activation.bend(pairs.values[layer][:, 0]) * tangent**2
+            if bend is not None:
+                bent += bend(self.kept[layer - 1]) * tangent**2
+            if stream is not None and self.hidden.adds(layer - 1, self.weights[layer - 1]):
+                bent += stream
+            stream = bent
+            if self.normalised:
+                here, moved = self.normalised[layer - 1], streams[layer - 1]
+                bent = here.along(bent) + here.turned(moved, moved, pairs.values[layer][:, 1])
             second = bent @ self.weights[layer]
             second += 2 * (pairs.values[layer][:, 1] @ direction.weights[layer])
         moved = pairs.tangents[-1]
-        curved = self.loss.curvature(self.slope, self.targets, moved)
-        return np.asarray((moved * curved + self.slope * second).sum(axis=1))
+        return np.asarray((moved * self.curving(moved) + self.slope * second).sum(axis=1))
 
 
 def _side_by_side(pair: Array) -> Array:

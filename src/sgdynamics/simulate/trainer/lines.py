@@ -14,6 +14,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.examples import curvatures_along
 from sgdynamics.simulate.trainer.labelled import dataset
+from sgdynamics.simulate.trainer.losses import AnyLoss
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.sampling import Directions, direction_columns
 
@@ -32,7 +33,7 @@ def loss_along(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     directions: Directions,
     distances: ArrayLike,
@@ -113,7 +114,7 @@ def losses_at(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     weights: ArrayLike,
     weight_decay: float = 0.0,

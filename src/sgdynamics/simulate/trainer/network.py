@@ -1,68 +1,31 @@
 r"""Fully connected networks of any depth, as weight matrices and one flat vector.
 
-.. math:: a_0 = x, \qquad z_l = a_{l-1} W_l + b_l, \qquad a_l = \varphi(z_l), \qquad f(x) = z_L .
+.. math:: e_0 = x, \qquad z_l = e_{l-1} W_l + b_l, \qquad e_l = \varphi(z_l), \qquad f(x) = z_L ,
 
-Activations are analytic expressions without casts to real numbers, so that a network with complex weights
-:math:`w + ihv` gives directional derivatives as imaginary parts (complex steps).
+or, with residual connections and layer normalisation, :math:`h_l = \varphi(z_l) + h_{l-1}` and :math:`e_l = N(h_l)`.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, choice, complain, flag, instance_of, nonnegative, seeds
+from sgdynamics.domains import checked, complain, flag, instance_of, nonnegative, optional, seeds
 from sgdynamics.simulate.trainer import arguments
+from sgdynamics.simulate.trainer.activations import AnyActivation, activation_domain
+from sgdynamics.simulate.trainer.hidden import Hidden
 from sgdynamics.simulate.trainer.streams import generator
 from sgdynamics.simulate.trainer.user_network import UserNetwork
 
 __all__ = ["Network", "network"]
 
 Array = NDArray[Any]
-
-
-class Activation(NamedTuple):
-    """A nonlinearity and its derivatives, written as functions of its own value a = phi(z); a bend of None is
-    identically zero.
-
-    In place: ``apply_in_place(z)``, and ``multiply_slope(delta, a)``, which may use up the value.
-    """
-
-    apply: Callable[[Array], Array]
-    slope: Callable[[Array], Any]
-    bend: Callable[[Array], Array] | None
-    apply_in_place: Callable[[Array], Any]
-    multiply_slope: Callable[[Array, Array], Any]
-
-
-def _tanh_bend(value: Array) -> Array:
-    return np.asarray(-2 * value * (1 - value * value))
-
-
-def _multiply_tanh_slope(delta: Array, value: Array) -> None:
-    np.multiply(value, value, value)
-    np.subtract(1.0, value, value)
-    np.multiply(delta, value, delta)
-
-
-ACTIVATIONS = {
-    "linear": Activation(lambda z: z, lambda a: 1.0, None, lambda z: None, lambda delta, a: None),
-    "tanh": Activation(np.tanh, lambda a: 1 - a * a, _tanh_bend, lambda z: np.tanh(z, z), _multiply_tanh_slope),
-    # The kink is decided by the real part; its second derivative counts as zero.
-    "relu": Activation(
-        lambda z: z * (z.real > 0),
-        lambda a: a.real > 0,
-        None,
-        lambda z: np.multiply(z, z.real > 0, z),
-        lambda delta, a: np.multiply(delta, a.real > 0, delta),
-    ),
-}
 
 
 class Layers(NamedTuple):
@@ -93,14 +56,14 @@ def unflatten(vector: Array, sizes: Sequence[int], biases: bool) -> Layers:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Network:
-    """A fully connected network: its widths, its activation and its parameters.
+    """A fully connected network: its widths, its hidden layers and its parameters.
 
     Attributes
     ----------
     widths : tuple of int
         Inputs, hidden widths, outputs.
-    activation : str
-        Nonlinearity of the hidden layers; the last layer is linear.
+    hidden : Hidden
+        Activation, residual connections and normalisation of the hidden layers; the last layer is linear.
     weights : list of array, shapes (fan_in, fan_out)
         May be edited in place, for instance to start from a zero last layer.
     biases : list of array, shapes (fan_out,), or None
@@ -116,13 +79,18 @@ class Network:
     """
 
     widths: tuple[int, ...]
-    activation: str
+    hidden: Hidden
     weights: list[Array]
     biases: list[Array] | None
 
     def __repr__(self) -> str:
         without = "" if self.biases is not None else " without biases"
-        return f"Network {'-'.join(map(str, self.widths))}{without}, {self.activation}, {self.size} parameters"
+        return f"Network {'-'.join(map(str, self.widths))}{without}, {self.hidden}, {self.size} parameters"
+
+    @property
+    def activation(self) -> str:
+        """The name of the nonlinearity; ``"own"`` if it was given as callables."""
+        return self.hidden.activation.name
 
     @property
     def size(self) -> int:
@@ -170,7 +138,8 @@ class Network:
 
     def at(self, vector: Array) -> Network:
         """The network whose parameters are views of ``vector``, finite or not."""
-        return Network(self.widths, self.activation, *self.views(vector))
+        weights, biases = self.views(vector)
+        return replace(self, weights=weights, biases=biases)
 
 
 AnyNetwork: TypeAlias = Network | UserNetwork
@@ -187,17 +156,21 @@ def check_real(owner: str, net: AnyNetwork) -> None:
 
 @checked(
     widths=arguments.widths,
-    activation=choice(*ACTIVATIONS),
+    activation=activation_domain,
     init_scale=arguments.one(nonnegative),
     biases=flag,
+    residual=flag,
+    layer_norm=optional(arguments.one(nonnegative)),
     seed=seeds,
 )
 def network(
     widths: Sequence[int],
-    activation: str,
+    activation: AnyActivation,
     *,
     init_scale: float = 1.0,
     biases: bool = True,
+    residual: bool = False,
+    layer_norm: float | None = None,
     seed: int | np.random.SeedSequence,
 ) -> Network:
     r"""A random fully connected network in standard parametrisation.
@@ -209,12 +182,22 @@ def network(
     ----------
     widths : sequence of int
         Inputs, hidden widths, outputs: at least two integers >= 1. Two widths make a single linear layer.
-    activation : {"linear", "tanh", "relu"}
-        Nonlinearity of the hidden layers. The last layer is linear.
+    activation : {"linear", "tanh", "relu", "gelu", "silu"}, or sequence of callables
+        Nonlinearity of the hidden layers. The last layer is linear. Any other as two or three functions of the
+        pre-activations z, elementwise on arrays: ``(value, slope)``, or ``(value, slope, second derivative)``, without
+        which what needs curvature is refused.
     init_scale : float
         Factor on all weights, >= 0.
     biases : bool
         Whether layers have biases.
+    residual : bool
+        Whether every hidden layer as wide as the hidden layer before it adds its values to what that one hands on,
+        :math:`h_l = \varphi(z_l) + h_{l-1}`.
+    layer_norm : float, optional
+        Normalise what enters every layer but the first, :math:`e = (h - \bar h)/s` with :math:`s^2 =
+        \overline{(h-\bar h)^2} + \epsilon` over the features of an example; the number is :math:`\epsilon` >= 0,
+        PyTorch's is 1e-5. There are no gains and shifts but those that the next layer's weights and biases are. With
+        ``residual`` the sum goes on unnormalised ("pre-norm"). None: no normalisation.
     seed : int or numpy.random.SeedSequence
         Seed of the weights, >= 0.
 
@@ -226,19 +209,34 @@ def network(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or there is no layer for a residual connection.
+
+    Notes
+    -----
+    Complex weights give directional derivatives as imaginary parts (complex steps) if callables of one's own take
+    complex arrays. Networks of another kind are a :class:`UserNetwork`.
 
     Examples
     --------
     >>> net = network([64, 32, 10], "tanh", init_scale=0.3, seed=0)
     >>> [w.shape for w in net.weights], [b.shape for b in net.biases], net.flat().shape
     ([(64, 32), (32, 10)], [(32,), (10,)], (2410,))
+    >>> network([64, 32, 32, 10], "gelu", residual=True, layer_norm=1e-5, seed=0)
+    Network 64-32-32-10, gelu, residual, layer norm, 3466 parameters
+    >>> import numpy as np
+    >>> network([2, 3, 1], (np.sin, np.cos, lambda z: -np.sin(z)), seed=0)
+    Network 2-3-1, own, 13 parameters
     """
+    hidden = Hidden(activation, residual, layer_norm)  # type: ignore[arg-type]
+    hidden_widths = tuple(widths)[1:-1]
+    if residual and all(before != here for before, here in itertools.pairwise(hidden_widths)):
+        text = "False where no hidden layer is as wide as the hidden layer before it"
+        raise complain("network", "residual", text, f"True for widths {tuple(widths)}")
     random = generator(seed, "initial weights")
     weights: list[Array] = []
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         is_last = layer == len(widths) - 2
-        gain = 2.0 if activation == "relu" and not is_last else 1.0
+        gain = 2.0 if hidden.activation.name == "relu" and not is_last else 1.0
         weights.append(random.standard_normal((fan_in, fan_out)) * (init_scale * math.sqrt(gain / fan_in)))
     shifts: list[Array] | None = [np.zeros(fan_out) for fan_out in widths[1:]] if biases else None
-    return Network(tuple(widths), activation, weights, shifts)
+    return Network(tuple(widths), hidden, weights, shifts)

@@ -44,8 +44,8 @@ from sgdynamics.simulate.trainer.batches import (
     noisy,
 )
 from sgdynamics.simulate.trainer.derivatives import Objective, decay_domain, objective
-from sgdynamics.simulate.trainer.losses import LOSSES, loss_name
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, Layers, Network, a_network, check_real
+from sgdynamics.simulate.trainer.losses import LOSSES, named_loss
+from sgdynamics.simulate.trainer.network import Layers, Network, a_network, check_real
 from sgdynamics.simulate.trainer.recording import RESERVED, Record
 from sgdynamics.simulate.trainer.streams import generator
 
@@ -87,7 +87,7 @@ class _Stack:
     x=_Stack("an array of finite numbers, shape (examples, inputs) or (runs, examples, inputs)"),
     y=_Stack("an array of finite numbers with the examples, or runs and examples, along its first axes"),
     schedule=schedule_of_rates,
-    loss=loss_name,
+    loss=named_loss,
     batch_size=optional(integer(1)),
     replacement=flag,
     weight_decay=decay_domain,
@@ -124,7 +124,8 @@ def train_runs(
     Parameters
     ----------
     nets : sequence of Network, one per run
-        The starts, of the same widths and activation; they are not changed.
+        The starts, of the same widths and activation, ``"linear"``, ``"tanh"`` or ``"relu"``, without residual
+        connections and normalisation; they are not changed.
     x : array, shape (examples, inputs) or (runs, examples, inputs)
         Inputs of all runs, or of every run.
     y : array, shape (examples, ...) or (runs, examples, ...)
@@ -181,9 +182,9 @@ def train_runs(
             Record(kept, net, what, whole, evaluate_loss, keep_weights)
             for net, what in zip(nets, problems, strict=True)
         ]
-        source = _batches(problems, batch_size, replacement, label_noise, label_noise_kind, seed)
+        source = _batches(problems, loss, batch_size, replacement, label_noise, label_noise_kind, seed)
         columns = np.broadcast_to(rates, (count, steps)).T[:, :, None].copy()
-        final, divergence = _run(nets, problems[0], batch_size, source, columns, records, evaluate_loss)
+        final, divergence = _run(nets, problems[0], loss, batch_size, source, columns, records, evaluate_loss)
     along = ("run", "step")
     data: dict[str, Any] = {}
     if evaluate_loss:
@@ -220,6 +221,11 @@ def _problems(
     first = nets[0]
     for net in nets:
         check_real(owner, net)
+        if not net.hidden.plain or net.hidden.activation.in_place is None:
+            text = (
+                "networks of activation 'linear', 'tanh' or 'relu', neither residual nor normalised (train takes all)"
+            )
+            raise complain(owner, "nets", text, net)
         if (net.widths, net.activation, net.biases is None) != (first.widths, first.activation, first.biases is None):
             raise complain(owner, "nets", f"networks of one shape, like {first}", net)
     if x.ndim < 3:
@@ -233,6 +239,7 @@ def _problems(
 
 def _batches(
     problems: Sequence[Objective],
+    loss: str,
     batch_size: int | None,
     replacement: bool,
     label_noise: float,
@@ -244,7 +251,7 @@ def _batches(
     Rows are gathered from one table of the examples of all runs. A label replaced by a random class is a row of the
     identity at the table's end.
     """
-    loss, shared = problems[0].loss, problems[0] is problems[-1]
+    shared = problems[0] is problems[-1]
     examples, classes = problems[0].targets.shape
     noises = [generator(one, "label noise") for one in seed]
     draws = [noise.standard_normal if loss == "mse" else noise.random for noise in noises]
@@ -303,7 +310,9 @@ class _StackedPasses:
     """The passes of :class:`Workspace` with runs in front of every array."""
 
     def __init__(self, runs: int, net: Network, loss: str, examples: int) -> None:
-        self.activation, self.loss, self.examples = ACTIVATIONS[net.activation], LOSSES[loss], examples
+        in_place = net.hidden.activation.in_place
+        assert in_place is not None
+        self.activation, self.loss, self.examples = in_place, LOSSES[loss], examples
         self.values = [np.empty((runs, examples, width)) for width in net.widths[1:]]
         self.deltas = [np.empty_like(value) for value in self.values]
         self.column = np.empty((runs * examples, 1))
@@ -316,7 +325,7 @@ class _StackedPasses:
             if layers.biases is not None:
                 np.add(z, layers.biases[layer][:, None], z)
             if layer < last:
-                self.activation.apply_in_place(z)
+                self.activation.apply(z)
             value = z
         # what acts on one example after the other needs no runs
         slope = self.deltas[-1]
@@ -358,6 +367,7 @@ def _views(vectors: Array, net: Network) -> Layers:
 def _run(
     nets: Sequence[Network],
     what: Objective,
+    loss: str,
     batch_size: int | None,
     source: Iterator[tuple[Array, Array]],
     rates: Array,
@@ -369,7 +379,7 @@ def _run(
     weights = np.array([one.flat() for one in nets])
     gradient, decayed = np.empty_like(weights), np.empty_like(weights)
     entries, layers, into = weights.ravel(), _views(weights, net), _views(gradient, net)
-    passes = _StackedPasses(runs, net, what.loss, batch_size or what.examples)
+    passes = _StackedPasses(runs, net, loss, batch_size or what.examples)
     divergence = np.full(runs, -1, np.int32)
     wanted = records[0].wanted
     if 0 in wanted:
@@ -393,7 +403,7 @@ def _run(
         if step in wanted:
             for run, record in enumerate(records):
                 if divergence[run] < 0:
-                    loss = math.nan if losses is None else losses[run]
-                    record.keep(step, weights[run], loss if math.isfinite(loss) else math.inf)
+                    value = math.nan if losses is None else losses[run]
+                    record.keep(step, weights[run], value if math.isfinite(value) else math.inf)
     weights[divergence >= 0] = math.inf
     return weights, divergence

@@ -21,7 +21,7 @@ from sgdynamics.domains import Interval, checked, complain, function, integer, n
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.curvature import top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.losses import some_examples
+from sgdynamics.simulate.trainer.losses import AnyLoss, some_examples
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.updates import Update
 
@@ -222,7 +222,7 @@ def hessian_eigenvectors(
     net: AnyNetwork,
     x: ArrayLike,
     y: ArrayLike,
-    loss: str,
+    loss: AnyLoss,
     *,
     k: int,
     tol: float = 1e-3,

@@ -18,7 +18,7 @@ from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import decay_domain, trainable_domain
 from sgdynamics.simulate.trainer.labelled import dataset
-from sgdynamics.simulate.trainer.losses import loss_name, some_examples
+from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain, some_examples
 from sgdynamics.simulate.trainer.network import AnyNetwork
 
 __all__ = ["EigenpairTracker", "MatchedDirections", "matched_directions", "tracked_eigenpairs"]
@@ -153,7 +153,7 @@ class EigenpairTracker:
     x=arguments.examples,
     y=arguments.examples,
     k=integer(1),
-    loss=loss_name,
+    loss=loss_domain,
     tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),
     subset=optional(arguments.indices),
     weight_decay=decay_domain,
@@ -164,7 +164,7 @@ def tracked_eigenpairs(
     y: ArrayLike,
     *,
     k: int = 3,
-    loss: str,
+    loss: AnyLoss,
     tol: float = 1e-3,
     subset: ArrayLike | None = None,
     weight_decay: float = 0.0,

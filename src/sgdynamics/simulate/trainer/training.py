@@ -28,7 +28,7 @@ from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.batches import checked_noise, checked_size, noise_kind, noise_size, stream
 from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
-from sgdynamics.simulate.trainer.losses import loss_name
+from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
 from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
 from sgdynamics.simulate.trainer.recording import RESERVED, Measure, Measurements, Record, StreamedAverages
 from sgdynamics.simulate.trainer.updates import InPlace, Update, sgd
@@ -43,7 +43,7 @@ Array = NDArray[Any]
     x=arguments.examples,
     y=arguments.examples,
     schedule=schedule_of_rates,
-    loss=loss_name,
+    loss=loss_domain,
     batch_size=optional(integer(1)),
     replacement=flag,
     update=optional(function),
@@ -66,7 +66,7 @@ def train(
     y: ArrayLike,
     schedule: ArrayLike,
     *,
-    loss: str,
+    loss: AnyLoss,
     batch_size: int | None = None,
     replacement: bool = False,
     update: Update | None = None,
@@ -100,8 +100,8 @@ def train(
         Targets or labels, as for :func:`loss_value`.
     schedule : array, shape (steps,)
         Learning rates >= 0, for instance from :mod:`sgdynamics.models.schedules`.
-    loss : {"mse", "cross_entropy"}
-        The loss.
+    loss : {"mse", "cross_entropy", "own"}, or sequence of callables
+        The loss, as for :func:`loss_value`.
     batch_size : int, optional
         Examples per step, >= 1. None is full batch.
     replacement : bool
@@ -252,7 +252,7 @@ def train(
         version=sgdynamics.__version__,
         seed=describe_seed(seed),
         network=repr(net),
-        loss=loss,
+        loss=str(loss),
         batch_size=float(batch_size or what.x.shape[0]),
         sampling="full batch" if batch_size is None else "with replacement" if replacement else "reshuffled",
         weight_decay=weight_decay,

@@ -254,7 +254,7 @@ class UserPasses:
 
 
 def user_objective(
-    owner: str, net: UserNetwork, x: Array, y: Array, loss: str, weight_decay: float, trainable: Array | None
+    owner: str, net: UserNetwork, x: Array, y: Array, loss: object, weight_decay: float, trainable: Array | None
 ) -> UserObjective:
     """Checked data as an objective of a user's network."""
     if loss != OWN_LOSS:

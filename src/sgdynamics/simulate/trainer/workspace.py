@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.simulate.trainer.losses import Loss
-from sgdynamics.simulate.trainer.network import Activation, Layers
+from sgdynamics.simulate.trainer.activations import InPlace
+from sgdynamics.simulate.trainer.losses import InPlaceLoss
+from sgdynamics.simulate.trainer.network import Layers
 
 Array = NDArray[Any]
 
 
 class Workspace:
-    """Values and derivatives of a network of real weights at a fixed number of examples, overwritten by every pass."""
+    """Values and derivatives of a plain network of real weights at a fixed number of examples, overwritten by every
+    pass.
+    """
 
-    def __init__(self, widths: Sequence[int], activation: Activation, loss: Loss, examples: int) -> None:
+    def __init__(self, widths: Sequence[int], activation: InPlace, loss: InPlaceLoss, examples: int) -> None:
         self.activation, self.loss, self.examples = activation, loss, examples
         columns = [*widths[1:], *widths[1:], 1]
         # in one piece: the system hands out a large one in large pages
@@ -38,7 +41,7 @@ class Workspace:
 
     def _forward(self, layers: Layers, x: Array, targets: Array) -> None:
         """The values, and the slope of the loss summed over examples."""
-        matmul, add, apply, biases = np.matmul, np.add, self.activation.apply_in_place, layers.biases
+        matmul, add, apply, biases = np.matmul, np.add, self.activation.apply, layers.biases
         value, last = x, len(self.values) - 1
         for layer, (weight, z) in enumerate(zip(layers.weights, self.values, strict=True)):
             matmul(value, weight, z)

@@ -33,7 +33,7 @@ import sgdynamics
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import complain, is_lazy
 from sgdynamics.simulate.trainer.derivatives import Objective
-from sgdynamics.simulate.trainer.losses import as_targets, check_examples
+from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples
 
 __all__ = ["Cell", "Experiment", "Output", "place", "sweep"]
 
@@ -83,7 +83,7 @@ class Experiment:
     @property
     def what(self) -> Objective:
         """The loss on the examples."""
-        return Objective(self.x, self.targets, 0.0, None, self.loss)
+        return Objective(self.x, self.targets, 0.0, None, LOSSES[self.loss])
 
     def outputs(self) -> Mapping[str, Output]:
         """What :meth:`run` returns."""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.simulate.trainer.curvature import iterative
 from sgdynamics.simulate.trainer.derivatives import HessianProducts, Objective
-from sgdynamics.simulate.trainer.losses import LOSSES
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network, network
+from sgdynamics.simulate.trainer.network import Network, network
 from sgdynamics.simulate.trainer.passes import value_and_gradient
 
 __all__ = [
@@ -57,18 +56,17 @@ def start_network(inputs: int, outputs: int, depth: int, width: int, activation:
 
 def loss_of_zero_outputs(what: Objective) -> float:
     """The loss of a network that says nothing."""
-    total, _ = LOSSES[what.loss].value_and_slope(np.zeros_like(what.targets), what.targets)
+    total, _ = what.loss.value_and_slope(np.zeros_like(what.targets), what.targets)
     return float(total / what.examples)
 
 
 def descent(what: Objective, net: Network, rate: float, steps: int, limit: float) -> Iterator[tuple[float, Network]]:
     """Loss and network at the steps 0, 1, ..., ``steps``; it ends early where the loss passes the limit."""
-    activation, loss = ACTIVATIONS[net.activation], LOSSES[what.loss]
     for step in range(steps + 1):
         if step < steps:
             slope = np.empty(net.size)
             into = net.views(slope)
-            value = float(value_and_gradient(net.layers(), activation, loss, what.x, what.targets, into))
+            value = float(value_and_gradient(net.layers(), net.hidden, what.loss, what.x, what.targets, into))
         else:
             value = what.value(net)
         if not value <= limit:  # NaN too

@@ -27,8 +27,8 @@ from sgdynamics.domains import (
     replica_indices,
 )
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.losses import loss_name
-from sgdynamics.simulate.trainer.network import ACTIVATIONS
+from sgdynamics.simulate.trainer.activations import ACTIVATIONS
+from sgdynamics.simulate.trainer.losses import named_loss
 from sgdynamics.simulate.trainer.phases.arguments import depths, existing_directory, learning_rates, widths
 from sgdynamics.simulate.trainer.phases.cells import Cell, Experiment, Output, place, sweep
 from sgdynamics.simulate.trainer.phases.descent import (
@@ -91,7 +91,7 @@ class Saturation(Experiment):
     c=learning_rates,
     seeds=replica_indices,
     activation=choice(*ACTIVATIONS),
-    loss=loss_name,
+    loss=named_loss,
     time=arguments.one(positive),
     start=choice("standard", "zero_output"),
     processes=integer(1),

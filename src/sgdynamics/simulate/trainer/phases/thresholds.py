@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics.domains import checked, choice, flag, integer, nonnegative, optional, replica_indices
 from sgdynamics.simulate._thresholds import ABOVE, first_hit, last_before, with_statistics
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.losses import loss_name
-from sgdynamics.simulate.trainer.network import ACTIVATIONS, Network
+from sgdynamics.simulate.trainer.activations import ACTIVATIONS
+from sgdynamics.simulate.trainer.losses import named_loss
+from sgdynamics.simulate.trainer.network import Network
 from sgdynamics.simulate.trainer.phases.arguments import depths, existing_directory, learning_rates, widths
 from sgdynamics.simulate.trainer.phases.cells import Cell, Experiment, Output, place, sweep
 from sgdynamics.simulate.trainer.phases.descent import (
@@ -159,7 +160,7 @@ def _read_last(data: xr.Dataset, good: xr.DataArray) -> tuple[xr.DataArray, xr.D
     c=learning_rates,
     seeds=replica_indices,
     activation=choice(*ACTIVATIONS),
-    loss=loss_name,
+    loss=named_loss,
     start=choice("standard", "zero_output"),
     steps=integer(1),
     landscape_c=optional(learning_rates),
