@@ -243,9 +243,9 @@ def covariance_path(rate: float, batch_size: int, seed: int, measurements: int) 
 
 @cache
 def conditioning(rate: float, batch_size: int, seed: int, *, loss: str = "mse", measurements: int = 30) -> xr.Dataset:
-    """The literature's condition ratio of the gradient covariance along a run, from 25 batches of 128.
+    """The literature's measure of how the gradient covariance is conditioned along a run, from 25 batches of 128.
 
-    ``condition``: eigenvalue number 24 over the largest one. ``largest_eigenvalue``: of the same estimate.
+    ``condition``: its trace over its largest eigenvalue, at most 24. ``largest_eigenvalue``: of the same estimate.
     """
     data = problem(loss)
     estimate = partial(
@@ -265,8 +265,8 @@ def conditioning(rate: float, batch_size: int, seed: int, *, loss: str = "mse", 
         measure={"covariance": estimate},
         measurements=measurements,
     )
-    ratio = found.smallest_nonzero_eigenvalue / found.largest_eigenvalue
-    return found[["loss", "largest_eigenvalue", "smallest_nonzero_eigenvalue"]].assign(condition=ratio)
+    ratio = found.batch_gradient_variance / found.largest_eigenvalue
+    return found[["loss", "largest_eigenvalue"]].assign(condition=ratio)
 
 
 def eigenvectors(k: int, loss: str = "mse") -> Any:

@@ -1,4 +1,11 @@
-"""A larger learning rate clips the top of the spectrum, and only by that the Hessian is better conditioned."""
+r"""A larger learning rate clips the top of the spectrum, and only by that the Hessian is better conditioned.
+
+What the paper measures of the gradient covariance :math:`K` is :math:`\operatorname{Tr} K/\lambda_K^1`, from batches of
+128 on a twentieth of the data; of the Hessian, the sum of its five largest eigenvalues. So few batches bound the
+former by their number less one, about 17 there, and it counts directions above the sampling noise rather than the
+flattest one. It reports 14.3 at the rate 0.1 and 10.7 at 0.01, as the largest of a run. On the digits, with 25 batches,
+it knows no rate.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures._check import Check
-from figures._digits_sharpness import conditioning, standard_error
+from figures._digits_sharpness import COVARIANCE_BATCHES, conditioning, standard_error
 from figures._style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingModes, draw_ensemble
 from sgdynamics.simulate.break_even import self_stabilizing_runs
@@ -75,7 +82,7 @@ def _spectra(draws: int) -> xr.Dataset:
 
 
 def _digits(seeds: int) -> xr.Dataset:
-    """The literature's condition ratio of the gradient covariance: its largest value after the start, and its mean."""
+    """Trace over largest eigenvalue of the gradient covariance: its largest value after the start, and its mean."""
     found = []
     for rate in DIGITS_RATES:
         paths = [conditioning(rate, DIGITS_BATCH, seed).condition for seed in range(seeds)]
@@ -92,8 +99,8 @@ def compute(fast: bool) -> xr.Dataset:
         "trace": ("trace of the Hessian", "1 over learning rate"),
         "condition_ratio": ("smallest over largest curvature", "1"),
         "dead_draws": ("draws with a dead mode, left out", "1"),
-        "digits_largest": ("largest condition ratio of the gradient covariance along a run", "1"),
-        "digits_mean": ("mean condition ratio of the gradient covariance along a run", "1"),
+        "digits_largest": ("largest trace over top eigenvalue of the gradient covariance along a run", "1"),
+        "digits_mean": ("mean trace over top eigenvalue of the gradient covariance along a run", "1"),
     }.items():
         data[name].attrs = {"long_name": text, "units": units}
     return data.assign_attrs(source="jastrzebski2020", examples=float(EXAMPLES), time=TIME, window=WINDOW)
@@ -147,12 +154,14 @@ def draw(data: xr.Dataset) -> Figure:
     ):
         mean, error = _over_seeds(data[name])
         measured_points(digits, data.digits_rate, mean, error, color=color, marker=marker, label=text)
+    digits.axhline(COVARIANCE_BATCHES - 1, color=GREY, linestyle=":", linewidth=0.9)
+    digits.text(0.075, COVARIANCE_BATCHES - 1.3, "number of batches less one", color=GREY, fontsize=7, va="top")
     digits.set(
         xscale="log",
         xlim=(0.07, 0.6),
-        ylim=(0, 0.25),
+        ylim=(0, 25),
         xlabel=r"learning rate  $\eta$",
-        ylabel="condition ratio of gradients",
+        ylabel="trace / top eigenvalue of gradients",
         title="digits: no such trend for gradients",
     )
     digits.set_xticks(list(DIGITS_RATES), [f"{rate:g}" for rate in DIGITS_RATES])
@@ -207,5 +216,12 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         predicted=1,
         measured=float(mean),
         standard_error=float(error),
-        note="25 batches of 128, as in the literature; largest value along runs of equal time",
+        note="trace over largest eigenvalue from 25 batches of 128; largest value along runs of equal time",
+    )
+    yield Check.below(
+        claim="digits: that measure is at most the number of batches less one",
+        source="derived",
+        status="bound",
+        predicted=float(COVARIANCE_BATCHES - 1),
+        measured=data.digits_largest,
     )

@@ -135,6 +135,26 @@ def proof_critical_interaction_aware_sharpness():
     yield -ETA * square + ETA**2 * at * moment / 2
 
 
+def proof_rise_multiple():
+    decrease, bend, loss, rise = sympy.symbols("A B L r", positive=True)
+    multiple = break_even.rise_multiple(decrease, bend, loss, rise)
+    yield -multiple * decrease + multiple**2 * bend / 2 - rise * loss
+    # in balance, of a step that leaves the loss as it is
+    balanced = break_even.rise_multiple(decrease, 2 * decrease, loss, rise)
+    yield (2 * balanced - 1) ** 2 - (1 + 4 * rise * loss / decrease)
+
+
+def proof_break_even_slope():
+    alpha, constant, n, size = sympy.symbols("alpha C n S", positive=True)
+    given = {"alignment": alpha, "path_constant": constant}
+    # with replacement the factor is positive for every size, without it is one positive number as well
+    curvature = break_even.break_even_curvature(ETA, size, n, **given, replacement=True)
+    slope = break_even.break_even_slope(ETA, size, n, **given, replacement=True)
+    root = sympy.Symbol("R", positive=True)  # of 1 + 8 alpha c/(eta C^2)
+    known = {alpha: (root**2 - 1) * ETA * constant**2 * size / 8}
+    yield (ETA * sympy.diff(curvature, ETA) / curvature - slope).subs(known)
+
+
 def proof_noise_alignment():
     noise, loss, norm = sympy.symbols("t L f", positive=True)
     yield ETA**2 * C * noise / 2 - ETA**2 * C * break_even.noise_alignment(noise, loss, norm) * norm * loss
@@ -486,6 +506,72 @@ def test_the_kernel_norm_never_sets_a_lower_edge_than_the_trace_rule(log_values,
     trace, kernel = break_even.trace_rule_edge(values, noise), break_even.kernel_norm_edge(values, noise)
     assert 0 < trace <= kernel * (1 + 1e-12) <= 2 / values.max() * (1 + 1e-9)
     assert break_even.trace_rule_edge(3 * values, noise) == pytest.approx(trace / 3, rel=1e-9)
+
+
+@pytest.mark.parametrize(("size", "alignment"), [(1024, 0.05), (1, 0.05), (1, 50.0), (16, 0.0)])
+def test_the_slope_of_the_break_even_curvature_is_that_of_a_small_change_of_the_rate(size, alignment):
+    given = {"alignment": alignment, "path_constant": 1.0}
+    rates = 0.1 * np.exp([-1e-4, 1e-4])
+    change = np.diff(np.log(break_even.break_even_curvature(rates, size, 1024, **given))).item() / 2e-4
+    slope = break_even.break_even_slope(0.1, size, 1024, **given)
+    assert slope == pytest.approx(change, rel=1e-6)
+    assert -1 <= slope <= -0.5
+    if size == 1024 or not alignment:
+        assert slope == -1
+    if alignment == 50:
+        assert slope == pytest.approx(-0.5, abs=0.05)
+
+
+def test_the_published_fall_of_the_gradient_noise_is_inside_the_law_of_the_path_and_outside_that_of_the_plateau():
+    # largest eigenvalues .87 and 3.01 of the gradient covariance at the rates .1 and .01
+    slope = math.log(0.87 / 3.01) / math.log(10)
+    assert -1 < slope < -0.5
+    assert slope == pytest.approx(-0.54, abs=0.005)
+    plateau = [
+        break_even.plateau_projection_variance(2 / rate, 0.5, 0.0, sharpening=0.02) for rate in (0.01, 0.1)
+    ]  # fmt: skip
+    assert math.log10(plateau[1] / plateau[0]) == pytest.approx(-2)
+
+
+def test_where_the_sharpest_direction_is_that_of_the_noise_the_edge_is_lowest():
+    # psi' = (1 - eta h) psi with variance of the slope alpha lambda at the distance psi: the ratio of both eigenvalues
+    hessian, noise = np.diag([2.0, 0.5]), 0.3 * np.array([1.0, 0.2])
+    edges = []
+    for angle in (0.0, 0.4, math.pi / 2):
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        covariance = turn @ np.diag(noise) @ turn.T
+        alignment = covariance[0, 0] / hessian[0, 0]
+        edges.append(break_even.edge_curvature_at_distance(0.5, 1.0, alignment, 0.4))
+        # the edge by the second moment itself: s2 = K_11/psi^2, at the curvature that it says
+        curvature, spread = edges[-1], alignment * edges[-1] / 0.4**2
+        assert (1 - 0.5 * curvature) ** 2 + 0.25 * spread == pytest.approx(1, rel=1e-12)
+    assert edges == sorted(edges)
+    collinear = break_even.edge_curvature_at_distance(0.5, 1.0, noise[0] / hessian[0, 0], 0.4)
+    assert edges[0] == pytest.approx(collinear, rel=1e-12)
+
+
+def test_a_fifth_more_loss_is_no_test_of_an_edge():
+    """Of runs in balance: the multiple goes with the loss over its first-order decrease, whatever the edge."""
+    random = np.random.default_rng(0)
+    runs = 400_000
+    found = []
+    for gain, floor in ((0.2, 0.0), (0.2, 30.0), (1.5, 0.0), (1.5, 30.0)):
+        psi = random.normal(size=runs) * math.sqrt(gain / (2 - gain))
+        step = gain * (psi - random.normal(size=runs))
+        loss, decrease, bend = np.mean(psi**2) / 2 + floor, np.mean(step * psi), np.mean(step**2)
+        multiple = np.linspace(1, 20, 400_001)
+        change = -multiple * decrease + multiple**2 * bend / 2
+        measured = multiple[np.argmax(change > 0.2 * loss)]
+        exact = gain / (2 - gain)
+        expected = break_even.rise_multiple(gain * exact, 2 * gain * exact, exact / 2 + floor)
+        assert measured == pytest.approx(expected, rel=0.01)
+        found.append(expected)
+    quiet_far, floor_far, quiet_near, floor_near = found
+    assert quiet_far > quiet_near  # without a floor it falls with the gain
+    assert floor_near > quiet_far  # with one, a run near its edge looks more stable than one far from it
+    assert floor_far > floor_near
+    # full-batch descent at its edge: the loss over the first-order decrease is a quarter
+    assert break_even.rise_multiple(2 * 2.0, 4 * 2.0, 1.0) == pytest.approx(0.5 + math.sqrt(0.25 + 0.05))
 
 
 def test_the_critical_interaction_is_where_one_step_keeps_the_expected_loss():

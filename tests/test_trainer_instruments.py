@@ -16,6 +16,7 @@ from sgdynamics.models import schedules
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.trainer import curvature
+from sgdynamics.theory.break_even import rise_multiple
 from sgdynamics.theory.quadratic import critical_rate
 
 
@@ -680,6 +681,18 @@ def test_on_a_plateau_of_noise_the_critical_rate_is_the_rate_far_from_the_edge()
     each = 2 * weights * step - found * step**2
     assert abs(found - rate) < 4 * each.std() / np.mean(step**2) / math.sqrt(runs)
     assert found_rate(net, [[1.0]], np.zeros((1, runs)), weights) == pytest.approx(2.0)
+
+
+def test_the_rate_that_raises_the_loss_by_a_share_of_itself_is_that_of_its_parabola():
+    net, x, y, rows, hessian = least_squares(4)
+    gradient, loss = rows.mean(axis=0), trainer.loss_value(net, x, y, "mse")
+    step, rate = rows[0], 0.05
+    for rise in (0.2, 2.0):
+        found = trainer.critical_rate(
+            net, x, y, "mse", direction=step, learning_rate=rate, rise=rise, accuracy=1e-9
+        ).critical_rate.item()  # fmt: skip
+        multiple = rise_multiple(rate * step @ gradient, rate**2 * step @ hessian @ step, loss, rise)
+        assert found / rate == pytest.approx(multiple, rel=1e-7)
 
 
 def test_a_step_that_only_raises_the_loss_and_one_that_does_nothing():

@@ -114,6 +114,7 @@ SOUND = {
         **PLAIN,
         "direction": DIRECTIONS[:, 0],
         "learning_rate": 0.1,
+        "rise": 0.2,
         "accuracy": 0.1,
     },
     "simulate.trainer.losses_at": {**DATA, **PLAIN, "weights": DIRECTIONS.T},

@@ -201,7 +201,8 @@ def batch_gradient_covariance(
     C) \ge c_M\lambda_1(K)`. It is far too large when the trace of :math:`K` is spread over many more than :math:`L`
     directions (a flat spectrum seems to have :math:`\operatorname{Tr}(K)c_M/L` in each of :math:`L-1` directions) and
     about right for one that dominates. The smallest non-zero eigenvalue, number :math:`L-1`, measures mostly that floor
-    and depends on :math:`L` and :math:`M`; it is no estimate of an eigenvalue of :math:`K`.
+    and depends on :math:`L` and :math:`M`; it is no estimate of an eigenvalue of :math:`K`. Trace over largest
+    eigenvalue, the measure of conditioning in jastrzebski2020, is at most :math:`L-1`.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Interval, checked, positive
+from sgdynamics.domains import Interval, checked, nonnegative, positive
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.labelled import Entry, dataset
@@ -52,6 +52,7 @@ def _search(change: Callable[[float], Any], rate: float, largest: float, accurac
     **data_domains,
     direction=arguments.direction,
     learning_rate=arguments.one(positive),
+    rise=arguments.one(nonnegative),
     accuracy=_accuracy,
     trainable=trainable_domain,
 )
@@ -63,6 +64,7 @@ def critical_rate(
     *,
     direction: ArrayLike | Callable[[AnyNetwork], ArrayLike],
     learning_rate: float,
+    rise: float = 0.0,
     accuracy: float = 0.01,
     weight_decay: float = 0.0,
     trainable: ArrayLike | None = None,
@@ -86,6 +88,9 @@ def critical_rate(
         :math:`u`, as an update rule subtracts it: the gradient for gradient descent. Or a callable ``net -> array``.
     learning_rate : float
         Where the search begins, > 0: best the rate of the run.
+    rise : float
+        Share of the loss by which it must have risen, >= 0. With 0.2 the critical rate over that of the run is what
+        :func:`sgdynamics.theory.break_even.rise_multiple` foretells.
     accuracy : float
         Of the critical rate, relative, in (0, 1).
     trainable : array of bool, shape (parameters,), optional
@@ -126,7 +131,7 @@ def critical_rate(
             for distance in (0.0, rate):
                 if distance not in losses:
                     losses[distance] = what.value(net.at(start - distance * step))
-            return losses[rate] - losses[0.0]
+            return losses[rate] - (1 + rise) * losses[0.0]
 
         length = float(np.abs(step).max())
         largest = np.finfo(float).max / max(4 * length, 4.0)

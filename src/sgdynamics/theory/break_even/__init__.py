@@ -18,6 +18,7 @@ from sgdynamics.theory.break_even.crossing import (
     break_even_crossing,
     break_even_curvature,
     break_even_distance,
+    break_even_slope,
     proof_conditions,
 )
 from sgdynamics.theory.break_even.one_direction import (
@@ -44,6 +45,7 @@ from sgdynamics.theory.break_even.rules import (
     kernel_norm_edge,
     kernel_norm_share,
     noise_alignment,
+    rise_multiple,
     trace_rule_edge,
 )
 from sgdynamics.theory.break_even.several_directions import (
@@ -59,6 +61,7 @@ __all__ = [
     "break_even_crossing",
     "break_even_curvature",
     "break_even_distance",
+    "break_even_slope",
     "break_even_steps",
     "clipped_modes",
     "collapse_curvature",
@@ -79,6 +82,7 @@ __all__ = [
     "plateau_second_moment",
     "predict",
     "proof_conditions",
+    "rise_multiple",
     "sharpest_direction_edge",
     "sharpness_bound",
     "stochastic_sharpness_gap",

@@ -36,7 +36,7 @@ from sgdynamics.formula import formula, law, sqrt, stable_below
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._quotients import left_by_product, root_of_quotient
 
-__all__ = ["break_even_crossing", "break_even_curvature", "break_even_distance", "proof_conditions"]
+__all__ = ["break_even_crossing", "break_even_curvature", "break_even_distance", "break_even_slope", "proof_conditions"]
 
 # Distances at which a path is looked at, on a logarithmic grid.
 _POINTS = 256
@@ -113,6 +113,63 @@ def break_even_curvature(
     noise = root_of_quotient((learning_rate, alignment, factor), (2, path_constant, path_constant))
     both = sqrt(full_batch**2 + noise**2) if is_symbolic(full_batch + noise) else np.hypot(full_batch, noise)
     return 1 / (full_batch + both)
+
+
+@formula(
+    learning_rate=positive,
+    batch_size=count,
+    examples=count,
+    alignment=nonnegative,
+    path_constant=positive,
+    replacement=flag,
+    quantity="exponent",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("as of break_even_curvature",),
+)
+def break_even_slope(
+    learning_rate: Numeric,
+    batch_size: Numeric,
+    examples: Numeric,
+    *,
+    alignment: Numeric,
+    path_constant: Numeric,
+    replacement: bool = False,
+) -> Numeric:
+    r"""Slope of the break-even curvature against the learning rate, both as logarithms.
+
+    .. math:: \frac{d\ln\lambda}{d\ln\eta} = -\frac12 \Bigl(1 + \frac1{\sqrt{1 + 8\alpha c_S/(\eta C^2)}}\Bigr)
+
+    of :func:`break_even_curvature`: -1 for the full batch, -1/2 where noise rules, never outside. With
+    :math:`\lambda_K = \alpha\lambda_H`, as is assumed, it is the slope of the gradient variance along the direction,
+    too, at the break-even point. On a plateau, where the distance is that of the oscillation and not of the path, that
+    variance goes with the square of the curvature (:func:`plateau_projection_variance`).
+
+    Parameters
+    ----------
+    learning_rate, batch_size, examples, alignment, path_constant, replacement
+        As of :func:`break_even_curvature`.
+
+    Returns
+    -------
+    Numeric
+        In [-1, -1/2].
+
+    Raises
+    ------
+    ValueError
+        If the batch is larger than the set.
+
+    Examples
+    --------
+    >>> break_even_slope(0.1, 1, 1024, alignment=0.05, path_constant=1.0)
+    -0.72360679...
+    """
+    factor = batch_factor("break_even_slope", examples, batch_size, replacement)
+    noise = root_of_quotient((8, alignment, factor), (learning_rate, path_constant, path_constant))
+    root = sqrt(1 + noise**2) if is_symbolic(noise) else np.hypot(1, noise)
+    return -(1 + 1 / root) / 2
 
 
 @formula(

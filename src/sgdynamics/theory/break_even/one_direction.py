@@ -178,7 +178,9 @@ def edge_curvature_at_distance(
 
     .. math:: \lambda = \frac2\eta - \frac{\alpha c_S}{\psi^2}.
 
-    Not positive where no curvature is stable so near to the minimiser.
+    Not positive where no curvature is stable so near to the minimiser. Where the sharpest direction is, up to its sign,
+    the top eigenvector of the gradient covariance, :math:`\alpha = \lambda_K/\lambda_H`, the ratio of both top
+    eigenvalues. Where it is not, :math:`\alpha = e_H^TKe_H/\lambda_H` is smaller and the edge higher.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, count, nonnegative, positive
-from sgdynamics.formula import formula, law, stable_below
+from sgdynamics.domains import Interval, Numeric, checked, complain, count, is_symbolic, nonnegative, positive
+from sgdynamics.formula import formula, law, sqrt, stable_below
 from sgdynamics.theory._quotients import quotient, root_of_quotient
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "kernel_norm_edge",
     "kernel_norm_share",
     "noise_alignment",
+    "rise_multiple",
     "trace_rule_edge",
 ]
 
@@ -199,6 +200,57 @@ def critical_interaction_aware_sharpness(
     5.0
     """
     return quotient((2, squared_gradient), (learning_rate, batch_second_moment))
+
+
+@formula(
+    decrease=nonnegative,
+    bend=positive,
+    loss=nonnegative,
+    rise=positive,
+    quantity="ratio",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=("quadratic loss",),
+)
+def rise_multiple(decrease: Numeric, bend: Numeric, loss: Numeric, rise: Numeric = 0.2) -> Numeric:
+    r"""Multiple of a step that raises the loss by a share of itself: a proxy for stability, and no test of an edge.
+
+    Along :math:`\alpha` times a step :math:`u` the loss changes by :math:`-\alpha A + \tfrac12\alpha^2 B`, with
+    :math:`A = \eta\, u\cdot\nabla L` and :math:`B = \eta^2 u^THu`, which is :math:`rL` at
+
+    .. math:: \alpha^* = \frac{A + \sqrt{A^2 + 2BrL}}{B}.
+
+    Where the loss stays on average, :math:`B = 2A`, whatever the spectrum, and
+
+    .. math:: \alpha^* = \tfrac12 \Bigl(1 + \sqrt{1 + 4rL/A}\Bigr):
+
+    of expected numbers it measures how large the loss is against what a step takes off it to first order, and says
+    nothing of a curvature. A loss that cannot be fitted away raises it without end.
+
+    Parameters
+    ----------
+    decrease : Numeric
+        :math:`A \ge 0`, of one step, or expected.
+    bend : Numeric
+        :math:`B > 0`.
+    loss : Numeric
+        :math:`L \ge 0`.
+    rise : Numeric
+        :math:`r > 0`; a fifth in jastrzebski2020.
+
+    Returns
+    -------
+    Numeric
+        For :math:`r \to 0` the critical rate over the learning rate.
+
+    Examples
+    --------
+    >>> rise_multiple(1.0, 2.0, 0.0), rise_multiple(1.0, 2.0, 3.75)
+    (1.0, 1.5)
+    """
+    middle, reach = quotient((decrease,), (bend,)), root_of_quotient((2, rise, loss), (bend,))
+    return middle + (sqrt(middle**2 + reach**2) if is_symbolic(middle + reach) else np.hypot(middle, reach))
 
 
 @formula(
