@@ -23,6 +23,7 @@ OTHERS = (
     "checkpoints",
     "checkpoints.roles",
     "cli",
+    "testing",
 )
 
 
