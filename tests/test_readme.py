@@ -51,7 +51,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.stem)
 def test_what_is_shown_as_python_is_run(page):
     """Sessions above, recipes by the tests of their subject; the rest is marked as text."""
-    recipes = {"any_network", "checkpoints", "recording"}
+    recipes = {"any_network", "checkpoints", "recording", "test_your_model"}
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     assert all(code.startswith(">>> ") for kind, code in blocks if kind == "python") or page.stem in recipes
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,22 @@ else:
     raise SystemExit("imported")
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_ten_lines_of_the_documentation_pass():
+    page = Path(__file__).parent.parent / "docs" / "howto" / "test_your_model.md"
+    code = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(compile(code, str(page), "exec"), names)
+    assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) == 8
+    (parametrize,) = names["test_the_valley"].pytestmark
+    for law in parametrize.args[1]:
+        names["test_the_valley"](law)
+    assert [law.name for law in parametrize.args[1]] == [
+        "gradient_is_the_derivative_of_the_loss",
+        "hessian_is_the_derivative_of_the_gradient",
+        "a_step_is_exact",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 """For the tests of your own models: what to draw, and the laws that every model of this library obeys.
 
 :func:`numbers`, :func:`spectra`, :func:`schedules`, :func:`averages` and :func:`built` (models, networks) draw from the
-ranges that are declared; a :class:`Subject` says what your model computes, and :func:`laws` holds it to what must be true
-of that. Needs hypothesis:
-``pip install sgdynamics[testing]``.
+ranges that are declared; a :class:`Subject` says what your model computes, and :func:`laws` holds it to what must be
+true of that. Needs hypothesis: ``pip install sgdynamics[testing]``.
 """
 
 try:
