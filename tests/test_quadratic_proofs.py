@@ -24,6 +24,7 @@ from sgdynamics.theory.quadratic import (
     heavy_ball_equivalent_gain,
     held_out_loss,
     iterate_cosine,
+    learning_order_rate,
     line_search_gain,
     mean_square_edge_gain,
     mean_square_factor,
@@ -31,6 +32,8 @@ from sgdynamics.theory.quadratic import (
     random_curvature_second_moment,
     random_curvature_variance,
     reshuffled_variance,
+    risk_odds_factor,
+    risk_transfer,
     shell_fluctuation,
     sign_descent_variance,
     squared_distance,
@@ -389,6 +392,26 @@ def proof_almost_sure_edge_gain():
     (root_squared,) = [root**2 - (1 + BETA - x + sympy.I * width * x) * root + BETA]
     yield sympy.re(sympy.expand(root_squared.subs({width: sympy.Rational(2, 5), BETA: sympy.Rational(1, 3)})))
     yield sympy.im(sympy.expand(root_squared.subs({width: sympy.Rational(2, 5), BETA: sympy.Rational(1, 3)})))
+
+
+def proof_learning_order_rate():
+    sharp, flat = sympy.symbols("h_s h_f", positive=True)
+    rate = learning_order_rate(sharp, flat)
+    yield (1 - rate * sharp) ** 2 - (1 - rate * flat) ** 2
+
+
+def proof_risk_odds_factor():
+    sharp, flat, rate = sympy.symbols("h_s h_f eta", positive=True)
+    yield risk_odds_factor(rate, 0, sharp, flat) - 1
+    for steps in range(3):
+        one_more = risk_odds_factor(rate, steps + 1, sharp, flat) / risk_odds_factor(rate, steps, sharp, flat)
+        yield one_more - (1 - rate * flat) ** 2 / (1 - rate * sharp) ** 2
+
+
+def proof_risk_transfer():
+    h, k, e = (sympy.symbols(f"{name}_s {name}_f", positive=True) for name in "hke")
+    risks = [[c * square**2 / 2 for c, square in zip(curvature, e, strict=True)] for curvature in (h, k)]
+    yield risk_transfer(risks[0][1] / risks[0][0], k[0] / h[0], k[1] / h[1]) - sum(risks[1]) / sum(risks[0])
 
 
 def proof_sign_descent_variance():

@@ -4,6 +4,7 @@ Formulas are per direction, in gains :math:`x = \eta h` and in units of the cent
 they say otherwise.
 """
 
+from sgdynamics.theory.quadratic.annealing import learning_order_rate, risk_odds_factor, risk_transfer
 from sgdynamics.theory.quadratic.averages import (
     ema_start_weight,
     ema_variance,
@@ -101,6 +102,7 @@ __all__ = [
     "iterate_cosine",
     "lagged_gradient_cosine",
     "late_decay_noise_left",
+    "learning_order_rate",
     "line_search_gain",
     "mean_edge",
     "mean_square_edge",
@@ -121,6 +123,8 @@ __all__ = [
     "reshuffled_edge",
     "reshuffled_growth",
     "reshuffled_variance",
+    "risk_odds_factor",
+    "risk_transfer",
     "shell_fluctuation",
     "sign_descent_variance",
     "squared_distance",

@@ -93,7 +93,7 @@ def adam_gain(relative_rate: Numeric) -> Numeric:
 @formula(
     learning_rate=positive,
     scale=positive,
-    quantity="variance",
+    quantity="second moment",
     status="exact",
     symbolic=True,
     source="derived",
