@@ -83,7 +83,7 @@ def _entries() -> dict[str, str]:
 
 def _sources() -> str:
     text = (
-        title("Sources") + "What formulas, models and figures stand on; ``sgdynamics.citation(obj)`` prints these.\n\n"
+        title("Sources") + "What formulas, models and figures stand on; ``sgdynamics.citation(obj)`` returns these.\n\n"
     )
     for key, entry in sorted(_entries().items()):
         text += f".. _source-{key}:\n\n{title(key, '-')}.. code-block:: bibtex\n\n{indented(entry)}\n\n"

@@ -19,6 +19,7 @@ OTHERS = (
     "domains",
     "outcome",
     "registry",
+    "plot",
     "logs",
     "checkpoints",
     "checkpoints.roles",

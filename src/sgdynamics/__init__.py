@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgdynamics._lazy import lazy
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "citation", "formulas", "models", "simulate", "theory"]
+__all__ = ["__version__", "citation", "formulas", "models", "plot", "simulate", "theory"]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy(
         "citation": "registry",
         "formulas": "registry",
         "models": "models",
+        "plot": "plot",
         "simulate": "simulate",
         "theory": "theory",
     },

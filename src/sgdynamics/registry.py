@@ -210,8 +210,17 @@ def _says(text: str, word: str) -> bool:
     return re.search(rf"\b{re.escape(word)}{end}", text, re.IGNORECASE) is not None
 
 
-def citation(thing: Any) -> str:
-    """Print, and return, the BibTeX of the sources that an object stands on.
+class BibTeX(str):
+    """Text of a bibliography, which shows itself as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def citation(thing: Any) -> BibTeX:
+    """BibTeX of the sources that an object stands on.
 
     Parameters
     ----------
@@ -221,8 +230,8 @@ def citation(thing: Any) -> str:
 
     Returns
     -------
-    str
-        BibTeX entries, a blank line between two of them.
+    BibTeX
+        A string of entries, a blank line between two of them, which an interactive session shows as it is.
 
     Raises
     ------
@@ -232,7 +241,7 @@ def citation(thing: Any) -> str:
     Examples
     --------
     >>> from sgdynamics.models import quadratic
-    >>> text = citation(quadratic.MiniBatchQuadratic)  # doctest: +ELLIPSIS
+    >>> citation(quadratic.MiniBatchQuadratic)  # doctest: +ELLIPSIS
     @misc{sandler2023,
     ...
     """
@@ -240,9 +249,7 @@ def citation(thing: Any) -> str:
     if not keys:
         raise ValueError(f"citation: thing must be a part of sgdynamics that has sources, got {thing!r}")
     entries = _bibliography()
-    text = "\n\n".join(entries[key] for key in keys)
-    print(text)
-    return text
+    return BibTeX("\n\n".join(entries[key] for key in keys))
 
 
 def _keys(thing: Any) -> tuple[str, ...]:

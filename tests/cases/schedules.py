@@ -12,6 +12,7 @@ SOUND = {
     "models.schedules.warmup_stable_decay": {"rate": 0.1, "steps": 4, "warmup": 1, "decay": 1, "shape": "cosine"},
     "models.schedules.power_decay": {"rate": 0.1, "steps": 4, "exponent": 2.0, "decay": 2.0},
     "models.schedules.inverse_sqrt": {"rate": 0.1, "steps": 4, "warmup": 2},
+    "models.schedules.describe": {"schedule": [0.1, 0.2]},
     "models.schedules.ema": {"beta": 0.5, "steps": 4},
     "models.schedules.swa": {"steps": 4, "start": 1},
     "models.schedules.tail": {"steps": 4, "points": 2, "stride": 2},

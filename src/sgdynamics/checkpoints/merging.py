@@ -444,7 +444,7 @@ def _progress(show: bool, total: int) -> Iterator[Callable[[int], Any]]:
     if not show:
         yield lambda count: None
         return
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     with tqdm(total=total, unit="B", unit_scale=True, desc="merging") as bar:
         yield partial(bar.update)

@@ -175,17 +175,8 @@ def _rates_of(best: xr.Dataset) -> str:
 def _draw(logs: list[tuple[Any, Any, Any]], foretold: dict[str, xr.Dataset], path: str) -> None:
     from matplotlib.figure import Figure
 
+    from sgdynamics.plot import forecast
+
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-    axes = figure.subplots()
-    for place, (_, step, loss) in enumerate(logs):
-        axes.plot(step, loss, color="0.6", lw=1, label=None if place else "runs that were fitted")
-    lowest = min(float(loss[len(loss) // 4 :].min()) for _, _, loss in logs)
-    highest = max(float(loss[len(loss) // 10]) for _, _, loss in logs)
-    for place, (name, one) in enumerate(foretold.items()):
-        axes.fill_between(one.step, one.loss_low, one.loss_high, color=f"C{place}", alpha=0.25, lw=0)
-        axes.plot(one.step, one.loss, color=f"C{place}", label=f"forecast: {name}")
-        lowest = min(lowest, float(one.loss_low[-1]))
-    room = 0.05 * (highest - lowest)
-    axes.set(xlabel="step", ylabel="loss", ylim=(lowest - room, highest + room))
-    axes.legend(frameon=False)
+    forecast({f"forecast: {name}": one for name, one in foretold.items()}, logs, ax=figure.subplots())
     figure.savefig(path, dpi=150)

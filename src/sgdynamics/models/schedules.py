@@ -26,11 +26,13 @@ from sgdynamics.domains import (
     sequence,
     unit_interval,
 )
+from sgdynamics.models._schedule_words import in_words
 
 __all__ = [
     "SOURCES",
     "constant",
     "cosine",
+    "describe",
     "ema",
     "inverse_sqrt",
     "linear",
@@ -319,6 +321,38 @@ def inverse_sqrt(rate: Numeric, steps: int, warmup: int) -> Numeric:
     """
     j = np.arange(1, steps + 1)
     return along_step(rate, np.minimum(j / warmup, np.sqrt(warmup / j)))
+
+
+@checked(schedule=schedule_of_rates)
+def describe(schedule: Numeric) -> str:
+    """What a schedule is, in words: constant pieces, lines and a half cosine at its end.
+
+    Parameters
+    ----------
+    schedule : array, shape (steps,)
+        One schedule.
+
+    Returns
+    -------
+    str
+        A sentence; of more than five pieces it says their number and the range of the rates.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is not one schedule.
+
+    Examples
+    --------
+    >>> describe(warmup_stable_decay(0.3, 100, warmup=10, decay=20))
+    '100 steps: 10 in a line from 0.03 to 0.3, 70 at 0.3, 20 in a line from 0.285 to 0'
+    >>> describe(cosine(1.0, 1000))
+    '1000 steps: 1000 in half a cosine from 1 to 0'
+    """
+    rates = np.asarray(schedule)
+    if rates.ndim != 1:
+        raise ValueError(f"describe: schedule must be one schedule, 1-D, got shape {rates.shape}")
+    return in_words(rates)
 
 
 @checked(beta=unit_interval, steps=integer(0))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._sampling import batch_factor
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     Numeric,
@@ -39,8 +40,8 @@ def plain(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 and not hasattr(value, "dims") else value
 
 
-@dataclass(frozen=True, eq=False)
-class Stabilizing:
+@dataclass(frozen=True, eq=False, repr=False)
+class Stabilizing(Shown):
     """Per-example curvatures and forces, along the first axis, and the rates of the directions."""
 
     relative_curvatures: Any

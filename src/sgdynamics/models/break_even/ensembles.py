@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import named_tuple_repr
 from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, optional, seeds
 from sgdynamics.models._generators import generator_of
 
@@ -32,6 +33,9 @@ class ExampleEnsemble(NamedTuple):
 
     relative_curvatures: Array
     forces: Array
+
+    def __repr__(self) -> str:
+        return named_tuple_repr(self)
 
 
 def _one(owner: str, name: str, text: str, value: object) -> float:

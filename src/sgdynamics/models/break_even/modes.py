@@ -13,7 +13,7 @@ from sgdynamics.models.break_even._stabilizing import Stabilizing, plain
 __all__ = ["SelfStabilizingModes"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SelfStabilizingModes(Stabilizing):
     r"""Independent copies of :class:`SelfStabilizingMode` with rates of their own, whose losses add.
 

@@ -13,7 +13,7 @@ from sgdynamics.models.break_even._stabilizing import Array, Stabilizing, plain
 __all__ = ["SelfStabilizingMode"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SelfStabilizingMode(Stabilizing):
     r"""Examples with losses :math:`\ell_i(x, y) = \tfrac12 h_i y x^2 - b_i x - \frac{a}{\beta} y`.
 

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, integer, nonnegative, real
 from sgdynamics.models.deep_linear._domains import Floats, chain_weights
 from sgdynamics.models.deep_linear._eigenvalues import top_eigenvalue
@@ -155,8 +156,8 @@ def imbalance(weights: Floats) -> Floats:
 # The public model
 
 
-@dataclass(frozen=True, eq=False)
-class ScalarChain:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScalarChain(Shown):
     r"""A chain :math:`f = \prod_i w_i` with the loss :math:`\tfrac12 (f-y)^2`.
 
     Weights have one entry per layer, :math:`D \ge 1` of them, along the last axis or the dim ``layer`` of a DataArray;

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, integer, nonnegative, optional
 from sgdynamics.models.deep_linear._domains import (
     Floats,
@@ -113,8 +114,8 @@ def _plain(value: Floats) -> Numeric:
 # The public model
 
 
-@dataclass(frozen=True, eq=False)
-class DeepLinearNetwork:
+@dataclass(frozen=True, eq=False, repr=False)
+class DeepLinearNetwork(Shown):
     r"""A product of matrices with the quadratic loss around a target map.
 
     Weights are sequences :math:`W_1, \dots, W_D` of matrices of shapes (..., fan_out, fan_in), the leading axes the

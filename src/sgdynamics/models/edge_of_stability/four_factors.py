@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, nonnegative, positive, real
 
 Array = NDArray[np.float64]
@@ -17,8 +18,8 @@ Array = NDArray[np.float64]
 _OTHERS = np.array([[[k for k in range(4) if k not in (i, j)][:2] for j in range(4)] for i in range(4)])
 
 
-@dataclass(frozen=True)
-class FourFactors:
+@dataclass(frozen=True, eq=False, repr=False)
+class FourFactors(Shown):
     r"""The loss :math:`\tfrac12(t - xyzw)^2`.
 
     From a start with x = z and y = w gradient descent keeps that symmetry and is gradient descent on the ``quartic``

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, choice, complain, nonnegative, real
 
 OUTER = ("square", "log_cosh", "square_root", "quartic")
@@ -42,8 +43,8 @@ def _outer(kind: str, target: float, z: Numeric) -> tuple[Numeric, Numeric, Nume
     return inside * near + (1 - inside) * (root - 1), finite / np.hypot(1.0, finite), root**-3.0
 
 
-@dataclass(frozen=True)
-class ProductLoss:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProductLoss(Shown):
     r"""The loss :math:`\ell(xy)`, zero at its minimum :math:`xy = t`.
 
     ===============  ================================  ======================================================

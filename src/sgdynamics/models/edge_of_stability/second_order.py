@@ -22,13 +22,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, integer, nonnegative, real
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class SecondOrderRegression:
+@dataclass(frozen=True, eq=False, repr=False)
+class SecondOrderRegression(Shown):
     r"""One residual that is a quadratic form of the weights, in the eigenbasis of the form.
 
     Parameters

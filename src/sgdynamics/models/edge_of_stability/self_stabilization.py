@@ -16,11 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, nonnegative, positive, real
 
 
-@dataclass(frozen=True)
-class SelfStabilization:
+@dataclass(frozen=True, eq=False, repr=False)
+class SelfStabilization(Shown):
     r"""Gradient descent on :math:`L(x, v) = \tfrac12 \sqrt\beta\, v x^2 - \frac{\alpha}{\sqrt\beta} v`.
 
     The curvature along :math:`x` is :math:`S = \sqrt\beta\, v`; points are given as :math:`(x, S)`.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     as_floats,
@@ -91,8 +92,8 @@ _INPUTS = _Numbers("a 2-D array of finite numbers, one row per example", axes=2)
 _AMPLITUDES = _Numbers("a 1-D array of finite numbers >= 0, one per example", axes=1, low=0.0)
 
 
-@dataclass(frozen=True, eq=False)
-class TwoPatternSample:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoPatternSample(Shown):
     r"""Examples of the two patterns.
 
     Parameters
@@ -197,8 +198,8 @@ class TwoPatternSample:
         return int(self.has(_NAMES[kind]).sum())
 
 
-@dataclass(frozen=True)
-class TwoPatternData:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoPatternData(Shown):
     r"""The distribution of the two patterns.
 
     An example is P-only, Q-only or carries both; its label :math:`y` is a fair sign.

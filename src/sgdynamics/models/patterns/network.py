@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, check_arguments, checked, complain, instance_of, integer, nonnegative, real
 from sgdynamics.models.patterns.data import TwoPatternData, TwoPatternSample
 
@@ -23,8 +24,8 @@ __all__ = ["TwoBlockNetwork"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class TwoBlockNetwork:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoBlockNetwork(Shown):
     r"""Pointwise facts of a network whose units see one pattern each.
 
     Weights are handed in: ``first`` is :math:`W` (width_p, dimension), ``second`` is :math:`V` (width_q, 2).

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     check_arguments,
@@ -27,8 +28,8 @@ from sgdynamics.models.patterns.training import TwoPatternTraining
 __all__ = ["TwoPatternSetting"]
 
 
-@dataclass(frozen=True)
-class TwoPatternSetting:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoPatternSetting(Shown):
     r"""A distribution, a training and a number of examples.
 
     Parameters

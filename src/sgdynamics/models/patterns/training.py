@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, check_arguments, checked, choice, complain, nonnegative, optional, positive
 from sgdynamics.models.patterns.data import single_numbers
 
@@ -30,8 +31,8 @@ _ROUNDING = 1e-12
 ALGORITHMS = ("large_then_small", "small", "small_with_activation_noise")
 
 
-@dataclass(frozen=True)
-class TwoPatternTraining:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoPatternTraining(Shown):
     r"""How the network is trained.
 
     ==================================  ===============================================================================

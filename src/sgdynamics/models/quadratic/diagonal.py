@@ -23,6 +23,7 @@ from typing import ClassVar, Self
 import numpy as np
 import xarray as xr
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     Numeric,
@@ -40,8 +41,8 @@ from sgdynamics.domains import (
 __all__ = ["MiniBatchQuadratic"]
 
 
-@dataclass(frozen=True, eq=False)
-class MiniBatchQuadratic:
+@dataclass(frozen=True, eq=False, repr=False)
+class MiniBatchQuadratic(Shown):
     r"""A mini-batch quadratic in the eigenbasis of its curvature.
 
     Parameters
@@ -121,7 +122,7 @@ class MiniBatchQuadratic:
                     + ("" if name == "batch_size" else f" or have one value per mode, {size}")
                     + f", got shape {np.shape(value)}"
                 )
-            made[name] = float(np.squeeze(value)) if name == "batch_size" else np.broadcast_to(value, (size,))
+            made[name] = int(np.squeeze(value)) if name == "batch_size" else np.broadcast_to(value, (size,))
         return made
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     Numeric,
@@ -33,8 +34,8 @@ __all__ = ["FiniteSumQuadratic"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class FiniteSumQuadratic:
+@dataclass(frozen=True, eq=False, repr=False)
+class FiniteSumQuadratic(Shown):
     r"""Mini-batches drawn from n examples with losses :math:`\ell_i(x) = \tfrac12 (x - c_i)^\top H_i (x - c_i)`.
 
     A mini-batch is the mean over :math:`S` draws :math:`i_1..i_S`. A step of SGD is

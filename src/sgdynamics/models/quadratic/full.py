@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, Numeric, check_arguments, checked, integer, nonnegative, real
 from sgdynamics.models.quadratic._matrices import Semidefinite, matrix_vector, square_matrix
 from sgdynamics.models.quadratic._points import half_square, one_per_mode, one_start
@@ -19,8 +20,8 @@ __all__ = ["FullQuadratic"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class FullQuadratic:
+@dataclass(frozen=True, eq=False, repr=False)
+class FullQuadratic(Shown):
     r"""A mini-batch quadratic with a full Hessian and a full covariance of the batch centers.
 
     The minimiser of the population loss is the origin: iterates are errors :math:`e`, centers deviations :math:`\xi_t`.

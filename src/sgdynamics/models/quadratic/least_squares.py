@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     Numeric,
@@ -27,8 +28,8 @@ __all__ = ["GaussianLeastSquares"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianLeastSquares:
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianLeastSquares(Shown):
     r"""Least squares on examples that are never seen twice.
 
     Features :math:`\phi \sim N(0, \operatorname{diag} \lambda)`, labels :math:`w^* \cdot \phi` plus independent noise

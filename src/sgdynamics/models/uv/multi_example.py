@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, check_arguments, checked, complain, count, nonnegative, real
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class MultiExampleUV:
+@dataclass(frozen=True, eq=False, repr=False)
+class MultiExampleUV(Shown):
     r"""Two linear layers, one output, several examples, in the neural tangent parametrization.
 
     .. math:: f_a = n^{-1/2}\, v\cdot(Ux_a), \qquad L = \frac{1}{2m}\sum_a (f_a-y_a)^2.

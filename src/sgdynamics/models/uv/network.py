@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
     Numeric,
@@ -29,8 +30,8 @@ from sgdynamics.models.uv.hessian import hessian_eigenvalues
 from sgdynamics.models.uv.start import alignment_quantile, ntk_quantile
 
 
-@dataclass(frozen=True, eq=False)
-class UVNetwork:
+@dataclass(frozen=True, eq=False, repr=False)
+class UVNetwork(Shown):
     r"""Two linear layers trained on one example with half the squared error.
 
     .. math:: f(x) = a\, v\cdot(Ux), \qquad L = \tfrac12 (f-y)^2, \qquad a = n^{-(1-p)/2},

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import named_tuple_repr
 from sgdynamics.domains import Interval, checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
@@ -60,6 +61,9 @@ class HessianEigenvalues(NamedTuple):
     residuals: Array
     iterations: int
     converged: bool
+
+    def __repr__(self) -> str:
+        return named_tuple_repr(self)
 
 
 def _dense(product: Product, size: int, k: int, tol: float) -> HessianEigenvalues:

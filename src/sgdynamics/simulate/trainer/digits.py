@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import named_tuple_repr
 from sgdynamics.domains import checked, choice, complain, integer, optional, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.streams import generator
@@ -23,6 +24,9 @@ class Digits(NamedTuple):
     x: Array
     y: Array
 
+    def __repr__(self) -> str:
+        return named_tuple_repr(self)
+
 
 class Split(NamedTuple):
     """Training and test examples."""
@@ -31,6 +35,9 @@ class Split(NamedTuple):
     y_train: Array
     x_test: Array
     y_test: Array
+
+    def __repr__(self) -> str:
+        return named_tuple_repr(self)
 
 
 @checked(standardisation=choice("raw", "mean_image", "raw_deviation", "per_image"))

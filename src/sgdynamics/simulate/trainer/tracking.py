@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._showing import named_tuple_repr
 from sgdynamics.domains import Interval, checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
@@ -46,6 +47,9 @@ class MatchedDirections(NamedTuple):
     order: NDArray[np.int64]
     overlaps: Array
     subspace_overlap: float
+
+    def __repr__(self) -> str:
+        return named_tuple_repr(self)
 
 
 @checked(old=arguments.matrix, new=arguments.matrix)

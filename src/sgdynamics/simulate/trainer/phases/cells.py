@@ -176,7 +176,7 @@ def _run_all(
     experiment: Experiment, cells: Sequence[Cell], processes: int, directory: Path | None, progress: bool
 ) -> dict[Cell, dict[str, Array]]:
     """All cells, the longest first; the order has no part in the result."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     queue = sorted(set(cells), key=lambda cell: (-experiment.cost(cell), cell))
     costs = {cell: experiment.cost(cell) for cell in queue}
