@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdynamics.theory.deep_linear import cycle_low, cycle_multiplier, cycle_rate, persistent_edge
+from sgdynamics.theory.edge_of_stability import two_cycle_rate, two_cycle_threshold
 from sgdynamics.theory.uv import two_cycle_multiplier
 
 ratios = st.floats(-3, 1).map(lambda power: 1 + 10**power)
@@ -79,6 +80,25 @@ def test_descent_on_balanced_matrices_cycles_in_the_modes_beyond_their_edge_alon
     assert low == pytest.approx(cycle_low(ratio, 2.0, depth), rel=1e-9)
     assert high == pytest.approx(ratio * low, rel=1e-9)
     assert layers[0][1, 1] == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+@pytest.mark.parametrize("beta", [0.2, 0.5])
+def test_with_momentum_the_cycles_are_those_of_a_smaller_rate(depth, beta):
+    ratio = 1.08
+    assert cycle_multiplier(ratio, depth) > two_cycle_threshold(beta)
+    rate = (1 + beta) * cycle_rate(ratio, 2.0, depth)
+    assert two_cycle_rate(rate, beta) == pytest.approx(cycle_rate(ratio, 2.0, depth), rel=1e-14)
+    assert rate > persistent_edge(2.0, depth, momentum=beta)
+    for chosen, cycles in ((rate, True), (0.99 * persistent_edge(2.0, depth, momentum=beta), False)):
+        before = now = 1.01 * 2.0 ** (1 / depth)
+        for _ in range(20_000):
+            now, before = step(now, chosen, 2.0, depth) + beta * (now - before), now
+        if cycles:
+            low = cycle_low(ratio, 2.0, depth)
+            assert sorted([before, now]) == pytest.approx([low, ratio * low], rel=1e-9)
+        else:
+            assert now == pytest.approx(2.0 ** (1 / depth), rel=1e-9)
 
 
 def test_beyond_a_multiplier_of_minus_one_the_cycle_is_left():

@@ -23,6 +23,7 @@ from sgdynamics.models.edge_of_stability import (
     second_order_sharpness,
     second_order_step,
 )
+from sgdynamics.theory import quadratic
 from sgdynamics.theory.edge_of_stability import (
     critical_end_excess,
     cycle_amplitude,
@@ -44,6 +45,8 @@ from sgdynamics.theory.edge_of_stability import (
     oscillation_variance,
     reduced_invariant,
     tracking_amplitude,
+    two_cycle_rate,
+    two_cycle_threshold,
 )
 
 OUTER = {
@@ -212,6 +215,36 @@ def proof_cycle_invariant():
     yield sympy.diff(invariant, SIZE) * SIZE * Y + sympy.diff(invariant, Y) * (ALPHA - BETA * SIZE**2 / 2)
     yield sympy.diff(invariant, Y, 2) - 1
     yield invariant.subs({SIZE: 1, Y: 0}) - BETA / 4
+
+
+def proof_two_cycle_rate():
+    """The points of a cycle of gradient descent fix its two gradients; with momentum they come round as well."""
+    one, other = sympy.symbols("w v", real=True)
+    rate, beta = sympy.symbols("eta_0 beta", positive=True)
+    at_one, at_other = (one - other) / rate, (other - one) / rate
+    eta = sympy.Symbol("eta_m", positive=True)
+    (heavy,) = sympy.solve(two_cycle_rate(eta, beta) - rate, eta)
+    yield one - heavy * at_one + beta * (one - other) - other
+    yield other - heavy * at_other + beta * (other - one) - one
+    # Nesterov: the gradient is taken at w and v, the weights are where the step leads
+    (ahead,) = sympy.solve(two_cycle_rate(eta, beta, nesterov=True) - rate, eta)
+    after_one, after_other = one - ahead * at_one, other - ahead * at_other
+    yield after_one + beta * (after_one - after_other) - other
+    yield after_other + beta * (after_other - after_one) - one
+
+
+def proof_two_cycle_threshold():
+    """Where the matrix of two steps has the eigenvalue -1."""
+    beta = sympy.Symbol("beta", positive=True)
+    first, multiplier = sympy.symbols("a m", real=True)  # a = 1 - eta' h_+, and the other one is m over it
+    matrices = [
+        sympy.Matrix([[1 + beta - (1 + beta) * (1 - slope), -beta], [1, 0]]) for slope in (first, multiplier / first)
+    ]
+    two = matrices[0] * matrices[1]
+    yield (two + sympy.eye(2)).det().subs(multiplier, two_cycle_threshold(beta))
+    yield two.det() - beta**2
+    yield two.trace() - ((1 + beta) ** 2 * multiplier - 2 * beta)
+    yield (two - sympy.eye(2)).det().subs(multiplier, 1)  # born where gradient descent gives birth to it
 
 
 PROOFS = {
@@ -676,3 +709,61 @@ def test_the_budget_of_the_quadratic_by_hand():
 def test_a_power_law_has_its_exponent(slope, scale):
     rates = np.array([0.01, 0.03, 0.2, 0.5])
     assert fitted_order(rates, 10**scale * rates**slope) == pytest.approx(slope, abs=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Momentum
+
+
+def with_momentum(slope, start, rate, beta, steps, nesterov=False):
+    """The last two points, where the gradient is taken."""
+    before, now = start, start
+    points = []
+    for _ in range(steps):
+        at = now + beta * (now - before) if nesterov else now
+        step = at - rate * slope(at) if nesterov else now - rate * slope(now) + beta * (now - before)
+        points, before, now = [*points[-1:], at], now, step
+    return np.sort(points, axis=0)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("beta", [0.1, 0.4])
+def test_two_cycles_with_momentum_are_those_of_gradient_descent_at_another_rate(beta, nesterov):
+    def slope(w):  # of a well that flattens, without symmetry, curvature 1 at 0
+        return w / (1 + w**2) + 0.2 * w**2 / (1 + w**2) ** 2
+
+    plain = 2.02
+    rate = plain / two_cycle_rate(1.0, beta, nesterov=nesterov)
+    expected = with_momentum(slope, 0.05, plain, 0.0, 20_000)
+    assert expected[1] - expected[0] > 0.1
+    np.testing.assert_allclose(with_momentum(slope, 0.05, rate, beta, 20_000, nesterov), expected, atol=1e-9)
+    # below the edge of momentum there is no cycle, though the rate is beyond that of gradient descent
+    below = 1.98 / two_cycle_rate(1.0, beta, nesterov=nesterov)
+    if not nesterov:
+        assert below > 2
+    np.testing.assert_allclose(with_momentum(slope, 0.05, below, beta, 20_000, nesterov), 0, atol=1e-9)
+
+
+def test_the_edge_of_momentum_is_that_of_quadratics():
+    for beta in (0.0, 0.5, 0.9):
+        for nesterov in (False, True):
+            edge = quadratic.stability_edge(3.0, momentum=beta, nesterov=nesterov)
+            assert two_cycle_rate(edge, beta, nesterov=nesterov) == pytest.approx(2 / 3, rel=1e-14)
+
+
+def test_momentum_lets_a_cycle_double_sooner():
+    # w w on one example of target 1: the multiplier of the cycle is 9 - 2 (1 + q)^2 at the rate q of gradient descent
+    def slope(w):
+        return w * (w * w - 1)
+
+    for beta in (0.2, 0.5):
+        threshold = math.sqrt((9 - two_cycle_threshold(beta)) / 2) - 1
+        assert 1 < threshold < math.sqrt(5) - 1
+        for factor, doubled in ((0.998, False), (1.002, True)):
+            rate = factor * threshold * (1 + beta)
+            points, now, before = [], 1.05, 1.05
+            for _ in range(40_000):
+                now, before = now - rate * slope(now) + beta * (now - before), now
+                points = [*points[-3:], now]
+            assert (abs(points[3] - points[1]) > 1e-3) == doubled
+            assert abs(points[3] - points[2]) > 0.1

@@ -218,6 +218,9 @@ def proof_critical_learning_rate():
     at_minimum = slope.subs({h[0]: sympy.sqrt(target / ROOT), v[0]: sympy.sqrt(target / ROOT)})
     yield at_minimum.subs(ETA, critical_learning_rate(ROOT**2, target)) + 1
     yield critical_learning_rate(ROOT**2, -target) - critical_learning_rate(ROOT**2, target)
+    beta = sympy.Symbol("beta", positive=True)
+    slope = at_minimum.subs(ETA, critical_learning_rate(ROOT**2, target, momentum=beta))  # 1 - eta h
+    yield (sympy.Matrix([[beta + slope, -beta], [1, 0]]) + sympy.eye(2)).det()
 
 
 def proof_ntk_nullcline():

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
+from sgdynamics.models.uv import UVNetwork
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.uv import (
@@ -25,6 +26,7 @@ from sgdynamics.simulate.uv import (
     thresholds,
     trajectory,
 )
+from sgdynamics.theory.uv import catapult_final_ntk, critical_learning_rate, two_cycle
 
 few = settings(max_examples=30, deadline=None)
 
@@ -90,6 +92,65 @@ def test_the_trainer_s_linear_network_is_the_uv_network():
     np.testing.assert_allclose(run.output, found.output, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(run.loss, found.loss, rtol=1e-10, atol=1e-10)
     assert np.abs(run.output - output).max() > 0.5
+
+
+@pytest.mark.parametrize(("beta", "rate"), [(0.3, 0.3), (0.9, 0.15), (0.5, 0.6)])
+def test_the_trainer_s_heavy_ball_is_that_of_the_uv_network(beta, rate):
+    net = trainer.network([1, 7, 1], "linear", biases=False, seed=4)
+    x, y, steps = 0.8, 1.5, 60
+    run = trainer.train(
+        net, np.array([[x]]), np.array([[y]]), np.full(steps, rate), loss="mse", update=trainer.momentum(beta),
+        measure=lambda net: {"sharpness": np.linalg.eigvalsh(trainer.hessian_operator(
+            net, [[x]], [[y]], "mse") @ np.eye(net.size))[-1]},
+        record=np.arange(steps + 1), keep_weights=True, seed=0,
+    )  # fmt: skip
+    weights = run.weights.values
+    output = x * (weights[:, :7] * weights[:, 7:]).sum(axis=1)
+    ntk = x**2 * (weights**2).sum(axis=1)
+    found = trajectory(output[0], ntk[0], rate, kappa=x**2, target=y, steps=steps, momentum=beta)
+    np.testing.assert_allclose(found.output, output, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.ntk, ntk, rtol=1e-9)
+    np.testing.assert_allclose(found.sharpness, run.sharpness, rtol=1e-9)
+    np.testing.assert_allclose(found.loss, run.loss, rtol=1e-8, atol=1e-12)
+    assert np.abs(output - output[0]).max() > 0.1
+
+
+def test_without_momentum_and_with_next_to_none_trajectories_are_one():
+    given = {"kappa": 0.1, "target": 1.0, "steps": 40}
+    plain = trajectory(0.5, 2.0, along([0.3, 1.1], "rate"), **given)
+    tiny = trajectory(0.5, 2.0, along([0.3, 1.1], "rate"), momentum=1e-14, **given)
+    np.testing.assert_allclose(tiny.output, plain.output, rtol=1e-9, atol=1e-9)
+    assert tiny.output.dims == plain.output.dims
+    gone = trajectory(0.5, 2.0, 9.0, momentum=0.5, **given)
+    assert 0 < gone.divergence_step < 20
+    assert (gone.loss[int(gone.divergence_step) :] == np.inf).all()
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.5])
+def test_catapults_with_momentum_begin_at_its_edge_and_are_a_mirror_at_first_only(beta):
+    excess = along([-0.02, 0.02, 0.04, 0.08], "c")
+    kernel = (1 + beta) * (2 + excess)
+    path = trajectory(1e-6, kernel, 1.0, kappa=1.0, steps=20_000, momentum=beta)
+    end = path.ntk.isel(step=-1) / (1 + beta)
+    assert end[0] == pytest.approx(1.98, rel=1e-9)  # below the edge nothing happens, though 2 is far behind
+    errors = (2 - excess - end)[1:].values
+    assert (errors > 0).all()
+    assert np.log2(errors[1:] / errors[:-1]) == pytest.approx([2, 2], abs=0.25)
+    # and where gradient descent at the rate over 1 + beta still converges, momentum diverges
+    assert catapult_final_ntk(3.6) < 2
+    assert trajectory(1e-6, 3.6 * (1 + beta), 1.0, kappa=1.0, steps=2000, momentum=beta).divergence_step > 0
+
+
+@pytest.mark.parametrize("beta", [0.2, 0.5])
+def test_beyond_the_critical_rate_with_momentum_runs_end_on_the_cycle_of_another_rate(beta):
+    q, model = 1.05, UVNetwork(9, target=2.0)
+    critical = critical_learning_rate(model.kappa, 2.0, momentum=beta)
+    options = {"kappa": model.kappa, "target": 2.0, "steps": 6000, "momentum": beta}
+    ntk = 4 * model.kappa**0.5 + 0.1
+    path = trajectory(1.9, ntk, q * critical, **options)
+    scaled = np.sort(q * critical / (1 + beta) * model.kappa**0.5 * path.output[-2:])
+    np.testing.assert_allclose(scaled, two_cycle(q), rtol=1e-8)
+    assert trajectory(1.9, ntk, 0.9 * critical, **options).loss[-1] < 1e-20
 
 
 @few

@@ -93,6 +93,7 @@ TYPICAL = {
     "fraction": 0.75,
     "imbalance": 0.5,
     "input_value": 0.5,
+    "momentum": 0.5,
     "inputs": 4.0,
     "learning_rate": 0.25,
     "output_value": 2.0,

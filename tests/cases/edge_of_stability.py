@@ -158,6 +158,8 @@ TYPICAL = {
     "imbalance": 3.0,
     "learning_rate": 0.125,
     "minimum": 1.0,
+    "momentum": 0.5,
+    "nesterov": True,
     "pull": 0.75,
     "restoring": 2.0,
     "second_derivative": 1.5,

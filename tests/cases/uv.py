@@ -86,7 +86,7 @@ SOUND = {
         "parametrization": 0.5,
         "alignment": 0.25,
     },
-    "simulate.uv.trajectory": {**POINT, "learning_rate": 0.1, "kappa": 1.0, "target": 1.0, "steps": 3},
+    "simulate.uv.trajectory": {**POINT, "learning_rate": 0.1, "kappa": 1.0, "target": 1.0, "steps": 3, "momentum": 0.5},
     "simulate.uv.phase_diagram": {
         "c": [1.0, 3.0],
         "width": [4],
@@ -145,6 +145,7 @@ TYPICAL = {
     "fraction": 0.75,
     "kappa": 0.5,
     "learning_rate": 0.25,
+    "momentum": 0.5,
     "ntk": 4.0,
     "output": 0.5,
     "output_over_residual": 0.5,

@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, integer, nonnegative, positive, real
-from sgdynamics.models.uv import hessian_eigenvalues
+from sgdynamics.domains import Numeric, checked, complain, integer, nonnegative, positive, real, unit_interval
+from sgdynamics.models.uv import hessian_eigenvalues, to_cone
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.uv._core import Floats, wide_advance
 from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Form, advance
+from sgdynamics.simulate.uv._momentum import scaled_momentum_paths
 from sgdynamics.simulate.uv._scaling import Scaled, scaled
 
 __all__ = ["trajectory"]
@@ -70,7 +71,13 @@ def _scaled_paths(start: Scaled, steps: int) -> Floats:
 
 
 def _follow(
-    output: Floats, ntk: Floats, learning_rate: Floats, kappa: Floats, target: Floats, steps: int
+    output: Floats,
+    ntk: Floats,
+    learning_rate: Floats,
+    kappa: Floats,
+    target: Floats,
+    steps: int,
+    momentum: float,
 ) -> tuple[Any, ...]:
     """Paths of shape (..., step) and the step of divergence, over broadcast cells."""
     top, _ = hessian_eigenvalues(output, ntk, target=target, kappa=kappa)  # refuses what no weights have
@@ -80,7 +87,11 @@ def _follow(
     start = scaled(*given)
     rate = start.rate[:, np.newaxis]
     with np.errstate(all="ignore"):
-        residual, kernels, sharpness = _scaled_paths(start, steps)
+        if momentum:
+            sides = to_cone(output, ntk, learning_rate, kappa=kappa)
+            residual, kernels, sharpness = scaled_momentum_paths(*sides, start.q, momentum, steps)
+        else:
+            residual, kernels, sharpness = _scaled_paths(start, steps)
         error = residual / (rate * np.sqrt(kappa)[:, np.newaxis])
         error[:, 0] = output - target
         paths = [error + target[:, np.newaxis], kernels / rate, sharpness / rate]
@@ -112,9 +123,17 @@ def _labelled(name: str, value: Numeric) -> xr.DataArray:
     kappa=positive,
     target=real,
     steps=integer(0),
+    momentum=unit_interval,
 )
 def trajectory(
-    output: Numeric, ntk: Numeric, learning_rate: Numeric, *, kappa: Numeric, target: Numeric = 0.0, steps: int
+    output: Numeric,
+    ntk: Numeric,
+    learning_rate: Numeric,
+    *,
+    kappa: Numeric,
+    target: Numeric = 0.0,
+    steps: int,
+    momentum: float = 0.0,
 ) -> xr.Dataset:
     r"""Gradient descent on the uv network, step by step.
 
@@ -133,6 +152,11 @@ def trajectory(
         :math:`y`.
     steps : int
         Number of steps, >= 0.
+    momentum : float
+        :math:`\beta` of the heavy ball, from rest, in [0, 1); one number. The network still closes, in the two sides of
+        the cone and their last values. Its edge is :math:`2(1+\beta)/\eta`
+        (:func:`sgdynamics.theory.edge_of_stability.two_cycle_rate`); where its runs diverge is not known in closed
+        form, and is not :math:`1+\beta` times the rate without it.
 
     Numbers or DataArrays; whatever dims these have are swept over, and lazy ones stay lazy.
 
@@ -156,9 +180,11 @@ def trajectory(
     >>> round(float(path.loss.max() / path.loss[0]), 1), round(2.5 * float(path.ntk[-1]), 2)
     (269.2, 1.28)
     """
+    if np.ndim(momentum):
+        raise complain("trajectory", "momentum", "one number in [0, 1)", f"shape {np.shape(momentum)}")
     given = {"output": output, "ntk": ntk, "learning_rate": learning_rate, "kappa": kappa, "target": target}
     *paths, divergence = xr.apply_ufunc(
-        functools.partial(_follow, steps=steps),
+        functools.partial(_follow, steps=steps, momentum=float(momentum)),
         *(_labelled(name, value) for name, value in given.items()),
         output_core_dims=[["step"]] * 4 + [[]],
         dask="parallelized",

@@ -11,7 +11,17 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, complain, count, integer, is_symbolic, positive, real
+from sgdynamics.domains import (
+    Numeric,
+    checked,
+    complain,
+    count,
+    integer,
+    is_symbolic,
+    positive,
+    real,
+    unit_interval,
+)
 from sgdynamics.formula import formula, geometric_sum, law, stable_below, where
 from sgdynamics.models.deep_linear._domains import finite_matrix, input_covariance_matrix
 from sgdynamics.models.uv._pointwise import hypotenuse
@@ -65,18 +75,19 @@ def balanced_sharpness(singular_value: Numeric, depth: Numeric) -> Numeric:
 @formula(
     singular_value=positive,
     depth=count,
+    momentum=unit_interval,
     quantity="learning rate",
     status="exact",
     symbolic=True,
     source="derived",
     assumptions=_BALANCED,
 )
-def persistent_edge(singular_value: Numeric, depth: Numeric) -> Numeric:
+def persistent_edge(singular_value: Numeric, depth: Numeric, *, momentum: Numeric = 0.0) -> Numeric:
     r"""Learning rate beyond which no minimum is stable: whatever survives stays at the edge of stability for good.
 
-    .. math:: \eta_c = \frac{2}{D\, s_1^{2 - 2/D}},
+    .. math:: \eta_c = \frac{2(1+\beta)}{D\, s_1^{2 - 2/D}},
 
-    two over the sharpness of the flattest minimum (:func:`balanced_sharpness`).
+    :math:`2(1+\beta)` over the sharpness of the flattest minimum (:func:`balanced_sharpness`).
 
     Parameters
     ----------
@@ -84,6 +95,8 @@ def persistent_edge(singular_value: Numeric, depth: Numeric) -> Numeric:
         :math:`s_1 > 0`, the largest of the target; for a chain, its absolute target.
     depth : Numeric
         :math:`D \ge 1` weight matrices.
+    momentum : Numeric
+        :math:`\beta` in [0, 1), of the heavy ball.
 
     Returns
     -------
@@ -95,7 +108,7 @@ def persistent_edge(singular_value: Numeric, depth: Numeric) -> Numeric:
     >>> persistent_edge(4.0, 2)
     0.25
     """
-    return 2 / _flattest(singular_value, depth)
+    return 2 * (1 + momentum) / _flattest(singular_value, depth)
 
 
 @formula(

@@ -6,6 +6,8 @@ r"""The edge of stability without running anything: where runs end, how they cyc
     The self-stabilisation cycle, and the variance of the oscillation that holds the sharpness at the edge.
 ``central_flow``
     Gradient flow that may not cross the edge, with the oscillation it must carry.
+``momentum``
+    The rate of gradient descent that has the two-cycles and the edge of a run with momentum.
 ``approximations``, ``budget``
     Flows and diffusions in place of the discrete map, and the order in :math:`\eta` of what they get wrong.
 """
@@ -32,6 +34,7 @@ from sgdynamics.theory.edge_of_stability.end_gap import (
     imbalance_factor,
     minimum_sharpness,
 )
+from sgdynamics.theory.edge_of_stability.momentum import two_cycle_rate, two_cycle_threshold
 from sgdynamics.theory.edge_of_stability.reduced import (
     critical_end_excess,
     end_excess,
@@ -63,6 +66,8 @@ __all__ = [
     "oscillation_variance",
     "reduced_invariant",
     "tracking_amplitude",
+    "two_cycle_rate",
+    "two_cycle_threshold",
 ]
 
 SOURCES = ("zhu2022", "ahn2022", "damian2022", "cohen2024")

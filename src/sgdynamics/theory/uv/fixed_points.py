@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, nonnegative, positive, real
+from sgdynamics.domains import Numeric, checked, nonnegative, positive, real, unit_interval
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.theory.uv._choose import choose
 
@@ -23,16 +23,19 @@ _KINDS = {"flag_values": np.arange(4, dtype=np.int8), "flag_meanings": "line_of_
 @formula(
     kappa=positive,
     target=real,
+    momentum=unit_interval,
     quantity="learning rate",
     status="exact",
     symbolic=True,
     source="derived",
     assumptions=_ONE_EXAMPLE,
 )
-def critical_learning_rate(kappa: Numeric, target: Numeric) -> Numeric:
-    r"""Learning rate beyond which every minimum is unstable: :math:`\eta_c = 1/(\sqrt\kappa|y|)`, where :math:`q = 1`.
+def critical_learning_rate(kappa: Numeric, target: Numeric, *, momentum: Numeric = 0.0) -> Numeric:
+    r"""Learning rate beyond which every minimum is unstable: :math:`\eta_c = (1+\beta)/(\sqrt\kappa|y|)`.
 
-    The flattest minimum has the kernel :math:`2\sqrt\kappa|y|`. Beyond this rate oscillations never end.
+    The flattest minimum has the kernel :math:`2\sqrt\kappa|y|`, and a minimum with a kernel above
+    :math:`2(1+\beta)/\eta` is unstable under the heavy ball. Beyond this rate oscillations never end. Without momentum
+    it is where :math:`q = 1`.
 
     Parameters
     ----------
@@ -40,6 +43,8 @@ def critical_learning_rate(kappa: Numeric, target: Numeric) -> Numeric:
         :math:`\kappa > 0`; in the neural tangent parametrization :math:`|x|^2/n`.
     target : Numeric
         :math:`y`.
+    momentum : Numeric
+        :math:`\beta` in [0, 1), of the heavy ball.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def critical_learning_rate(kappa: Numeric, target: Numeric) -> Numeric:
     >>> critical_learning_rate(0.25, -4.0)
     0.5
     """
-    return 1 / (sqrt(kappa) * abs(target))
+    return (1 + momentum) / (sqrt(kappa) * abs(target))
 
 
 @formula(
