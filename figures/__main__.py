@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, *, package: str = "figures") ->
     Returns
     -------
     int
-        Exit code: 0 if every check holds or is on the list of claims not reproduced, 1 if a check fails or a figure
+        Exit code: 0 if every check holds or is known not to be reproduced or comparable, 1 if a check fails or a figure
         raised, 2 if the arguments are wrong or the directory is in use, 130 if interrupted.
     """
     parser = _parser()

@@ -26,57 +26,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from figures._findings import FINDINGS, LEAST_POWER, Finding
+
 Status = Literal["exact", "bound", "asymptotic", "heuristic"]
 Comparison = Literal["close", "below", "above", "sign"]
-Verdict = Literal["holds", "fails", "not reproduced"]
+Verdict = Literal["holds", "fails", "not reproduced", "not comparable"]
 
 # A measurement further than this many standard errors from its prediction is flagged.
 STANDARD_ERRORS = 4.0
 
 # The largest relative error of a prediction that a Monte-Carlo check may leave unseen.
 WEAKEST = {"variance": 0.02, "mean": 0.01}
-
-# Claims about networks that our networks do not bear out, with the reason. Nothing else may be "not reproduced".
-NOT_REPRODUCED: dict[str, str] = {
-    "with noise in the pre-activations Q stays at chance in the network too": (
-        "the noise also moves the output of the random weights, by a deviation above 8 and anew in every step; "
-        "at infinite width that part is dropped"
-    ),
-    "with ten classes and a patch the small rate ends worse on clean images": (
-        "with 400 whitened digits the small rate ends better: the images are learned first at either rate"
-    ),
-    "with ten classes and a patch the small rate learns the patch before the images": (
-        "even whitened, 400 digits are learned sooner than the patch; no setting tried turned the order"
-    ),
-    "digits: the gradient covariance is better conditioned at the larger learning rate": (
-        "on a network this small the ratio says how far the largest eigenvalue stands above the sampling noise of 25 "
-        "batches, and that is the same at both rates"
-    ),
-    "networks narrower than 64 that start from zero outputs catapult just above 2, every one": (
-        "at small width the sharpness exceeds the tangent kernel, in which the threshold is 2 exactly; at 32 units it "
-        "is 2.3 to 2.6 for some starts"
-    ),
-    "networks narrower than 64: on average c_loss <= c_sharp, wherever all networks have both": (
-        "narrow ReLU networks lose so much sharpness in the first steps that it may rise again before the loss does; "
-        "two of five starts at depth 2 and width 32"
-    ),
-    "narrower and deeper networks bend at a smaller c than the widest of two layers": (
-        "they lose their sharpness gradually from small c on, and a gradual curve has no bend to speak of"
-    ),
-    "from a start of the usual size the sharpness comes to 2 over the learning rate, too": (
-        "on so few images these networks fit before they sharpen; from smaller starts all four regimes appear"
-    ),
-    "Nudged-SGD with factor 0.1 generalises better than SGD": (
-        "five paired starts, 0.10 +- 0.23 points of accuracy on 773 images: within the scatter"
-    ),
-    "at least five of six final losses of digits runs lie within their 90% intervals": (
-        "intervals are of the law, which is not quite the network's: decays from a plateau are foretold 0.015 to 0.018 "
-        "too high, and three of six are inside"
-    ),
-    "largest gradient covariance along a run rises with the batch size": (
-        "runs on small batches stay at a higher loss, and with it at larger gradients; at equal loss the effect shows"
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +94,8 @@ class Check:
             raise ValueError(f"a standard error is positive and finite, not {self.standard_error}")
         if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
             raise ValueError(f"a tolerance is finite and not negative, not {self.tolerance}")
-        if self.claim in NOT_REPRODUCED and self.status != "heuristic":
-            raise ValueError(
-                f"a check of an {self.status} formula holds or fails, it cannot be 'not reproduced': {self.claim}"
-            )
+        if self.finding and self.status != "heuristic":
+            raise ValueError(f"a check of an {self.status} formula holds or fails and nothing else: {self.claim}")
 
     @property
     def allowance(self) -> float:
@@ -166,11 +124,30 @@ class Check:
                 return self.measured * self.predicted > self.allowance
 
     @property
+    def finding(self) -> Finding | None:
+        """What is known of the claim, if it is one that networks here do not bear out."""
+        return FINDINGS.get(self.claim)
+
+    @property
+    def power(self) -> float | None:
+        """The probability of seeing the effect of a claim that is not reproduced, were it there; else None."""
+        if self.finding is None or self.finding.verdict != "not reproduced":
+            return None
+        return self.finding.power_at(self.standard_error, STANDARD_ERRORS)
+
+    @property
     def verdict(self) -> Verdict:
-        """What follows: "holds", "fails", or "not reproduced" for a claim about networks on the list of those."""
+        """What follows from the numbers, and of a claim about networks that does not hold, from its finding.
+
+        "Not reproduced" needs an experiment that would have seen the effect, see ``_findings``.
+        """
         if self.agrees:
             return "fails" if self.too_weak else "holds"
-        return "not reproduced" if self.claim in NOT_REPRODUCED and not math.isnan(self.measured) else "fails"
+        if self.finding is None or math.isnan(self.measured):
+            return "fails"
+        if self.finding.verdict == "not reproduced" and not (self.power or 0.0) >= LEAST_POWER:
+            return "fails"
+        return self.finding.verdict
 
     @property
     def too_weak(self) -> bool:

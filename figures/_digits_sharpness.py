@@ -42,9 +42,6 @@ WINDOW = 300
 WINDOW_STRIDE = 4
 WINDOW_BATCHES = 64
 
-# The literature's estimate of the gradient covariance.
-COVARIANCE_BATCHES, COVARIANCE_BATCH_SIZE = 25, 128
-
 STEERED_DIRECTIONS = 5
 CHECKPOINT_STEPS = 300
 STEERED_STEPS = 400
@@ -72,9 +69,9 @@ class Problem(NamedTuple):
 
 
 @cache
-def problem(loss: str) -> Problem:
+def problem(loss: str, split: int = SPLIT_SEED) -> Problem:
     """The digits for a loss; the replaced labels are the same for every run."""
-    x, labels, x_test, labels_test = trainer.split(*trainer.digits("raw_deviation"), train=EXAMPLES, seed=SPLIT_SEED)
+    x, labels, x_test, labels_test = trainer.split(*trainer.digits("raw_deviation"), train=EXAMPLES, seed=split)
     if loss == "cross_entropy":
         random = np.random.default_rng(SPLIT_SEED)
         labels = np.where(random.random(EXAMPLES) < LABEL_NOISE, random.integers(CLASSES, size=EXAMPLES), labels)
@@ -226,47 +223,29 @@ def covariance_at_loss(rate: float, batch_size: int, seed: int, level: float) ->
 
 
 @cache
-def covariance_path(rate: float, batch_size: int, seed: int, measurements: int) -> xr.Dataset:
-    """Largest eigenvalue and trace of the gradient covariance along a run with squared error."""
-    found = train(
-        start(seed),
-        rate,
-        batch_size,
-        steps_of(rate, TIME),
-        (seed, 0),
-        measurements=measurements,
-        keep_weights=True,
-    )
-    pairs = np.array([covariance(weights, "mse") for weights in found.weights.values])
-    return found[["loss"]].assign(covariance_top=("step", pairs[:, 0]), gradient_variance=("step", pairs[:, 1]))
-
-
-@cache
-def conditioning(rate: float, batch_size: int, seed: int, *, loss: str = "mse", measurements: int = 30) -> xr.Dataset:
-    """The literature's measure of how the gradient covariance is conditioned along a run, from 25 batches of 128.
-
-    ``condition``: its trace over its largest eigenvalue, at most 24. ``largest_eigenvalue``: of the same estimate.
-    """
+def covariance_path(
+    rate: float, batch_size: int, seed: int, *, loss: str, time: float = TIME, measurements: int = 30
+) -> xr.Dataset:
+    """Largest eigenvalue and trace of the gradient covariance along a run."""
     data = problem(loss)
-    estimate = partial(
-        trainer.batch_gradient_covariance,
-        x=data.x,
-        y=data.targets,
-        loss=loss,
-        batches=trainer.fresh_batches(EXAMPLES, COVARIANCE_BATCH_SIZE, draws=COVARIANCE_BATCHES, seed=seed),
-    )
-    found = train(
+
+    def look(net: trainer.Network) -> dict[str, float]:
+        found = trainer.gradient_covariance(net, data.x, data.targets, loss, k=1)
+        return {
+            "covariance_top": found.covariance_eigenvalues.values[0].item(),
+            "gradient_variance": found.gradient_variance.item(),
+        }
+
+    return train(
         start(seed),
         rate,
         batch_size,
-        steps_of(rate, TIME),
+        steps_of(rate, time),
         (seed, 0),
         loss=loss,
-        measure={"covariance": estimate},
+        measure={"covariance": look},
         measurements=measurements,
     )
-    ratio = found.batch_gradient_variance / found.largest_eigenvalue
-    return found[["loss", "largest_eigenvalue"]].assign(condition=ratio)
 
 
 def eigenvectors(k: int, loss: str = "mse") -> Any:

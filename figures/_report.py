@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from figures._check import NOT_REPRODUCED, STANDARD_ERRORS, Check
+from figures._check import STANDARD_ERRORS, Check, Verdict
 from figures._files import write_text
 from figures._fingerprint import versions
 
-_VERDICTS = ("holds", "fails", "not reproduced")
+_VERDICTS: tuple[Verdict, ...] = ("holds", "fails", "not reproduced", "not comparable")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def write_report(directory: Path, entries: Sequence[Entry], *, fast: bool) -> No
 def counted(checks: Iterable[Check]) -> str:
     """How many checks there are of each verdict, in words: all that hold, and whatever else there is."""
     counts = Counter(check.verdict for check in checks)
-    others = [f"{counts[verdict]} {verdict}" for verdict in ("fails", "not reproduced") if counts[verdict]]
+    others = [f"{counts[verdict]} {verdict}" for verdict in _VERDICTS[1:] if counts[verdict]]
     return ", ".join([f"{counts['holds']} of {counts.total()} checks hold", *others])
 
 
@@ -99,12 +99,12 @@ def _summary(entries: Sequence[Entry]) -> str:
         for check in entry.checks
         if check.verdict == "fails"
     )
-    refused = "".join(
-        f'<li><span class="not-reproduced">not reproduced</span> {_link(entry)}: {escape(check.claim)}. '
-        f"{escape(NOT_REPRODUCED[check.claim])}</li>\n"
+    settled = "".join(
+        f'<li><span class="{_css(check.verdict)}">{check.verdict}</span> {_link(entry)}: {escape(check.claim)}. '
+        f"{escape(_finding(check))}</li>\n"
         for entry in entries
         for check in entry.checks
-        if check.verdict == "not reproduced"
+        if check.verdict in ("not reproduced", "not comparable")
     )
     raised = "".join(
         f'<li><span class="fails">raised</span> {escape(entry.name)}<pre>{escape(entry.error)}</pre></li>\n'
@@ -112,7 +112,7 @@ def _summary(entries: Sequence[Entry]) -> str:
         if entry.error is not None
     )
     absent = [entry.name for entry in entries if not entry.made and entry.error is None]
-    exceptions = f"<ul>\n{failing}{raised}{refused}</ul>" if failing or raised or refused else ""
+    exceptions = f"<ul>\n{failing}{raised}{settled}</ul>" if failing or raised or settled else ""
     missing = f"<p>Not made, or no longer current: {escape(', '.join(absent))}.</p>" if absent else ""
     return f"""<section aria-labelledby="summary">
 <h2 id="summary">Summary</h2>
@@ -121,10 +121,12 @@ def _summary(entries: Sequence[Entry]) -> str:
 {missing}
 <p class="quiet">A measurement agrees with its prediction within a tolerance, or within {STANDARD_ERRORS:g} standard
 errors (|z| &lt; {STANDARD_ERRORS:g}). &ldquo;Flags&rdquo; is the relative error of the prediction from which on the
-check would fail. &ldquo;Not reproduced&rdquo; is said only of claims about networks.</p>
+check would fail. Of claims about networks, &ldquo;not reproduced&rdquo; says that the experiment of the source was run
+closely enough to see the effect, and it is absent; &ldquo;not comparable&rdquo; that the setting here differs in what
+decides the matter.</p>
 <div class="scroll"><table>
 <caption>Checks by figure</caption>
-<thead>{_heads("Figure", "Hold", "Fail", "Not reproduced")}</thead>
+<thead>{_heads("Figure", "Hold", "Fail", "Not reproduced", "Not comparable")}</thead>
 <tbody>
 {rows}</tbody>
 </table></div>
@@ -171,10 +173,26 @@ def _row(check: Check) -> str:
     origin = f'<span class="quiet">{escape(check.source)}; {check.status}</span>'
     return (
         f'<tr><th scope="row">{escape(check.claim)}<br>{origin}</th>'
-        f'<td class="{check.verdict.replace(" ", "-")}">{check.verdict}</td>'
+        f'<td class="{_css(check.verdict)}">{check.verdict}</td>'
         f'<td class="number">{predicted}</td><td class="number">{measured}</td><td class="number">{allowed}</td>'
         f'<td class="number">{_percent(check.detectable)}</td><td class="note">{escape(check.note)}</td></tr>\n'
     )
+
+
+def _finding(check: Check) -> str:
+    """What is known of a claim that these networks do not bear out, with the experiment that says so."""
+    finding, power = check.finding, check.power
+    if finding is None:
+        return ""
+    seen = ""
+    if finding.verdict == "not reproduced" and power is not None:
+        size = "" if finding.effect is None else f" of {finding.effect:g}"
+        seen = f" An effect{size} would have been seen with probability {min(power, 0.999):.2g}."
+    return f"{finding.sentence} Experiment: {finding.experiment}, {finding.starts} starts.{seen}"
+
+
+def _css(verdict: str) -> str:
+    return verdict.replace(" ", "-")
 
 
 def _heads(*names: str) -> str:
@@ -182,7 +200,7 @@ def _heads(*names: str) -> str:
     return f"<tr>{cells}</tr>"
 
 
-def _count(checks: Iterable[Check], verdict: str) -> int:
+def _count(checks: Iterable[Check], verdict: Verdict) -> int:
     return sum(check.verdict == verdict for check in checks)
 
 

@@ -27,10 +27,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from figures import _check
 from figures._catalogue import catalogue
 from figures._check import Check, perturbed
 from figures._files import replacing
+from figures._findings import FINDINGS, Finding
+from figures._report import Entry, write_report
 from figures._runner import _is_current, _next
 from figures._style import DOUBLE, PALETTE, SINGLE, measured_points, panels, style, theory_line
 from figures._worker import Order
@@ -169,42 +170,73 @@ def test_a_standard_error_is_positive_and_finite(standard_error):
         Check.statistical(**ABOUT, predicted=1.0, measured=1.0, standard_error=standard_error, kind="mean")
 
 
-def test_the_claims_that_are_not_reproduced_are_these():
-    assert set(_check.NOT_REPRODUCED) == {
-        "with noise in the pre-activations Q stays at chance in the network too",
-        "with ten classes and a patch the small rate ends worse on clean images",
-        "with ten classes and a patch the small rate learns the patch before the images",
-        "digits: the gradient covariance is better conditioned at the larger learning rate",
-        "networks narrower than 64 that start from zero outputs catapult just above 2, every one",
-        "networks narrower than 64: on average c_loss <= c_sharp, wherever all networks have both",
-        "narrower and deeper networks bend at a smaller c than the widest of two layers",
-        "from a start of the usual size the sharpness comes to 2 over the learning rate, too",
-        "Nudged-SGD with factor 0.1 generalises better than SGD",
-        "largest gradient covariance along a run rises with the batch size",
-        "at least five of six final losses of digits runs lie within their 90% intervals",
-    }
-    assert all(len(reason) > 40 for reason in _check.NOT_REPRODUCED.values())
+def test_every_finding_is_said_so_that_it_can_be_judged():
+    assert {finding.verdict for finding in FINDINGS.values()} == {"not reproduced", "not comparable"}
+    for claim, finding in FINDINGS.items():
+        assert finding.starts >= 1, claim
+        assert len(finding.experiment) > 40, claim
+        assert finding.sentence.endswith("."), claim
+        assert len(finding.sentence) > 60, claim
+        if finding.verdict == "not reproduced":
+            assert (finding.effect is None) != (finding.power is None), claim
 
 
-def test_not_reproduced_is_only_for_listed_claims_about_networks(monkeypatch):
-    listed = ABOUT | {"claim": "networks do this", "status": "heuristic"}
+LISTED = ABOUT | {"claim": "networks do this", "status": "heuristic"}
+
+
+def _find(monkeypatch, verdict, **power):
+    finding = Finding(verdict=verdict, experiment="ours", starts=20, sentence="They do not.", **power)
+    monkeypatch.setitem(FINDINGS, "networks do this", finding)
+
+
+def test_not_reproduced_needs_an_experiment_that_would_have_seen_the_effect(monkeypatch):
+    off = LISTED | {"predicted": 1, "measured": 0.1}
+    assert Check.sign(**off, standard_error=0.1).verdict == "fails"
+    _find(monkeypatch, "not reproduced", effect=0.5)
+    close, wide = Check.sign(**off, standard_error=0.1), Check.sign(**off, standard_error=0.11)
+    assert close.power == pytest.approx(0.8413, abs=1e-3)  # one standard error beyond the four that are asked for
+    assert close.verdict == "not reproduced"
+    assert wide.power == pytest.approx(0.7074, abs=1e-3)
+    assert wide.verdict == "fails"
+    assert Check.sign(**(off | {"measured": -0.1})).verdict == "fails"  # no error, no power
+    assert Check.sign(**(off | {"measured": 0.6}), standard_error=0.1).verdict == "holds"
+    _find(monkeypatch, "not reproduced", power=0.9)
+    assert Check.sign(**(off | {"measured": -0.1})).verdict == "not reproduced"
+
+
+def test_findings_are_only_of_claims_about_networks(monkeypatch):
     off = {"predicted": 1.0, "measured": 2.0, "tolerance": 0.1}
-    assert Check.close(**listed, **off).verdict == "fails"
-    monkeypatch.setitem(_check.NOT_REPRODUCED, "networks do this", "ours are too small")
-    assert Check.close(**listed, **off).verdict == "not reproduced"
-    assert Check.close(**listed, **(off | {"measured": 1.0})).verdict == "holds"
-    assert Check.close(**listed, **(off | {"measured": math.nan})).verdict == "fails"
-    weak = Check.statistical(**listed, predicted=1.0, measured=1.0, standard_error=1.0, kind="mean")
+    _find(monkeypatch, "not comparable")
+    assert Check.close(**LISTED, **off).verdict == "not comparable"
+    assert Check.close(**LISTED, **off).power is None
+    assert Check.close(**LISTED, **(off | {"measured": 1.0})).verdict == "holds"
+    assert Check.close(**LISTED, **(off | {"measured": math.nan})).verdict == "fails"
+    weak = Check.statistical(**LISTED, predicted=1.0, measured=1.0, standard_error=1.0, kind="mean")
     assert weak.verdict == "fails"
     for status in ("exact", "bound", "asymptotic"):
         with pytest.raises(ValueError, match="holds or fails"):
-            Check.close(**(listed | {"status": status}), **off)
+            Check.close(**(LISTED | {"status": status}), **off)
+
+
+def test_the_report_says_what_was_found(monkeypatch, tmp_path):
+    _find(monkeypatch, "not reproduced", effect=0.5)
+    absent = Check.sign(**LISTED, predicted=1, measured=0.1, standard_error=0.1)
+    (tmp_path / "one.png").write_bytes(b"")
+    write_report(tmp_path, [Entry("one", "One.", checks=(absent,))], fast=False)
+    text = _page(tmp_path).text
+    assert "0 of 1 checks hold, 1 not reproduced." in text
+    assert (
+        "They do not. Experiment: ours, 20 starts. An effect of 0.5 would have been seen with probability 0.84." in text
+    )
+    _find(monkeypatch, "not comparable")
+    write_report(tmp_path, [Entry("one", "One.", checks=(absent,))], fast=False)
+    assert "1 not comparable" in _page(tmp_path).text
 
 
 def test_a_verdict_cannot_be_typed_in():
     written = Check.close(**ABOUT, predicted=1.0, measured=2.0).to_dict()
     assert Check.from_dict(written).to_dict() == written
-    for verdict in ("holds", "not reproduced"):
+    for verdict in ("holds", "not reproduced", "not comparable"):
         with pytest.raises(ValueError, match="the verdict is 'fails'"):
             Check.from_dict(written | {"verdict": verdict})
 
