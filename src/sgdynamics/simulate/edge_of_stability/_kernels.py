@@ -119,11 +119,10 @@ def _orbits_of(step: Step) -> Kernel:
     ) -> None:
         count, size = starts.shape
         one, other = parameters[0], parameters[1]
-        x, y, z, w = starts[:, 0].copy(), starts[:, 1].copy(), np.zeros(count), np.zeros(count)
-        if size > 2:
-            z[:] = starts[:, 2]
-        if size > 3:
-            w[:] = starts[:, 3]
+        x, y = starts[:, 0].copy(), starts[:, 1].copy()
+        # an array assigned to a slice would make Numba compile a library of strings, for the error of other shapes
+        z = starts[:, 2].copy() if size > 2 else np.zeros(count)
+        w = starts[:, 3].copy() if size > 3 else np.zeros(count)
         rate, age = rates.copy(), np.zeros(count)
         t = 0
         for at in range(record.size):

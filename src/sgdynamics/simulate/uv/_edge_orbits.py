@@ -147,5 +147,5 @@ def follow_cone(q: Floats, steps: int, p: Floats, m: Floats) -> None:
         else:
             for i in range(q.size):
                 side[i], other[i] = cone_step(side[i], other[i], target[i])
-    p[:] = side
-    m[:] = other
+    for i in range(q.size):
+        p[i], m[i] = side[i], other[i]

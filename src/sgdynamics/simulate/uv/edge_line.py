@@ -144,10 +144,13 @@ def _samples(q: Floats, transient: int, p: Floats, m: Floats, output: Floats, nt
     line, rest = np.flatnonzero(on_line), np.flatnonzero(~on_line)
     x, unused = 0.25 * p[line], np.empty((2, line.size))
     follow_line(q[line], transient, x, unused[0], unused[1])
-    p[line] = 4.0 * x
     side, other = p[rest], m[rest]
     follow_cone(q[rest], transient, side, other)
-    p[rest], m[rest] = side, other
+    # one by one: arrays assigned to slices make Numba compile a library of strings, for the error of other shapes
+    for i in range(line.size):
+        p[line[i]] = 4.0 * x[i]
+    for i in range(rest.size):
+        p[rest[i]], m[rest[i]] = side[i], other[i]
     for i in range(q.size):
         a, b = p[i], m[i]
         for t in range(output.shape[1]):
