@@ -110,7 +110,7 @@ def _descent(starts: int) -> xr.Dataset:
     path = chain_descent(model, weights[0], rates, steps=SHOWN_STEPS, record=kept)
     many = xr.DataArray(np.linspace(1.2, 2.7, weights.shape[0]) / sharp, dims="replica")
     end = chain_descent(model, weights, many, steps=20_000, record=[20_000]).isel(step=0, drop=True)
-    early = chain_descent(model, weights, many, steps=MONOTONE_STEPS)
+    early = chain_descent(model, weights, many, steps=MONOTONE_STEPS, record=np.arange(MONOTONE_STEPS + 1))
     positive = (early.weight > 0).all("layer").values
     flow = early.flow_sharpness.values
     inside = positive[:, 1:] & positive[:, :-1] & (flow[:, :-1] * many.values[:, None] < 2 * np.sqrt(2))

@@ -56,7 +56,7 @@ def plain_descent(weights, target, rate, steps):
 @settings(max_examples=30)
 @given(st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=5), st.floats(-2.0, 2.0), st.floats(0.0, 0.3))
 def test_the_kernel_has_the_bits_of_plain_python(weights, target, rate):
-    runs = chain_descent(ScalarChain(target), weights, rate, steps=30)
+    runs = chain_descent(ScalarChain(target), weights, rate, steps=30, record=range(31))
     alive = 31 if int(runs.divergence_step) < 0 else int(runs.divergence_step)
     expected = plain_descent(weights, target, rate, alive - 1)
     np.testing.assert_array_equal(runs.weight.values[:alive], expected)
@@ -70,7 +70,7 @@ def test_a_chain_of_ones_is_the_trainers_network():
         trained = train(
             net, [[1.0]], [[0.7]], constant(rate, 100), loss="mse", record=np.arange(101), keep_weights=True, seed=0
         )
-        runs = chain_descent(ScalarChain(0.7), start, rate, steps=100)
+        runs = chain_descent(ScalarChain(0.7), start, rate, steps=100, record=range(101))
         np.testing.assert_allclose(runs.weight.values, trained.weights.values, rtol=0, atol=1e-10)
         np.testing.assert_allclose(runs.loss.values, trained.loss.values, rtol=0, atol=1e-10)
 
@@ -120,7 +120,7 @@ def test_the_balanced_chain_converges_below_its_edge_and_cycles_above_claim(dept
     start = 1.01 * balanced_chain(1.0, depth)
     edge = persistent_edge(1.0, depth)
     assert edge == 2 / depth
-    runs = chain_descent(ScalarChain(1.0), start, np.array([1.95, 2.05]) / depth, steps=4000)
+    runs = chain_descent(ScalarChain(1.0), start, np.array([1.95, 2.05]) / depth, steps=4000, record=[3998, 3999, 4000])
     assert runs.outcome.values.tolist() == [Outcome.CONVERGED, Outcome.UNSETTLED]
     assert float(runs.sharpness[0, -1]) == pytest.approx(balanced_sharpness(1.0, depth), rel=1e-9)
     cycle = runs.output.values[1]
@@ -135,7 +135,9 @@ def monotone_steps(seed, depth, starts, low, high, steps):
     scaled = random.uniform(1.5, 2.82, starts)
     model = ScalarChain(1.0)
     rates = xr.DataArray(scaled / model.flow_sharpness(weights), dims="start")
-    runs = chain_descent(model, xr.DataArray(weights, dims=("start", "layer")), rates, steps=steps)
+    runs = chain_descent(
+        model, xr.DataArray(weights, dims=("start", "layer")), rates, steps=steps, record=range(steps + 1)
+    )
     flow, weight = (runs[name].transpose("start", "step", ...).values for name in ("flow_sharpness", "weight"))
     inside = (weight > 0).all(axis=-1) & np.isfinite(flow)
     scaled = flow * rates.values[:, None]

@@ -657,7 +657,7 @@ def test_the_atlas_starts_from_the_median_alignment_and_sweeps_over_named_axes()
     aligned = 2 * data.output / np.sqrt(data.width) / data.ntk  # kappa = 1/n
     chance = special.betainc(0.5, data.width / 2, aligned**2)
     np.testing.assert_allclose(chance, [0.5, 0.5], rtol=1e-12)
-    with pytest.raises(ValueError, match="c must be a number, a 1-D array or a DataArray"):
+    with pytest.raises(ValueError, match="c must be a number, 1-D or a DataArray"):
         regime(np.ones((2, 2)), 8)
     with pytest.raises(ValueError, match="target must be a number or a DataArray"):
         regime(1.0, 8, target=np.array([0.0, 1.0]))

@@ -43,6 +43,7 @@ __all__ = [
     "is_lazy",
     "is_symbolic",
     "nonnegative",
+    "one",
     "optional",
     "positive",
     "real",
@@ -50,6 +51,7 @@ __all__ = [
     "seeds",
     "sequence",
     "summing_to_one",
+    "swept",
     "unit_interval",
     "whole",
     "without_mask",
@@ -176,6 +178,48 @@ unit_interval = Interval("a number in [0, 1)", low=0, high=1, low_open=False)
 closed_unit_interval = Interval("a number in [0, 1]", low=0, high=1, low_open=False, high_open=False)
 count = Interval("a whole number >= 1", low=1, low_open=False, integer=True)
 whole = Interval("a whole number >= 0", low=0, low_open=False, integer=True)
+
+
+@dataclass(frozen=True)
+class _One:
+    """One number of an interval, returned as float: what a function does not sweep."""
+
+    interval: Interval
+
+    @property
+    def text(self) -> str:
+        return self.interval.text
+
+    def check(self, owner: str, name: str, value: Any) -> float:
+        if np.ndim(value) or isinstance(value, bool | np.bool_ | str) or is_symbolic(value):
+            raise complain(owner, name, self.text, value, ValueError if np.ndim(value) else TypeError)
+        return float(self.interval.check(owner, name, value))
+
+
+def one(interval: Interval) -> Domain:
+    """One number of an interval: neither an array nor a sweep."""
+    return _One(interval)
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """A number of an interval, or a DataArray of them: a plain array has no axis to lie along."""
+
+    interval: Interval
+
+    @property
+    def text(self) -> str:
+        return f"{self.interval.text}, or a DataArray of them"
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if np.ndim(value) and not isinstance(value, xr.DataArray):
+            raise complain(owner, name, self.text, value)
+        return self.interval.check(owner, name, value)
+
+
+def swept(interval: Interval) -> Domain:
+    """A number of an interval, or a DataArray of them to sweep over."""
+    return _Swept(interval)
 
 
 @dataclass(frozen=True)

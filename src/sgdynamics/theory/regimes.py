@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, complain, instance_of, positive
+from sgdynamics.domains import checked, complain, instance_of, one, positive
 from sgdynamics.formula import law
 
 __all__ = ["SOURCES", "time_regimes"]
@@ -53,7 +53,7 @@ def _plateau(gain: Array, rise: float) -> tuple[int, int]:
 
 
 @law(quantity="report")
-@checked(run=instance_of(xr.Dataset), rise=positive, band=positive)
+@checked(run=instance_of(xr.Dataset), rise=one(positive), band=one(positive))
 def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr.Dataset:
     r"""Label the recorded steps of a run: early, saturation, progressive sharpening, edge.
 

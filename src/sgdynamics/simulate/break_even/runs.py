@@ -30,6 +30,7 @@ from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._streams import Purpose, Seed, stream_key
 from sgdynamics.simulate.break_even import _steps
 from sgdynamics.simulate.break_even._steps import Floats, Problem, Rule
+from sgdynamics.sweeps import spanned, steps_to_record
 
 __all__ = ["self_stabilizing_runs"]
 
@@ -112,20 +113,6 @@ def _run(
         crossed.astype(np.float64).reshape(*shape, runs, modes),
         diverged.astype(np.float64).reshape(*shape, runs),
     )
-
-
-def _swept(name: str, value: Numeric) -> xr.DataArray:
-    """A number, a 1-D array of rates along ``learning_rate``, or a DataArray."""
-    if isinstance(value, xr.DataArray):
-        if set(value.dims) & set(RESERVED):
-            raise complain("self_stabilizing_runs", name, f"swept over dims other than {RESERVED}", value.dims)
-        return value
-    if np.ndim(value) == 0:
-        return xr.DataArray(value)
-    if np.ndim(value) > 1 or name != "learning_rate":
-        shapes = "a number, 1-D or a DataArray" if name == "learning_rate" else "a number or a DataArray"
-        raise complain("self_stabilizing_runs", name, shapes, f"shape {np.shape(value)}")
-    return xr.DataArray(value, dims="learning_rate", coords={"learning_rate": value})
 
 
 @checked(
@@ -219,9 +206,7 @@ def self_stabilizing_runs(
     owner = "self_stabilizing_runs"
     if np.ndim(window):
         raise complain(owner, "window", f"one number, {_share.text}", window)
-    kept = np.array([steps]) if record is None else record
-    if kept[-1] > steps:
-        raise complain(owner, "record", f"increasing steps in 0..T = {steps}", int(kept[-1]))
+    kept = steps_to_record(owner, record, steps)
     problem = _problem(model)
     if nudged > len(problem.x):
         raise complain(owner, "nudged", f"at most the number of modes, {len(problem.x)}", nudged)
@@ -231,9 +216,9 @@ def self_stabilizing_runs(
     key = stream_key(seed, Purpose.BREAK_EVEN_M2 if several else Purpose.BREAK_EVEN_M1)
     sums, largest, path, crossed, diverged = xr.apply_ufunc(
         _run,
-        _swept("learning_rate", learning_rate),
-        _swept("nudge", nudge),
-        xr.DataArray(np.nan) if edge is None else _swept("edge", edge),
+        spanned(owner, "learning_rate", learning_rate, axis="learning_rate", reserved=RESERVED),
+        spanned(owner, "nudge", nudge, reserved=RESERVED),
+        xr.DataArray(np.nan) if edge is None else spanned(owner, "edge", edge, reserved=RESERVED),
         output_core_dims=[
             ["replica", "mode", "field"],
             ["replica", "mode"],

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, complain
 from sgdynamics.outcome import Outcome, outcome_attributes
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -44,29 +42,3 @@ def outcomes(final_loss: Floats, divergence_step: Any, tolerance: float) -> Floa
     """What became of every run."""
     settled = np.where(final_loss <= tolerance, Outcome.CONVERGED, Outcome.UNSETTLED)
     return np.where(np.asarray(divergence_step) >= 0, Outcome.DIVERGED, settled).astype(np.float64)
-
-
-def steps_to_record(owner: str, record: Numeric, steps: int) -> NDArray[np.int64]:
-    """The steps to keep, all of them where nothing is said."""
-    if record is None:
-        return np.arange(steps + 1)
-    kept: NDArray[np.int64] = record
-    if kept[-1] > steps:
-        raise complain(owner, "record", f"increasing steps in 0..T = {steps}", int(kept[-1]))
-    return kept
-
-
-def swept_rate(owner: str, learning_rate: Numeric, reserved: Sequence[str]) -> xr.DataArray:
-    """Learning rates as a DataArray: a number, a 1-D array with its own dim, or a DataArray as it is."""
-    if isinstance(learning_rate, xr.DataArray):
-        wrong = [dim for dim in learning_rate.dims if dim in reserved]
-        if wrong:
-            raise complain(owner, "learning_rate", f"swept over dims other than {wrong}", learning_rate.dims)
-        return learning_rate
-    rates = np.asarray(learning_rate)
-    if rates.ndim > 1:
-        raise complain(owner, "learning_rate", "a number, 1-D or a DataArray", f"shape {rates.shape}")
-    if rates.ndim == 0:
-        return xr.DataArray(rates)
-    label = ("learning_rate", rates, {"long_name": "learning rate", "units": "1"})
-    return xr.DataArray(rates, dims="learning_rate", coords={"learning_rate": label})

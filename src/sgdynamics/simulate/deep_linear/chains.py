@@ -14,12 +14,23 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, complain, increasing_steps, instance_of, integer, nonnegative, optional
+from sgdynamics.domains import (
+    Numeric,
+    checked,
+    complain,
+    increasing_steps,
+    instance_of,
+    integer,
+    nonnegative,
+    one,
+    optional,
+)
 from sgdynamics.models.deep_linear import ScalarChain, chains
 from sgdynamics.models.deep_linear._domains import chain_weights
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate.deep_linear._labels import BLOW_UP, described, outcomes, steps_to_record, swept_rate
+from sgdynamics.simulate.deep_linear._labels import BLOW_UP, described, outcomes
+from sgdynamics.sweeps import spanned, steps_to_record
 
 __all__ = ["chain_descent"]
 
@@ -118,7 +129,7 @@ def _run(
     learning_rate=nonnegative,
     steps=integer(1),
     record=optional(increasing_steps),
-    tolerance=nonnegative,
+    tolerance=one(nonnegative),
 )
 def chain_descent(
     model: ScalarChain,
@@ -142,7 +153,7 @@ def chain_descent(
     steps : int
         :math:`T \ge 1`.
     record : array of int, optional
-        Increasing steps in 0..T to keep; all of them where nothing is said.
+        Increasing steps in 0..T to keep; the last one where nothing is said.
     tolerance : float
         Loss at the last recorded step up to which a run counts as converged.
 
@@ -192,7 +203,7 @@ def chain_descent(
             _run,
             weights.drop_vars("layer", errors="ignore"),
             target,
-            swept_rate("chain_descent", learning_rate, ["step", "layer"]),
+            spanned("chain_descent", "learning_rate", learning_rate, axis="learning_rate", reserved=["step", "layer"]),
             input_core_dims=[["layer"], [], []],
             output_core_dims=dims,
             kwargs={"record": kept, "tolerance": float(tolerance)},

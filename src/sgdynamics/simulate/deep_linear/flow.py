@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Interval, checked, complain, instance_of, nonnegative
+from sgdynamics.domains import Interval, checked, complain, instance_of, nonnegative, one
 from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain, chains, networks
 from sgdynamics.models.deep_linear._domains import chain_weights, weight_matrices
 from sgdynamics.simulate.deep_linear._labels import described
@@ -48,7 +48,7 @@ def _integrated(
     return times, found.y.T
 
 
-@checked(model=instance_of(ScalarChain), weights=chain_weights, time=nonnegative, rtol=tolerance_domain)
+@checked(model=instance_of(ScalarChain), weights=chain_weights, time=nonnegative, rtol=one(tolerance_domain))
 def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, rtol: float = 1e-10) -> xr.Dataset:
     r"""Gradient flow :math:`\dot w = -\nabla L` of one chain.
 
@@ -103,7 +103,7 @@ def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, rtol:
     return described(data)
 
 
-@checked(model=instance_of(DeepLinearNetwork), weights=weight_matrices, time=nonnegative, rtol=tolerance_domain)
+@checked(model=instance_of(DeepLinearNetwork), weights=weight_matrices, time=nonnegative, rtol=one(tolerance_domain))
 def network_flow(
     model: DeepLinearNetwork, weights: Sequence[ArrayLike], time: ArrayLike, *, rtol: float = 1e-10
 ) -> xr.Dataset:

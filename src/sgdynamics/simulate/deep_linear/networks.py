@@ -11,15 +11,28 @@ from numpy.typing import ArrayLike, NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, complain, increasing_steps, instance_of, integer, nonnegative, optional
+from sgdynamics.domains import (
+    Numeric,
+    checked,
+    complain,
+    increasing_steps,
+    instance_of,
+    integer,
+    nonnegative,
+    one,
+    optional,
+)
 from sgdynamics.models.deep_linear import DeepLinearNetwork, networks
 from sgdynamics.models.deep_linear._domains import weight_matrices
-from sgdynamics.simulate.deep_linear._labels import BLOW_UP, described, outcomes, steps_to_record, swept_rate
+from sgdynamics.simulate.deep_linear._labels import BLOW_UP, described, outcomes
+from sgdynamics.sweeps import spanned, steps_to_record
 
 __all__ = ["network_descent"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Layers: TypeAlias = tuple[Floats, ...]
+
+RESERVED = ("replica", "step", "hidden_layer")
 
 
 def imbalance_norms(layers: Layers) -> Floats:
@@ -75,7 +88,7 @@ def _run(
     learning_rate=nonnegative,
     steps=integer(1),
     record=optional(increasing_steps),
-    tolerance=nonnegative,
+    tolerance=one(nonnegative),
 )
 def network_descent(
     model: DeepLinearNetwork,
@@ -99,7 +112,7 @@ def network_descent(
     steps : int
         :math:`T \ge 1`.
     record : array of int, optional
-        Increasing steps in 0..T to keep; all of them where nothing is said. The whole Hessian is formed and
+        Increasing steps in 0..T to keep; the last one where nothing is said. The whole Hessian is formed and
         diagonalised at each of them.
     tolerance : float
         Loss at the last recorded step up to which a run counts as converged.
@@ -139,7 +152,13 @@ def network_descent(
     names = ("loss", "sharpness", "imbalance", "outcome", "divergence_step")
     found = xr.apply_ufunc(
         _run,
-        swept_rate("network_descent", learning_rate, ["replica", "step", "hidden_layer"]),
+        spanned(
+            "network_descent",
+            "learning_rate",
+            learning_rate,
+            axis="learning_rate",
+            reserved=["replica", "step", "hidden_layer"],
+        ),
         input_core_dims=[[]],
         output_core_dims=[[*many, "step"], [*many, "step"], [*many, "step", "hidden_layer"], many, many],
         kwargs={"start": start, "model": model, "record": kept, "tolerance": float(tolerance)},

@@ -14,6 +14,7 @@ from sgdynamics.domains import Numeric, complain
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate.edge_of_stability._kernels import Floats, Integers, Kernel
+from sgdynamics.sweeps import spanned, steps_to_record
 
 # Orbits in one task.
 BLOCK = 128
@@ -38,20 +39,6 @@ def _run(*inputs: Floats, orbits: Kernel, parameters: Floats, record: Integers) 
     return (*components, diverged.astype(np.float64).reshape(shape))
 
 
-def swept(owner: str, name: str, value: Numeric, axis: str) -> xr.DataArray:
-    """A number, a 1-D array along ``axis``, or a DataArray over any dims but ``step``."""
-    if isinstance(value, xr.DataArray):
-        if "step" in value.dims:
-            raise complain(owner, name, "swept over dims other than 'step'", value.dims)
-        return value
-    if np.ndim(value) > 1:
-        raise complain(owner, name, "a number, 1-D or a DataArray", f"shape {np.shape(value)}")
-    if np.ndim(value) == 0:
-        return xr.DataArray(value)
-    # starts are numbered, rates are their own labels
-    return xr.DataArray(value, dims=axis, coords={axis: value} if axis == "learning_rate" else None)
-
-
 def sweep(
     owner: str,
     orbits: Kernel,
@@ -62,10 +49,8 @@ def sweep(
     record: Numeric,
 ) -> xr.Dataset:
     """The states at the recorded steps, under their names, and the step of divergence."""
-    kept = np.array([steps]) if record is None else record
-    if kept[-1] > steps:
-        raise complain(owner, "record", f"increasing steps in 0..T = {steps}", int(kept[-1]))
-    arrays = [swept(owner, name, value, "start") for name, value in starts.items()]
+    kept = steps_to_record(owner, record, steps)
+    arrays = [spanned(owner, name, value, axis="start", reserved=["step"]) for name, value in starts.items()]
     lengths = {array.sizes["start"] for array in arrays if "start" in array.dims}
     if len(lengths) > 1:
         sizes = [array.sizes.get("start", 1) for array in arrays]
@@ -73,7 +58,7 @@ def sweep(
     made = xr.apply_ufunc(
         _run,
         *arrays,
-        swept(owner, "learning_rate", learning_rate, "learning_rate"),
+        spanned(owner, "learning_rate", learning_rate, axis="learning_rate", reserved=["step"]),
         output_core_dims=[["step"]] * len(arrays) + [[]],
         kwargs={"orbits": orbits, "parameters": np.array(parameters, dtype=np.float64), "record": kept},
         dask="parallelized",
@@ -82,19 +67,17 @@ def sweep(
     )
     data = xr.Dataset({**dict(zip(starts, made, strict=False)), "divergence_step": made[-1].astype(np.int32)})
     data = data.assign_coords(step=("step", kept, {"long_name": "step", "units": "1"}))
-    if "learning_rate" in data.coords:
-        data["learning_rate"].attrs = {"long_name": "learning rate", "units": "1/curvature"}
     return data
 
 
 NAMES = {
     "loss": ("loss", "loss"),
-    "sharpness": ("top Hessian eigenvalue", "1 over learning rate"),
-    "gap": ("2/learning_rate - sharpness", "1 over learning rate"),
-    "curvature": ("curvature along the oscillating weight", "1 over learning rate"),
-    "ntk": ("neural tangent kernel", "1 over learning rate"),
+    "sharpness": ("top Hessian eigenvalue", "1/learning rate"),
+    "gap": ("2/learning_rate - sharpness", "1/learning rate"),
+    "curvature": ("curvature along the oscillating weight", "1/learning rate"),
+    "ntk": ("neural tangent kernel", "1/learning rate"),
     "residual": ("residual", "1"),
-    "moment": ("moment T_1", "1 over learning rate"),
+    "moment": ("moment T_1", "1/learning rate"),
     "divergence_step": ("step at which the orbit has diverged, -1 for never", "1"),
 }
 
@@ -114,7 +97,7 @@ def described(
     alive = np.isfinite(data[next(iter(data.data_vars))])
     data["loss"] = loss.where(alive, np.inf)
     data["sharpness"] = sharpness.where(alive, np.inf)
-    gap = 2 / swept("", "learning_rate", learning_rate, "learning_rate") - data.sharpness
+    gap = 2 / spanned("", "learning_rate", learning_rate, axis="learning_rate") - data.sharpness
     data["gap"] = gap.transpose(*data.sharpness.dims)
     outcome = xr.full_like(data.divergence_step, Outcome.UNSETTLED, dtype=np.int8)
     members = [Outcome.DIVERGED, Outcome.UNSETTLED]

@@ -28,7 +28,8 @@ from sgdynamics.models.edge_of_stability import (
     second_order_sharpness,
 )
 from sgdynamics.simulate.edge_of_stability import _kernels
-from sgdynamics.simulate.edge_of_stability._sweep import described, over, sweep, swept
+from sgdynamics.simulate.edge_of_stability._sweep import described, over, sweep
+from sgdynamics.sweeps import spanned
 
 
 @checked(
@@ -88,7 +89,7 @@ def product_orbits(
     data = sweep("product_orbits", kernel, (model.target, 0.0), {"x": x, "y": y}, learning_rate, steps, record)
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in ("x", "y")]
     source = "zhu2022" if model.outer == "quartic" else "ahn2022"
-    rate = swept("", "learning_rate", learning_rate, "learning_rate")
+    rate = spanned("", "learning_rate", learning_rate, axis="learning_rate")
     unit = {"square": rate**-2.0, "quartic": model.target**4}.get(model.outer, 1.0)
     return described(data, learning_rate, over(model.loss, *finite), over(model.sharpness, *finite), source, unit)
 
@@ -281,5 +282,5 @@ def second_order_orbits(
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in starts]
     finite[1] = finite[1].clip(min=0.0)  # rounding may leave a kernel of 0 just below it
     sharpness = over(functools.partial(second_order_sharpness, first=first, second=second), *finite)
-    unit = (swept("", "learning_rate", learning_rate, "learning_rate") * max(abs(first), abs(second))) ** -2.0
+    unit = (spanned("", "learning_rate", learning_rate, axis="learning_rate") * max(abs(first), abs(second))) ** -2.0
     return described(data, learning_rate, finite[0] ** 2 / 2, sharpness, "agarwala2022", unit)

@@ -38,6 +38,7 @@ from sgdynamics.simulate.patterns._batches import Batches
 from sgdynamics.simulate.patterns._units import Step
 from sgdynamics.simulate.patterns._units_of_p import UnitsOfP
 from sgdynamics.simulate.patterns._units_of_q import UnitsOfQ
+from sgdynamics.sweeps import steps_to_record
 
 __all__ = ["finite_network"]
 
@@ -273,9 +274,7 @@ def finite_network(
             raise complain("finite_network", name, text, examples.dimension)
     course = setting.training.steps(algorithm)
     last = int(course.step[-1])
-    kept = np.array([last]) if record is None else np.asarray(record)
-    if kept[-1] > last:
-        raise complain("finite_network", "record", f"steps in 0..{last}", int(kept[-1]))
+    kept = steps_to_record("finite_network", record, last)
     batches = None if batch_size is None else Batches(setting.training, course, batch_size, sample.examples, seed)
     with one_blas_thread(), np.errstate(all="ignore"):
         network = _Network(setting, sample, shape, seed)

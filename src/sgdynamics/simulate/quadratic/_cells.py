@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric
 from sgdynamics.simulate._kernel import inlined
+from sgdynamics.sweeps import spanned
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -44,16 +45,9 @@ RESERVED = ("replica", "step", "mode")
 
 
 def swept(owner: str, name: str, value: Numeric, axis: str | None) -> xr.DataArray:
-    """An argument as a DataArray whose dims, but for its own axis, are swept; labels along that axis are dropped."""
-    if not isinstance(value, xr.DataArray):
-        if np.ndim(value) != (axis is not None):
-            shape = "1-D" if axis is not None else "a number"
-            raise ValueError(f"{owner}: {name} must be {shape} or a DataArray, got shape {np.shape(value)}")
-        return xr.DataArray(value, dims=[] if axis is None else [axis])
-    wrong = [dim for dim in value.dims if dim in RESERVED and dim != axis]
-    if wrong:
-        raise ValueError(f"{owner}: {name} must be swept over dims other than {RESERVED}, got {value.dims}")
-    array: xr.DataArray = value
+    """An argument over what it spans beside an axis of its own, whose labels are dropped."""
+    reserved = [dim for dim in RESERVED if dim != axis]
+    array = spanned(owner, name, value, axis=axis, reserved=reserved)
     if axis == "step":
         array = array.drop_vars([label for label, coord in array.coords.items() if "step" in coord.dims])
     if axis in array.dims and array.chunks is not None:

@@ -30,6 +30,7 @@ from sgdynamics.simulate._streams import Purpose, Seed, stream_key
 from sgdynamics.simulate.quadratic import _coupled, _diagonal
 from sgdynamics.simulate.quadratic._cells import Floats, swept
 from sgdynamics.simulate.quadratic._problems import problem_of
+from sgdynamics.sweeps import steps_to_record
 
 __all__ = ["ensemble"]
 
@@ -143,10 +144,7 @@ def ensemble(
     """
     rates = swept("ensemble", "schedule", schedule, "step")
     steps = rates.sizes["step"]
-    if record is None:
-        record = np.array([steps])
-    if record[-1] > steps:
-        raise ValueError(f"ensemble: record must be increasing steps in 0..T = {steps}, got {int(record[-1])}")
+    record = steps_to_record("ensemble", record, steps)
     arguments = [
         (rates.rename(step="_rate"), ["_rate"]),
         (swept("ensemble", "momentum", momentum, None), []),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Domain, Interval, average, complain, integer
+from sgdynamics.domains import Domain, average, complain, integer
 
 
 @dataclass(frozen=True)
@@ -69,27 +68,6 @@ vector: Domain = _FiniteArray((1,), "a 1-D array of finite numbers")
 columns: Domain = _FiniteArray((1, 2), "a 1-D or 2-D array of finite numbers")
 row: Domain = _FiniteArray((0, 1), "a finite number or a 1-D array of them")
 parameters: Domain = _FiniteArray((1,), "a 1-D array of finite real or complex numbers", kinds="iufc")
-
-
-@dataclass(frozen=True)
-class _One:
-    """One number of an interval: what the trainer does not sweep."""
-
-    interval: Interval
-
-    @property
-    def text(self) -> str:
-        return self.interval.text
-
-    def check(self, owner: str, name: str, value: Any) -> float:
-        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-            raise complain(owner, name, self.text, value, TypeError)
-        return float(self.interval.check(owner, name, value))
-
-
-def one(interval: Interval) -> Domain:
-    """One number of an interval, returned as float."""
-    return _One(interval)
 
 
 @dataclass(frozen=True)

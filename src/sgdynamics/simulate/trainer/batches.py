@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, optional, seeds
+from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, one, optional, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.losses import LOSSES, AnyLoss, OwnLoss, check_examples, loss_domain
 from sgdynamics.simulate.trainer.streams import generator
@@ -28,7 +28,7 @@ Array = NDArray[Any]
 BLOCK_VALUES = 16384
 
 noise_kind = choice("fresh", "fixed")
-noise_size = arguments.one(nonnegative)
+noise_size = one(nonnegative)
 
 
 def index_rows(examples: int, batch_size: int, replacement: bool, random: np.random.Generator) -> Iterator[Array]:

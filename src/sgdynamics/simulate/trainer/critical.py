@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Interval, checked, nonnegative, positive
+from sgdynamics.domains import Interval, checked, nonnegative, one, positive
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.labelled import Entry, dataset
@@ -20,7 +20,7 @@ from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 
 __all__ = ["critical_rate"]
 
-_accuracy = arguments.one(Interval("a number in (0, 1)", low=0, high=1))
+_accuracy = one(Interval("a number in (0, 1)", low=0, high=1))
 
 
 def _search(change: Callable[[float], Any], rate: float, largest: float, accuracy: float) -> float:
@@ -51,8 +51,8 @@ def _search(change: Callable[[float], Any], rate: float, largest: float, accurac
 @checked(
     **data_domains,
     direction=arguments.direction,
-    learning_rate=arguments.one(positive),
-    rise=arguments.one(nonnegative),
+    learning_rate=one(positive),
+    rise=one(nonnegative),
     accuracy=_accuracy,
     trainable=trainable_domain,
 )

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._showing import named_tuple_repr
-from sgdynamics.domains import Interval, checked, complain, integer, optional
+from sgdynamics.domains import Interval, checked, complain, integer, one, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
 from sgdynamics.simulate.trainer.lanczos import largest_eigenpairs
@@ -153,7 +153,7 @@ def iterative(
     y=arguments.examples,
     k=integer(1),
     loss=loss_domain,
-    tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),
+    tol=one(Interval("a number in (0, 1)", low=0, high=1)),
     start=optional(arguments.columns),
     weight_decay=decay_domain,
     trainable=trainable_domain,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Domain, checked, nonnegative, optional
+from sgdynamics.domains import Domain, checked, nonnegative, one, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.linearization import Linearization
 from sgdynamics.simulate.trainer.losses import (
@@ -49,7 +49,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-decay_domain = arguments.one(nonnegative)
+decay_domain = one(nonnegative)
 trainable_domain = optional(arguments.mask)
 
 

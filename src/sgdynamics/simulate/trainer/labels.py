@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import Domain, checked, closed_unit_interval, complain, integer
+from sgdynamics.domains import Domain, checked, closed_unit_interval, complain, integer, one
 from sgdynamics.simulate.trainer import arguments
 
 __all__ = ["one_hot", "smoothed_labels"]
@@ -51,7 +51,7 @@ def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:
     return _rows("one_hot", labels, classes)  # type: ignore[arg-type]
 
 
-@checked(labels=label_vector, classes=integer(1), label_noise=arguments.one(closed_unit_interval))
+@checked(labels=label_vector, classes=integer(1), label_noise=one(closed_unit_interval))
 def smoothed_labels(labels: ArrayLike, classes: int, label_noise: float) -> NDArray[np.float64]:
     r"""The class probabilities of labels under label noise: the expected loss under the noise is the loss on these.
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, complain, flag, instance_of, nonnegative, optional, seeds
+from sgdynamics.domains import checked, complain, flag, instance_of, nonnegative, one, optional, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.activations import AnyActivation, activation_domain
 from sgdynamics.simulate.trainer.hidden import Hidden
@@ -157,10 +157,10 @@ def check_real(owner: str, net: AnyNetwork) -> None:
 @checked(
     widths=arguments.widths,
     activation=activation_domain,
-    init_scale=arguments.one(nonnegative),
+    init_scale=one(nonnegative),
     biases=flag,
     residual=flag,
-    layer_norm=optional(arguments.one(nonnegative)),
+    layer_norm=optional(one(nonnegative)),
     seed=seeds,
 )
 def network(

@@ -48,6 +48,7 @@ from sgdynamics.simulate.trainer.losses import LOSSES, named_loss
 from sgdynamics.simulate.trainer.network import Layers, Network, a_network, check_real
 from sgdynamics.simulate.trainer.recording import RESERVED, Record
 from sgdynamics.simulate.trainer.streams import generator
+from sgdynamics.sweeps import steps_to_record
 
 __all__ = ["train_runs"]
 
@@ -173,9 +174,7 @@ def train_runs(
     checked_noise(owner, label_noise, loss)
     checked_size(owner, batch_size, problems[0].examples, replacement)
     steps = rates.shape[-1]
-    kept = np.array([steps]) if record is None else np.asarray(record)
-    if kept[-1] > steps:
-        raise complain(owner, "record", f"steps in 0..{steps}", int(kept[-1]))
+    kept = steps_to_record(owner, record, steps)
     with one_blas_thread(), np.errstate(all="ignore"):
         whole = problems[0].workspace(nets[0], problems[0].examples)
         records = [

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Interval, checked, complain, function, integer, nonnegative, optional, unit_interval
+from sgdynamics.domains import Interval, checked, complain, function, integer, nonnegative, one, optional, unit_interval
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.curvature import top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
@@ -71,8 +71,8 @@ def _rule(
     return update
 
 
-_factor = arguments.one(nonnegative)
-_STEERED = {"eigenvectors": function, "refresh": optional(integer(1)), "beta": arguments.one(unit_interval)}
+_factor = one(nonnegative)
+_STEERED = {"eigenvectors": function, "refresh": optional(integer(1)), "beta": one(unit_interval)}
 
 
 @checked(**_STEERED, top=_factor, bottom=_factor)
@@ -214,7 +214,7 @@ def bulk_sgd(eigenvectors: Eigenvectors, *, refresh: int | None = 1, beta: float
 @checked(
     **data_domains,
     k=integer(1),
-    tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),
+    tol=one(Interval("a number in (0, 1)", low=0, high=1)),
     subset=optional(arguments.indices),
     trainable=trainable_domain,
 )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._showing import named_tuple_repr
-from sgdynamics.domains import Interval, checked, complain, integer, optional
+from sgdynamics.domains import Interval, checked, complain, integer, one, optional
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
 from sgdynamics.simulate.trainer.derivatives import decay_domain, trainable_domain
@@ -158,7 +158,7 @@ class EigenpairTracker:
     y=arguments.examples,
     k=integer(1),
     loss=loss_domain,
-    tol=arguments.one(Interval("a number in (0, 1)", low=0, high=1)),
+    tol=one(Interval("a number in (0, 1)", low=0, high=1)),
     subset=optional(arguments.indices),
     weight_decay=decay_domain,
     trainable=trainable_domain,

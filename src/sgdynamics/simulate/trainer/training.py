@@ -32,6 +32,7 @@ from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
 from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
 from sgdynamics.simulate.trainer.recording import RESERVED, Measure, Measurements, Record, StreamedAverages
 from sgdynamics.simulate.trainer.updates import InPlace, Update, sgd
+from sgdynamics.sweeps import steps_to_record
 
 __all__ = ["train"]
 
@@ -185,9 +186,7 @@ def train(
     checked_noise("train", label_noise, loss)
     checked_size("train", batch_size, what.x.shape[0], replacement)
     steps = rates.size
-    kept = np.array([steps]) if record is None else np.asarray(record)
-    if kept[-1] > steps:
-        raise complain("train", "record", f"steps in 0..{steps}", int(kept[-1]))
+    kept = steps_to_record("train", record, steps)
     measured_at = kept if measure_at is None else np.asarray(measure_at)
     if measured_at[-1] > steps:
         raise complain("train", "measure_at", f"steps in 0..{steps}", int(measured_at[-1]))

@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, flag, unit_interval
-from sgdynamics.simulate.trainer import arguments
+from sgdynamics.domains import checked, flag, one, unit_interval
 
 __all__ = ["Update", "momentum", "sgd"]
 
@@ -83,7 +82,7 @@ def sgd() -> Update:
     return _Sgd()
 
 
-@checked(beta=arguments.one(unit_interval), nesterov=flag)
+@checked(beta=one(unit_interval), nesterov=flag)
 def momentum(beta: float, nesterov: bool = False) -> Update:
     r"""Momentum: :math:`u \leftarrow \beta u + g`, then :math:`w \leftarrow w - \eta u`, or :math:`w \leftarrow w -
     \eta(g + \beta u)`.

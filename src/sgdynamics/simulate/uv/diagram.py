@@ -18,6 +18,7 @@ from sgdynamics.domains import (
     describe_seed,
     integer,
     nonnegative,
+    one,
     positive,
     real,
     replica_indices,
@@ -42,6 +43,7 @@ from sgdynamics.simulate.uv._zero_target import (
     FreeStarts,
     run_free,
 )
+from sgdynamics.sweeps import spanned
 
 __all__ = ["phase_diagram"]
 
@@ -217,16 +219,8 @@ def _run(
 
 
 def _axis(name: str, value: Numeric) -> xr.DataArray:
-    """A number, a plain 1-D array along the axis of its own name, or a DataArray."""
-    if isinstance(value, xr.DataArray):
-        array = value
-        if "seed" in array.dims:
-            raise ValueError(f"phase_diagram: {name} must be swept over dims other than 'seed', got {array.dims}")
-    elif np.ndim(value) <= (name in ("c", "width")):
-        array = xr.DataArray(value, dims=[name] if np.ndim(value) else [])
-    else:
-        shape = "a number, 1-D" if name in ("c", "width") else "a number"
-        raise ValueError(f"phase_diagram: {name} must be {shape} or a DataArray, got shape {np.shape(value)}")
+    """Over what an argument spans, with labels."""
+    array = spanned("phase_diagram", name, value, axis=name if name in ("c", "width") else None, reserved=["seed"])
     if array.dims == (name,) and name not in array.coords:
         array = array.assign_coords({name: array.values})  # a label is needed at once, even of a lazy axis
     return array
@@ -244,7 +238,7 @@ def _axis(name: str, value: Numeric) -> xr.DataArray:
     init_scale=positive,
     parametrization=closed_unit_interval,
     start=choice("random", "zero_output"),
-    margin=nonnegative,
+    margin=one(nonnegative),
 )
 def phase_diagram(
     c: Numeric,

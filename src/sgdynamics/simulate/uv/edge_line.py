@@ -18,11 +18,12 @@ import numpy as np
 import xarray as xr
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, complain, flag, integer, nonnegative, positive
+from sgdynamics.domains import Numeric, checked, complain, flag, integer, nonnegative, one, positive
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.uv._core import Floats
 from sgdynamics.simulate.uv._edge_orbits import cone_step, follow_cone, follow_line, line_step
+from sgdynamics.sweeps import spanned
 
 __all__ = ["bifurcation", "lyapunov"]
 
@@ -57,21 +58,7 @@ def _lyapunov(q: Floats, *, start: float, transient: int, steps: int) -> tuple[A
     return along.reshape(np.shape(q)), across.reshape(np.shape(q))
 
 
-def _along_q(owner: str, value: Numeric, *reserved: str) -> xr.DataArray:
-    """A number, a plain 1-D array along ``q``, or a DataArray."""
-    if isinstance(value, xr.DataArray):
-        if set(reserved) & set(value.dims):
-            raise ValueError(f"{owner}: q must be swept over dims other than {reserved}, got {value.dims}")
-        return value
-    if np.ndim(value) > 1:
-        raise ValueError(f"{owner}: q must be a number, 1-D or a DataArray, got shape {np.shape(value)}")
-    if not np.ndim(value):
-        return xr.DataArray(value)
-    text = {"long_name": "target times learning rate and root of kappa", "units": "1"}
-    return xr.DataArray(value, dims="q", coords={"q": ("q", value, text)})
-
-
-@checked(q=nonnegative, steps=integer(1), transient=integer(0), start=positive)
+@checked(q=nonnegative, steps=integer(1), transient=integer(0), start=one(positive))
 def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.3) -> xr.Dataset:
     r"""Lyapunov exponents on the line where the two layers are parallel and equally long.
 
@@ -117,7 +104,7 @@ def lyapunov(q: Numeric, *, steps: int, transient: int = 1000, start: float = 0.
     >>> lyapunov([0.9, 2.0], steps=100_000).exponent.values.round(2)
     array([-0.22,  1.1 ])
     """
-    array = _along_q("lyapunov", q)
+    array = spanned("lyapunov", "q", q, axis="q")
     along, across = xr.apply_ufunc(
         functools.partial(_lyapunov, start=float(start), transient=transient, steps=steps),
         array,
@@ -199,8 +186,8 @@ def _bifurcation(
     q=nonnegative,
     transient=integer(0),
     keep=integer(1),
-    start=positive,
-    imbalance=nonnegative,
+    start=one(positive),
+    imbalance=one(nonnegative),
     continuation=flag,
 )
 def bifurcation(
@@ -253,7 +240,7 @@ def bifurcation(
     [0.729844 1.370156]
     [0.729844 1.370156]
     """
-    array = _along_q("bifurcation", q, "sample")
+    array = spanned("bifurcation", "q", q, axis="q", reserved=["sample"])
     if continuation and array.ndim != 1:
         raise complain("bifurcation", "q", "1-D where the orbit is continued", q)
     # a chain of orbits is one piece; otherwise every q stands alone

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, complain, integer, nonnegative, positive, real, unit_interval
+from sgdynamics.domains import Numeric, checked, integer, nonnegative, one, positive, real, unit_interval
 from sgdynamics.models.uv import hessian_eigenvalues, to_cone
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
@@ -18,6 +18,7 @@ from sgdynamics.simulate.uv._core import Floats, wide_advance
 from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Form, advance
 from sgdynamics.simulate.uv._momentum import scaled_momentum_paths
 from sgdynamics.simulate.uv._scaling import Scaled, scaled
+from sgdynamics.sweeps import spanned
 
 __all__ = ["trajectory"]
 
@@ -106,16 +107,6 @@ def _follow(
     return (*(path.reshape((*shape, steps + 1)) for path in paths), divergence.reshape(shape))
 
 
-def _labelled(name: str, value: Numeric) -> xr.DataArray:
-    if not isinstance(value, xr.DataArray):
-        if np.ndim(value):
-            raise ValueError(f"trajectory: {name} must be a number or a DataArray, got shape {np.shape(value)}")
-        return xr.DataArray(value)
-    if "step" in value.dims:
-        raise ValueError(f"trajectory: {name} must be swept over dims other than 'step', got {value.dims}")
-    return value
-
-
 @checked(
     output=real,
     ntk=nonnegative,
@@ -123,7 +114,7 @@ def _labelled(name: str, value: Numeric) -> xr.DataArray:
     kappa=positive,
     target=real,
     steps=integer(0),
-    momentum=unit_interval,
+    momentum=one(unit_interval),
 )
 def trajectory(
     output: Numeric,
@@ -180,12 +171,10 @@ def trajectory(
     >>> round(float(path.loss.max() / path.loss[0]), 1), round(2.5 * float(path.ntk[-1]), 2)
     (269.2, 1.28)
     """
-    if np.ndim(momentum):
-        raise complain("trajectory", "momentum", "one number in [0, 1)", f"shape {np.shape(momentum)}")
     given = {"output": output, "ntk": ntk, "learning_rate": learning_rate, "kappa": kappa, "target": target}
     *paths, divergence = xr.apply_ufunc(
-        functools.partial(_follow, steps=steps, momentum=float(momentum)),
-        *(_labelled(name, value) for name, value in given.items()),
+        functools.partial(_follow, steps=steps, momentum=momentum),
+        *(spanned("trajectory", name, value, reserved=["step"]) for name, value in given.items()),
         output_core_dims=[["step"]] * 4 + [[]],
         dask="parallelized",
         output_dtypes=[np.float64] * 4 + [np.int32],

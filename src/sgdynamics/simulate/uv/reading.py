@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, complain, instance_of, nonnegative
+from sgdynamics.domains import checked, complain, instance_of, nonnegative, swept
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.simulate._thresholds import first_hit, last_before, with_statistics
 from sgdynamics.simulate.uv._core import Floats
@@ -38,7 +38,7 @@ def _last_before(lost: NDArray[np.bool_], *, c: Floats) -> tuple[NDArray[Any], N
     return last_before(lost, np.ones_like(lost), c)
 
 
-@checked(diagram=instance_of(xr.Dataset), margin=nonnegative)
+@checked(diagram=instance_of(xr.Dataset), margin=swept(nonnegative))
 def thresholds(diagram: xr.Dataset, *, margin: float = 1e-9) -> xr.Dataset:
     r"""Where, on the grid of learning rates, each network begins to catapult, to sharpen and to diverge.
 

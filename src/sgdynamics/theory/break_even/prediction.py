@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
-from sgdynamics.domains import Interval, checked, choice, complain, count, instance_of, optional, positive
+from sgdynamics.domains import Interval, checked, choice, complain, count, instance_of, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.break_even._run import SAMPLINGS, Measured, growth, measured
@@ -155,12 +155,12 @@ def _verdict(run: Measured, share: Array, early: _Route, tolerance: float, refer
 @checked(
     run=instance_of(xr.Dataset),
     learning_rate=optional(positive),
-    batch_size=optional(count),
-    examples=optional(count),
+    batch_size=optional(one(count)),
+    examples=optional(one(count)),
     sampling=optional(choice(*SAMPLINGS)),
     reference=optional(instance_of(xr.Dataset)),
-    early=_FRACTION,
-    tolerance=_FRACTION,
+    early=one(_FRACTION),
+    tolerance=one(_FRACTION),
 )
 def predict(
     run: xr.Dataset,

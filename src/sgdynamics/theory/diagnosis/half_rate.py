@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, complain, integer, positive
+from sgdynamics.domains import Numeric, checked, complain, integer, one, positive
 from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.diagnosis._arguments import confidence_level, margin_width, matrix, series
@@ -63,9 +63,9 @@ def vertex_of_trials(
 @checked(
     loss=matrix,
     trial_rate=series,
-    learning_rate=positive,
-    margin=margin_width,
-    confidence=confidence_level,
+    learning_rate=one(positive),
+    margin=one(margin_width),
+    confidence=one(confidence_level),
     blocks=integer(2),
     seed=integer(0),
 )
@@ -164,8 +164,8 @@ def cosines(gradient: Array, independent: Array | None, **how: float) -> dict[st
 @checked(
     gradient=matrix,
     independent_gradient=matrix,
-    margin=margin_width,
-    confidence=confidence_level,
+    margin=one(margin_width),
+    confidence=one(confidence_level),
     blocks=integer(2),
     seed=integer(0),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import gammainc, gammaln, hyp1f1
 
-from sgdynamics.domains import Numeric, checked, complain, nonnegative, positive
+from sgdynamics.domains import Numeric, checked, complain, nonnegative, one, positive
 from sgdynamics.formula import exp, formula, law, log, where
 from sgdynamics.logs import in_order
 from sgdynamics.logs.axis import StepAxis
@@ -136,7 +136,7 @@ def _rise(step: Array, loss: Array, profile: _Profile, confidence: float, room: 
 
 
 @law(quantity="report")
-@checked(step=StepAxis(), loss=gappy, confidence=confidence_level)
+@checked(step=StepAxis(), loss=gappy, confidence=one(confidence_level))
 def fit_loss_curve(step: Numeric, loss: Numeric, *, confidence: float = 0.95) -> xr.Dataset:
     r"""Noise level, power-law exponent and effective rate of a loss curve, with profile-likelihood intervals.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, complain, positive
+from sgdynamics.domains import Numeric, checked, complain, one, positive
 from sgdynamics.formula import law
 from sgdynamics.theory.diagnosis._arguments import confidence_level, matrix
 from sgdynamics.theory.diagnosis.estimates import Array, Estimate, block_means, table
@@ -84,7 +84,7 @@ def plateau_of_weights(weights: Array, *, stride: float, confidence: float) -> d
 
 
 @law(quantity="report")
-@checked(weights=matrix, stride=positive, confidence=confidence_level)
+@checked(weights=matrix, stride=one(positive), confidence=one(confidence_level))
 def distance_plateau(weights: Numeric, *, stride: float = 1, confidence: float = 0.95) -> xr.Dataset:
     r"""Fit :math:`2 d v\,(1 - a^k)` to the mean squared distances of iterates k steps apart.
 

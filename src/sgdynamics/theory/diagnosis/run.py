@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import checked, integer, optional, positive
+from sgdynamics.domains import checked, integer, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.diagnosis._arguments import confidence_level, margin_width
@@ -42,9 +42,9 @@ _NEEDS = {
 @law(quantity="report")
 @checked(
     run=Run(),
-    learning_rate=optional(positive),
-    margin=margin_width,
-    confidence=confidence_level,
+    learning_rate=optional(one(positive)),
+    margin=one(margin_width),
+    confidence=one(confidence_level),
     blocks=integer(2),
     seed=integer(0),
 )

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from sgdynamics.domains import checked, optional, positive
+from sgdynamics.domains import checked, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.theory.diagnosis._arguments import confidence_level
 from sgdynamics.theory.forecast._arguments import logged_runs
@@ -44,7 +44,7 @@ ONE_RATE = (
 
 
 @law(quantity="report")
-@checked(runs=logged_runs, confidence=confidence_level, batch_size=optional(positive))
+@checked(runs=logged_runs, confidence=one(confidence_level), batch_size=optional(one(positive)))
 def fit(runs: Any, *, confidence: float = 0.9, batch_size: float | None = None) -> xr.Dataset:
     r"""Fit the law of a mini-batch quadratic with power-law spectra to the loss curves of one training set-up.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdynamics.domains import Numeric, checked, nonnegative, positive
+from sgdynamics.domains import Numeric, checked, nonnegative, one, positive
 from sgdynamics.formula import expm1, formula, law, log1p
 from sgdynamics.theory.forecast._arguments import one_schedule
 
@@ -96,7 +96,7 @@ def drop_gained(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
 
 
 @law(quantity="loss")
-@checked(schedule=one_schedule, distance=positive, gradient_bound=positive)
+@checked(schedule=one_schedule, distance=one(positive), gradient_bound=one(positive))
 def last_iterate_bound(schedule: Numeric, *, distance: float, gradient_bound: float) -> float:
     r"""Largest suboptimality of the last iterate of the subgradient method on a convex function.
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, integer, positive
+from sgdynamics.domains import checked, integer, one, positive
 from sgdynamics.formula import law
 from sgdynamics.models.schedules import constant, cosine, linear
 from sgdynamics.theory.forecast._arguments import fitted_law
@@ -28,7 +28,7 @@ _RULES = ("best", "cosine", "linear", "plateau_and_decay")
 
 
 @law(quantity="report")
-@checked(fitted=fitted_law, steps=integer(1), peak=positive, warmup=integer(0))
+@checked(fitted=fitted_law, steps=integer(1), peak=one(positive), warmup=integer(0))
 def best_schedule(fitted: xr.Dataset, steps: int, *, peak: float, warmup: int = 0) -> xr.Dataset:
     r"""The schedule of least final loss under the law, never rising after a linear warm-up to the peak.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, average, checked, increasing_steps, optional, positive
 from sgdynamics.formula import law
+from sgdynamics.sweeps import steps_to_record
 from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
 from sgdynamics.theory.forecast._averages import averaged_columns
 from sgdynamics.theory.forecast._law import Runs, curvatures
@@ -89,9 +90,7 @@ def predict(
         raise ValueError(
             f"predict: schedule must hold the rate {fitted.attrs['held_rate']:g} of the fitted runs. {ONE_RATE}"
         )
-    recorded = np.array([rates.size]) if record is None else np.asarray(record)
-    if recorded[-1] > rates.size:
-        raise ValueError(f"predict: record must hold steps in 0..{rates.size}, got {recorded[-1]}")
+    recorded = steps_to_record("predict", record, rates.size)
     strength = 1.0 if batch_size is None else _batch_size(fitted) / batch_size
     if average is None:
         value, slope = along(fitted, rates / unit, recorded, strength)

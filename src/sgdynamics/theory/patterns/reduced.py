@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, roots_legendre
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import checked, choice, complain, instance_of, optional, positive, real
+from sgdynamics.domains import checked, choice, complain, instance_of, one, optional, positive, real
 from sgdynamics.formula import law
 from sgdynamics.models.patterns import ALGORITHMS, TwoPatternData, TwoPatternSample, TwoPatternSetting
 from sgdynamics.models.patterns.data import BOTH, P_ONLY, Q_ONLY
@@ -158,7 +158,7 @@ def _labelled(steps: xr.Dataset, rays: Array, losses: Array, shares: Array) -> x
     sample=instance_of(TwoPatternSample),
     algorithm=choice(*ALGORITHMS),
     kernel=choice(*KERNELS),
-    stop_loss=optional(positive),
+    stop_loss=optional(one(positive)),
 )
 def reduced_dynamics(
     setting: TwoPatternSetting,
@@ -308,7 +308,9 @@ def _population(data: TwoPatternData) -> _Examples:
 
 
 @law(quantity="time")
-@checked(run=instance_of(xr.Dataset), variable=choice("loss", "loss_p_only", "loss_q_only", "loss_both"), level=real)
+@checked(
+    run=instance_of(xr.Dataset), variable=choice("loss", "loss_p_only", "loss_q_only", "loss_both"), level=one(real)
+)
 def first_time_below(run: xr.Dataset, variable: str, level: float) -> float:
     """The first training time at which a loss is at or below a level.
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, flag, increasing_steps, positive, unit_interval
+from sgdynamics.domains import Numeric, checked, flag, increasing_steps, positive, swept, unit_interval
 from sgdynamics.formula import formula, law, stable_below, where
 from sgdynamics.theory.quadratic._gradient_noise import MATRIX_MODEL, MatrixModel
 from sgdynamics.theory.quadratic._kernel import edge_gain, kernel_parts
@@ -85,9 +85,9 @@ def covariance_ratio(gain: Numeric, other_gain: Numeric, *, momentum: Numeric = 
 @law(quantity="second moment")
 @checked(
     model=MATRIX_MODEL,
-    learning_rate=positive,
+    learning_rate=swept(positive),
     lags=increasing_steps,
-    momentum=unit_interval,
+    momentum=swept(unit_interval),
     nesterov=flag,
 )
 def autocovariance(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, flag, positive, unit_interval
+from sgdynamics.domains import Numeric, checked, flag, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
@@ -97,7 +97,7 @@ def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: boo
 
 
 @law(quantity="learning rate")
-@checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
+@checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
 def mean_square_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> Numeric:
@@ -177,7 +177,7 @@ def mean_square_edge(
 
 
 @law(quantity="factor")
-@checked(model=MATRIX_MODEL, learning_rate=positive, momentum=unit_interval, nesterov=flag)
+@checked(model=MATRIX_MODEL, learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag)
 def mean_square_growth(
     model: MatrixModel, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> Numeric:

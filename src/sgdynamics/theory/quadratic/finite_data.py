@@ -15,7 +15,7 @@ from itertools import combinations, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, count, flag, instance_of, is_symbolic, positive, unit_interval
+from sgdynamics.domains import Numeric, checked, count, flag, instance_of, is_symbolic, positive, swept, unit_interval
 from sgdynamics.formula import formula, geometric_sum, law, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
@@ -138,7 +138,9 @@ def _growth(curvatures: Array, rate: float, momentum: float, nesterov: bool) -> 
 
 
 @law(quantity="factor")
-@checked(model=instance_of(FiniteSumQuadratic), learning_rate=positive, momentum=unit_interval, nesterov=flag)
+@checked(
+    model=instance_of(FiniteSumQuadratic), learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag
+)
 def reshuffled_growth(
     model: FiniteSumQuadratic, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> Numeric:
@@ -196,7 +198,7 @@ def reshuffled_growth(
 
 
 @law(quantity="learning rate")
-@checked(model=instance_of(FiniteSumQuadratic), momentum=unit_interval, nesterov=flag)
+@checked(model=instance_of(FiniteSumQuadratic), momentum=swept(unit_interval), nesterov=flag)
 def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Learning rate at which the second moment at epoch ends ceases to be stable, in one direction, reshuffled.
 

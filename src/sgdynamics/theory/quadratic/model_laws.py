@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, unit_interval
+from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.outcome import Outcome, outcome_attributes
@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 @law(quantity="report")
 @checked(
     model=ANY_MODEL,
-    learning_rate=positive,
-    momentum=unit_interval,
+    learning_rate=swept(positive),
+    momentum=swept(unit_interval),
     nesterov=flag,
 )
 def stationary(
@@ -143,7 +143,9 @@ def _matrix_law(
 
 
 @law(quantity="report")
-@checked(model=instance_of(MiniBatchQuadratic), learning_rate=positive, momentum=unit_interval, nesterov=flag)
+@checked(
+    model=instance_of(MiniBatchQuadratic), learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag
+)
 def stability(
     model: MiniBatchQuadratic, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> xr.Dataset:

@@ -18,11 +18,13 @@ from sgdynamics.domains import (
     increasing_steps,
     optional,
     sequence,
+    swept,
     unit_interval,
 )
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
+from sgdynamics.sweeps import steps_to_record
 from sgdynamics.theory._backward import center_weights_backward
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel, gradient_noise
 from sgdynamics.theory.quadratic._matrix_moments import matrix_moments
@@ -178,7 +180,7 @@ def _of_average(
     model=ANY_MODEL,
     schedule=schedule_of_rates,
     average=optional(average),
-    momentum=unit_interval,
+    momentum=swept(unit_interval),
     nesterov=flag,
     batch_sizes=optional(sizes_of_batches),
     record=optional(increasing_steps),
@@ -257,9 +259,7 @@ def moments(
             f"moments: schedule must be 1-D or, to sweep, a DataArray with the dim 'step', got shape {schedule.shape}"
         )
     steps = schedule.sizes["step"] if isinstance(schedule, xr.DataArray) else schedule.size
-    recorded = np.array([steps]) if record is None else record
-    if recorded[-1] > steps:
-        raise ValueError(f"moments: record must hold steps in 0..{steps}, got {recorded[-1]}")
+    recorded = steps_to_record("moments", record, steps)
     arguments: list[tuple[Any, list[str]]] = [(schedule, ["step"]), (momentum, [])]
     if average is not None:
         if not isinstance(average, xr.DataArray):

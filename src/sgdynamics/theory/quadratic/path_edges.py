@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, positive
+from sgdynamics.domains import Numeric, checked, positive, swept
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, MiniBatchQuadratic
 from sgdynamics.theory.quadratic._gradient_noise import (
@@ -84,7 +84,7 @@ def almost_sure_edge(model: MiniBatchQuadratic | MatrixModel) -> Numeric:
 
 
 @law(quantity="exponent")
-@checked(model=ANY_MODEL, learning_rate=positive)
+@checked(model=ANY_MODEL, learning_rate=swept(positive))
 def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) -> Numeric:
     r"""Tail index of the stationary law in one direction of random curvature.
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, instance_of, integer, nonnegative, optional, positive
+from sgdynamics.domains import checked, instance_of, integer, nonnegative, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import power_decay
@@ -29,9 +29,9 @@ _STEEPEST = 20.0
 @checked(
     model=instance_of(MiniBatchQuadratic),
     steps=integer(1),
-    rate=optional(positive),
-    decay=optional(positive),
-    exponent=optional(nonnegative),
+    rate=optional(one(positive)),
+    decay=optional(one(positive)),
+    exponent=optional(one(nonnegative)),
 )
 def best_power_decay(
     model: MiniBatchQuadratic,

@@ -2,7 +2,7 @@ r"""Optimisers that scale the gradient: fixed powers of the curvature, Adam at r
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, checked, instance_of, positive, real
+from sgdynamics.domains import Numeric, checked, instance_of, one, positive, real
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 
@@ -10,7 +10,7 @@ __all__ = ["adam_gain", "preconditioned", "sign_descent_variance"]
 
 
 @law(quantity="model")
-@checked(model=instance_of(MiniBatchQuadratic), exponent=real)
+@checked(model=instance_of(MiniBatchQuadratic), exponent=one(real))
 def preconditioned(model: MiniBatchQuadratic, exponent: Numeric) -> MiniBatchQuadratic:
     r"""The quadratic on which plain SGD is SGD with the fixed preconditioner :math:`H^{-p}` on this one.
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, average, checked, flag, positive, unit_interval
+from sgdynamics.domains import Numeric, average, checked, flag, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.stationary import stationary_variance
@@ -31,7 +31,7 @@ def _correlations(gain: float, momentum: float, nesterov: bool, lags: int) -> Ar
 
 
 @law(quantity="variance")
-@checked(gain=positive, average=average, momentum=unit_interval, nesterov=flag)
+@checked(gain=swept(positive), average=average, momentum=swept(unit_interval), nesterov=flag)
 def average_variance(gain: Numeric, average: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Variance of a weighted average of the iterates of a run at rest, with or without momentum.
 

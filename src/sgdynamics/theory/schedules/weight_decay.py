@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, complain, positive
+from sgdynamics.domains import Numeric, checked, complain, one, positive
 from sgdynamics.formula import formula, law, log1p, stable_below
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.schedules.weights import center_weights
@@ -59,7 +59,7 @@ def weight_decay_steps(learning_rate: Numeric, weight_decay: Numeric) -> Numeric
 
 
 @law(quantity="center weights")
-@checked(schedule=schedule_of_rates, weight_decay=positive)
+@checked(schedule=schedule_of_rates, weight_decay=one(positive))
 def update_weights(schedule: Numeric, weight_decay: float) -> xr.Dataset:
     r"""What is left of the start and of every update under decoupled weight decay, for any schedule.
 

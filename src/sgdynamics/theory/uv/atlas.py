@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, closed_unit_interval, complain, count, optional, positive, real
+from sgdynamics.domains import Numeric, checked, closed_unit_interval, count, optional, positive, real
 from sgdynamics.formula import law
 from sgdynamics.models.uv import UVNetwork, alignment_quantile, hessian_eigenvalues
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.dynamics import flow_root
 from sgdynamics.models.uv.start import alignment_range
+from sgdynamics.sweeps import spanned
 from sgdynamics.theory.uv._choose import choose
 from sgdynamics.theory.uv.critical import c_loss_at, units_of_c
 from sgdynamics.theory.uv.doubling import period_doubling_limit, period_doublings
@@ -135,14 +136,6 @@ def _sharpness_wall(**start: Any) -> tuple[Any]:
     return (np.where(step.cubic(0.0) > 0, 0.0, wall),)
 
 
-def _axis(name: str, value: Numeric) -> Numeric:
-    if np.ndim(value) > 1 and not isinstance(value, xr.DataArray):
-        raise complain("regime", name, "a number, a 1-D array or a DataArray", f"shape {np.shape(value)}")
-    if isinstance(value, xr.DataArray) or not np.ndim(value):
-        return xr.DataArray(value)
-    return xr.DataArray(value, dims=name, coords={name: value})
-
-
 @law(quantity="report")
 @checked(
     c=positive,
@@ -213,7 +206,7 @@ def regime(
     >>> float(data.margin.sel(wall="escape").round(2))
     -1.0
     """
-    c, width = _axis("c", c), _axis("width", width)
+    c, width = spanned("regime", "c", c, axis="c"), spanned("regime", "width", width, axis="width")
     others = {
         "target": target,
         "input_norm": input_norm,
@@ -222,8 +215,8 @@ def regime(
         "alignment": alignment,
     }
     for name, value in others.items():
-        if np.ndim(value) and not isinstance(value, xr.DataArray):
-            raise complain("regime", name, "a number or a DataArray", f"shape {np.shape(value)}")
+        if value is not None:
+            spanned("regime", name, value)
     model = UVNetwork(
         width, target=target, input_norm=input_norm, init_scale=init_scale, parametrization=parametrization
     )

@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import complain, is_lazy
+from sgdynamics.domains import is_lazy
 from sgdynamics.simulate.trainer.derivatives import Objective
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples
+from sgdynamics.sweeps import spanned
 
 __all__ = ["Cell", "Experiment", "Output", "place", "sweep"]
 
@@ -208,15 +209,11 @@ def _run_all(
 
 
 def place(owner: str, name: str, value: Any) -> xr.DataArray:
-    """A depth or a width as a DataArray; a plain array is an axis of that name."""
-    if isinstance(value, xr.DataArray):
-        if "seed" in value.dims:
-            raise complain(owner, name, "without the dim 'seed'", value.dims)
-        return value
-    array = np.asarray(value)
-    if array.ndim > 1:
-        raise complain(owner, name, "a number, a 1-D array or a DataArray", f"shape {array.shape}")
-    return xr.DataArray(array, {name: array.astype(np.int64)}, [name]) if array.ndim else xr.DataArray(array)
+    """A depth or a width over what it spans; labels of a plain array are whole numbers."""
+    array = spanned(owner, name, value, axis=name, reserved=["seed"])
+    if isinstance(value, xr.DataArray) or not array.ndim:
+        return array
+    return array.assign_coords({name: array.values.astype(np.int64)})
 
 
 def sweep(

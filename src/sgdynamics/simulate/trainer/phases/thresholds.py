@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import checked, choice, flag, integer, nonnegative, optional, replica_indices
+from sgdynamics.domains import checked, choice, flag, integer, nonnegative, one, optional, replica_indices
 from sgdynamics.simulate._thresholds import ABOVE, first_hit, last_before, with_statistics
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.activations import ACTIVATIONS
@@ -164,8 +164,8 @@ def _read_last(data: xr.Dataset, good: xr.DataArray) -> tuple[xr.DataArray, xr.D
     start=choice("standard", "zero_output"),
     steps=integer(1),
     landscape_c=optional(learning_rates),
-    margin=arguments.one(nonnegative),
-    sharpness_margin=arguments.one(nonnegative),
+    margin=one(nonnegative),
+    sharpness_margin=one(nonnegative),
     processes=integer(1),
     directory=optional(existing_directory),
     progress=flag,

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, average, checked, complain, instance_of, optional, positive
+from sgdynamics.domains import Numeric, average, checked, complain, instance_of, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
@@ -73,7 +73,7 @@ class _Misfit:
     weights=average,
     base_learning_rate=schedule_of_rates,
     model=instance_of(MiniBatchQuadratic),
-    largest=optional(positive),
+    largest=optional(one(positive)),
 )
 def schedule_of_merge(
     weights: Numeric,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, average, checked, complain, flag, increasing_steps, positive, unit_interval
+from sgdynamics.domains import Numeric, average, checked, complain, flag, increasing_steps, one, positive, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import schedule_of_rates
@@ -23,9 +23,9 @@ MODES = 20
 @checked(
     weights=average,
     target_schedule=schedule_of_rates,
-    base_learning_rate=positive,
+    base_learning_rate=one(positive),
     checkpoints=increasing_steps,
-    momentum=unit_interval,
+    momentum=one(unit_interval),
     at_rest=flag,
 )
 def gain_kept(
