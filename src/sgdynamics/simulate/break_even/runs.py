@@ -19,6 +19,7 @@ from sgdynamics.domains import (
     instance_of,
     integer,
     nonnegative,
+    one,
     optional,
     positive,
     replica_indices,
@@ -121,7 +122,7 @@ def _run(
     steps=integer(1),
     replicas=replica_indices,
     seed=seeds,
-    window=_share,
+    window=one(_share),
     record=optional(increasing_steps),
     edge=optional(positive),
     nudge=nonnegative,
@@ -204,8 +205,6 @@ def self_stabilizing_runs(
     (19.5, 0.0)
     """
     owner = "self_stabilizing_runs"
-    if np.ndim(window):
-        raise complain(owner, "window", f"one number, {_share.text}", window)
     kept = steps_to_record(owner, record, steps)
     problem = _problem(model)
     if nudged > len(problem.x):

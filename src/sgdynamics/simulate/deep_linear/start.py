@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, complain, describe_seed, nonnegative, replica_indices, seeds
+from sgdynamics.domains import Numeric, checked, describe_seed, nonnegative, one, replica_indices, seeds
 from sgdynamics.models.deep_linear._domains import all_widths, hidden_widths
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import inlined, kernel
@@ -135,7 +135,7 @@ def initial_ntk(widths: Sequence[int], *, replicas: Numeric, seed: Seed) -> xr.D
     )
 
 
-@checked(widths=all_widths, replicas=replica_indices, seed=seeds, scale=nonnegative)
+@checked(widths=all_widths, replicas=replica_indices, seed=seeds, scale=one(nonnegative))
 def initial_weights(widths: Sequence[int], *, replicas: Numeric, seed: Seed, scale: float = 1.0) -> tuple[Floats, ...]:
     r"""Random matrices in standard parametrisation: entries :math:`N(0, \text{scale}^2/\text{fan\_in})`.
 
@@ -163,8 +163,6 @@ def initial_weights(widths: Sequence[int], *, replicas: Numeric, seed: Seed, sca
     >>> [layer.shape for layer in initial_weights([3, 5, 2], replicas=10, seed=0)]
     [(10, 5, 3), (10, 2, 5)]
     """
-    if np.ndim(scale):
-        raise complain("initial_weights", "scale", "one number >= 0", scale)
     indices = replicas.astype(np.uint64)
     key = stream_key(seed, Purpose.DEEP_LINEAR_START)
     made = []

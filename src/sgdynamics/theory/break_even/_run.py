@@ -76,8 +76,6 @@ def _values(owner: str, run: xr.Dataset, name: str, along: str) -> Array:
 
 def _rate(owner: str, run: xr.Dataset, along: str, learning_rate: Any) -> float:
     if learning_rate is not None:
-        if np.ndim(learning_rate):
-            raise complain(owner, "learning_rate", "one number", learning_rate)
         return float(learning_rate)
     if "learning_rate" in run.attrs:
         return float(run.attrs["learning_rate"])

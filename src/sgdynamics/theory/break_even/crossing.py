@@ -30,6 +30,7 @@ from sgdynamics.domains import (
     integer,
     is_symbolic,
     nonnegative,
+    one,
     positive,
 )
 from sgdynamics.formula import formula, law, sqrt, stable_below
@@ -235,12 +236,12 @@ def _path(owner: str, path: Callable[[float], float], distance: float) -> float:
 
 _SETTING = {
     "path": function,
-    "start": positive,
-    "nearest": positive,
-    "learning_rate": positive,
+    "start": one(positive),
+    "nearest": one(positive),
+    "learning_rate": one(positive),
     "batch_size": integer(1),
     "examples": integer(1),
-    "alignment": nonnegative,
+    "alignment": one(nonnegative),
     "replacement": flag,
 }
 
@@ -250,12 +251,6 @@ def _grid(owner: str, start: float, nearest: float) -> NDArray[np.float64]:
     if nearest >= start:
         raise complain(owner, "nearest", f"below start = {start}", nearest)
     return np.geomspace(start, nearest, _POINTS)
-
-
-def _one_number(owner: str, **values: Numeric) -> None:
-    for name, value in values.items():
-        if np.ndim(value):
-            raise complain(owner, name, "one number", value)
 
 
 @law(quantity="report")
@@ -317,7 +312,6 @@ def break_even_crossing(
     from scipy.optimize import brentq
 
     owner = "break_even_crossing"
-    _one_number(owner, start=start, nearest=nearest, learning_rate=learning_rate, alignment=alignment)
     distances = _grid(owner, start, nearest)
     noise = float(alignment * batch_factor(owner, examples, batch_size, replacement))
 
@@ -420,7 +414,6 @@ def proof_conditions(
     False
     """
     owner = "proof_conditions"
-    _one_number(owner, start=start, nearest=nearest, learning_rate=learning_rate, alignment=alignment)
     distances = _grid(owner, start, nearest)
     noise = float(alignment * batch_factor(owner, examples, batch_size, replacement))
     curvatures = np.array([_path(owner, path, float(distance)) for distance in distances])

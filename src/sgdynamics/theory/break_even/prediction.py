@@ -154,7 +154,7 @@ def _verdict(run: Measured, share: Array, early: _Route, tolerance: float, refer
 @law(quantity="report")
 @checked(
     run=instance_of(xr.Dataset),
-    learning_rate=optional(positive),
+    learning_rate=optional(one(positive)),
     batch_size=optional(one(count)),
     examples=optional(one(count)),
     sampling=optional(choice(*SAMPLINGS)),

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, integer, is_symbolic, nonnegative, positive
+from sgdynamics.domains import Interval, Numeric, checked, complain, integer, is_symbolic, nonnegative, one, positive
 from sgdynamics.formula import exp, formula, law, log, where
 
 _BALANCED_FLOW = ("gradient flow", "whitened inputs", "balanced start aligned with the target")
@@ -154,7 +154,7 @@ def infinite_depth_learning_time(fraction: Numeric, start_fraction: Numeric, sin
 
 
 @law(quantity="strength")
-@checked(time=nonnegative, start=positive, singular_value=positive, depth=integer(1))
+@checked(time=nonnegative, start=one(positive), singular_value=one(positive), depth=integer(1))
 def mode_strength(time: ArrayLike, start: float, singular_value: float, depth: int) -> xr.DataArray:
     r"""Strength of a mode of a network of any depth, by integrating :math:`\dot a = D a^{2-2/D} (s-a)`.
 
@@ -195,9 +195,6 @@ def mode_strength(time: ArrayLike, start: float, singular_value: float, depth: i
     times: NDArray[np.float64] = np.atleast_1d(np.asarray(time, dtype=np.float64))
     if times.ndim != 1 or (np.diff(times) <= 0).any():
         raise complain("mode_strength", "time", "a 1-D array of strictly increasing times >= 0", time)
-    for name, value in (("start", start), ("singular_value", singular_value)):
-        if np.ndim(value):
-            raise complain("mode_strength", name, "one number", value)
     power = 1 - 2 / depth
 
     def speed(_: float, logarithm: NDArray[np.float64]) -> NDArray[np.float64]:

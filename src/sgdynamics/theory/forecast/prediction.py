@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, average, checked, increasing_steps, optional, positive
+from sgdynamics.domains import Numeric, average, checked, increasing_steps, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.sweeps import steps_to_record
 from sgdynamics.theory.forecast._arguments import fitted_law, one_schedule
@@ -30,7 +30,7 @@ _SAME_RATE = 0.05
     schedule=one_schedule,
     record=optional(increasing_steps),
     average=optional(average),
-    batch_size=optional(positive),
+    batch_size=optional(one(positive)),
 )
 def predict(
     fitted: xr.Dataset,

@@ -86,8 +86,8 @@ def gap_map(
     given = {"rate_ratio": rate_ratio, "separation": separation, "weight_decay": weight_decay}
     axes = {name: np.atleast_1d(values) for name, values in given.items() if values is not None}
     for name, values in axes.items():
-        if values.ndim != 1:
-            raise complain("gap_map", name, "None, a number or a 1-D array", values)
+        if values.ndim != 1 or getattr(given[name], "dims", (name,)) not in ((), (name,)):
+            raise complain("gap_map", name, f"None, a number or 1-D along {name!r}", given[name])
     if (axes.get("rate_ratio", np.ones(1)) < 1).any():
         raise complain("gap_map", "rate_ratio", ">= 1 everywhere", axes["rate_ratio"])
     shape = tuple(values.size for values in axes.values())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, average, checked, flag, one, real, summing_to_one, unit_interval
+from sgdynamics.domains import Numeric, average, checked, flag, real, summing_to_one, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._backward import center_weights_backward
@@ -112,7 +112,7 @@ def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
 
 
 @law(quantity="gain")
-@checked(start_weight=one(real), weights=weight_sequence)
+@checked(start_weight=real, weights=weight_sequence)
 def gains_from_weights(start_weight: Numeric, weights: Numeric) -> Numeric:
     r"""The gains whose last iterate weighs the start and the centers as given.
 

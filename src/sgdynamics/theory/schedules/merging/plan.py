@@ -20,6 +20,7 @@ from sgdynamics.domains import (
     increasing_steps,
     instance_of,
     nonnegative,
+    one,
     optional,
     positive,
     unit_interval,
@@ -40,8 +41,8 @@ _SHARED = {
     "base_learning_rate": nonnegative,
     "checkpoints": increasing_steps,
     "model": optional(instance_of(MiniBatchQuadratic)),
-    "curvature": optional(positive),
-    "momentum": unit_interval,
+    "curvature": optional(one(positive)),
+    "momentum": one(unit_interval),
     "at_rest": flag,
     "optimiser": choice("sgd", "adam", "other"),
 }
