@@ -165,7 +165,7 @@ def _weight_map(path: Path) -> Mapping[str, str]:
         if not isinstance(found, dict) or not found:
             raise ValueError("it has no 'weight_map'")
         for name, shard in found.items():
-            if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(SUFFIXES):
+            if not isinstance(shard, str) or Path(shard).name != shard or "\0" in shard or not shard.endswith(SUFFIXES):
                 raise ValueError(f"tensor {name!r} is said to be in {shard!r}, which is no file beside it")
     except OSError as error:
         raise DamagedFile(path, f"cannot be read, {error.strerror}") from None

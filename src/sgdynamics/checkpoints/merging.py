@@ -130,7 +130,7 @@ class _PlanOrWeights:
         steps = self._steps(owner, name, value)
         try:
             weights = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise complain(owner, name, self.text, value, TypeError) from None
         if weights.ndim != 1 or not weights.size or not np.isfinite(weights).all():
             raise complain(owner, name, self.text, value)

@@ -6,7 +6,9 @@ import codecs
 import csv
 import io
 import json
+import math
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ import pandas as pd
 from sgdynamics.domains import complain
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".nc")
+
+# Bytes of the arrays of one log: a million steps of a dozen columns.
+_LARGEST = 100_000_000
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _QUOTED = re.compile(r'"[^"]*"')
@@ -54,7 +59,7 @@ class Table:
             if cell is not None:
                 try:
                     values[place] = float(cell)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     raise Unreadable(f"numbers in the column {heading!r}", cell, place + 1) from None
         return values, nothing
 
@@ -73,9 +78,27 @@ def table_of(path: Path, *, alone: str = "loss") -> Table:
 
 
 def open_arrays(path: Path) -> dict[str, Any]:
-    """The named arrays of a file."""
-    with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """The named arrays of a file, after a look at how large they say that they are: few bytes may hold many zeros."""
+    with open(path, "rb") as content:
+        with zipfile.ZipFile(content) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > _LARGEST:
+                raise Unreadable(f"arrays of at most {_LARGEST // 10**6} MB in all", f"{size / 1e6:.0f} MB")
+            for member in archive.infolist():
+                _check_array(archive, member)
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+
+def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Whether an array has as many numbers as it says: room is made for them before they are read."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        of = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = of(stream)
+        if math.prod(shape) * dtype.itemsize != member.file_size - stream.tell() and not dtype.hasobject:
+            raise Unreadable("arrays of the size that they say", f"{dtype} of shape {shape} in {member.filename!r}")
 
 
 def open_netcdf(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ _UNREADABLE = (
     OSError,
     RuntimeError,
     SyntaxError,
+    tokenize.TokenError,
     TypeError,
     ValueError,
 )
@@ -79,6 +81,8 @@ class NpzFile:
                 name = member.filename.removesuffix(".npy")
                 if name == member.filename:
                     raise ValueError(f"member {member.filename!r} is no .npy file")
+                if name.startswith("/") or ".." in name.split("/"):  # nor would it be in what is written
+                    raise ValueError(f"member {member.filename!r} leads out of the archive")
                 with self._archive.open(member) as stream:
                     version, tensor = _header(stream)
                     if member.file_size - stream.tell() != tensor.size:
