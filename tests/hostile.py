@@ -98,7 +98,7 @@ def altered(value: Any, chance: random.Random) -> Any:
         if kind == 0:
             del made[place]
         elif kind == 1:
-            made *= chance.choice([2, 1000 if len(made) < 100 else 2])
+            made *= chance.choice([2, 100 if len(made) < 100 else 2])
         else:
             made[place] = altered(made[place], chance)
         return made

@@ -108,5 +108,5 @@ def test_an_index_that_names_files_elsewhere_is_refused(bench, shard):
 
 
 def test_a_weight_too_large_for_a_float_is_no_weight(bench):
-    with pytest.raises(TypeError, match="plan must be a plan of .*, or weights that sum to 1"):
+    with pytest.raises(TypeError, match=r"plan must be a plan of .*, or weights that sum to 1"):
         merge(list(bench.good.values())[:1], [10**400], bench.out / "out.safetensors")
