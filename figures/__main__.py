@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", nargs="+", metavar="NAME", help="make these only; the report shows all that are current"
     )
     parser.add_argument("--list", action="store_true", help="list the figures with their claims and stop")
+    parser.add_argument("--explorer", action="store_true", help="write explorer.html and stop")
     parser.add_argument("--out", type=Path, default=Path("out/figures"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--jobs", type=_count, metavar="N", help="processes; default: one for each processor")
     return parser
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str] | None = None, *, package: str = "figures") ->
     if options.list:
         for figure in known.values():
             print(f"{figure.name}\n    {figure.claim}")
+        return 0
+    if options.explorer:
+        from figures._explorer import write_explorer
+
+        print(write_explorer(options.out))
         return 0
     unknown = sorted(set(options.only or ()) - set(known))
     if unknown:

@@ -14,7 +14,7 @@ from figures._catalogue import FigureModule, package_directory
 _LIBRARIES = ("numpy", "scipy", "numba", "xarray", "h5netcdf", "matplotlib", "scikit-learn", "sympy")
 
 # These decide when a figure is made and how it is shown around, not what it is.
-_BYSTANDERS = {"__main__.py", "_catalogue.py", "_report.py", "_runner.py"}
+_BYSTANDERS = {"__main__.py", "_catalogue.py", "_explorer.py", "_report.py", "_runner.py"}
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,8 @@ import formula_pages
 import gallery_pages
 import reference_pages
 
+from figures._explorer import write_explorer
+
 FOLDERS = ("reference", "formulas", "commands", "gallery")
 
 
@@ -34,6 +36,7 @@ def write_all(app):
         for path in (docs / folder).glob("*.rst"):
             if path.relative_to(docs).with_suffix("").as_posix() not in pages:
                 path.unlink()
+    write_explorer(docs / "extra")
     for picture in figures.glob("*.png"):
         shutil.copy2(picture, docs / "gallery" / picture.name)
 
