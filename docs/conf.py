@@ -21,7 +21,6 @@ html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"sgdynamics {version}"
 html_static_path = ["_static"]
-html_extra_path = ["extra"]  # the explorer
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
@@ -33,7 +32,7 @@ napoleon_use_ivar = True  # fields of named tuples are described once
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_use_legacy_class_based = True  # formulas are documented by a class of their own, below
-exclude_patterns = ["_build", "essence", "extra"]
+exclude_patterns = ["_build", "essence"]
 suppress_warnings = ["ref.python"]  # names in the types of parameters may mean several things
 # where python -m figures has left pictures and report.json
 figures_made = os.environ.get("SGDYNAMICS_FIGURES", str(HERE.parent / "out" / "figures"))

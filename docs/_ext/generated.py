@@ -36,13 +36,19 @@ def write_all(app):
         for path in (docs / folder).glob("*.rst"):
             if path.relative_to(docs).with_suffix("").as_posix() not in pages:
                 path.unlink()
-    write_explorer(docs / "extra")
     for picture in figures.glob("*.png"):
         shutil.copy2(picture, docs / "gallery" / picture.name)
+
+
+def add_explorer(app, error):
+    """The explorer beside the pages of the site."""
+    if error is None and app.builder.format == "html":
+        write_explorer(Path(app.outdir))
 
 
 def setup(app):
     """Register the pages."""
     app.add_config_value("figures_made", "", "env")
     app.connect("builder-inited", write_all)
+    app.connect("build-finished", add_explorer)
     return {"parallel_read_safe": True}
