@@ -1,10 +1,14 @@
-"""One hypothesis profile, and the option that perturbs one formula to see whether the tests notice."""
+"""One hypothesis profile, and the option that perturbs formulas to see whether the tests notice."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import itertools
+import os
 import re
+import sys
 from typing import Any
 
 import matplotlib
@@ -21,31 +25,57 @@ settings.load_profile("sgdynamics")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--perturb", metavar="NAME:FACTOR", help="multiply what one formula returns by a factor")
+    parser.addoption(
+        "--perturb",
+        metavar="NAME:FACTOR",
+        action="append",
+        default=[],
+        help="say whether the tests notice that a formula returns so many times its value; may be repeated",
+    )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    perturb = config.getoption("--perturb")
-    if perturb:
-        import sgdynamics
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Once all tests are collected, a process for every perturbation: importing the tests takes longer than a few."""
+    perturbations = session.config.getoption("--perturb")
+    if not perturbations:
+        return None
+    for perturbation in perturbations:
+        name, factor = perturbation.rsplit(":", 1)
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            status = 2  # nothing was found out
+            with contextlib.suppress(BaseException):
+                status = int(_noticed(session, name, float(factor)))
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said = {0: "not noticed", 1: "noticed"}.get(status, "broken")
+        session.config.get_terminal_writer().line(f"{said}: {perturbation}")
+    return True
 
-        name, factor = perturb.rsplit(":", 1)
-        (formula,) = [formula for formula in sgdynamics.formulas(kind="formula") if formula.name == name]
-        original = formula.function
 
-        @functools.wraps(original)
-        def perturbed(*args: Any, **kwargs: Any) -> Any:
-            return original(*args, **kwargs) * float(factor)
+def _noticed(session: pytest.Session, name: str, factor: float) -> bool:
+    """Whether a test fails where one formula returns so many times its value; the first that does ends it."""
+    import sgdynamics
 
-        formula.function = perturbed
+    (formula,) = [formula for formula in sgdynamics.formulas(kind="formula") if formula.name == name]
+    original = formula.function
 
+    @functools.wraps(original)
+    def perturbed(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs) * factor
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    perturb = config.getoption("--perturb")
-    if perturb:  # the tests that name the formula are the likeliest to notice, and the first to notice ends the run
-        short = perturb.rsplit(":", 1)[0].rpartition(".")[2]
-        word = re.compile(rf"\b{short}\b")
-        items.sort(key=lambda item: (short not in item.nodeid, not word.search(_source(item))))
+    formula.function = perturbed
+    session.config.pluginmanager.unregister(name="terminalreporter")
+    short = name.rpartition(".")[2]
+    word = re.compile(rf"\b{short}\b")
+    # the tests that name the formula are the likeliest to notice
+    items = sorted(session.items, key=lambda item: (short not in item.nodeid, not word.search(_source(item))))
+    for item, after in itertools.zip_longest(items, items[1:]):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+        if session.testsfailed:
+            return True
+    return False
 
 
 def _source(item: pytest.Item) -> str:
