@@ -247,6 +247,14 @@ def proof_two_cycle_threshold():
     yield (two - sympy.eye(2)).det().subs(multiplier, 1)  # born where gradient descent gives birth to it
 
 
+def proof_ornstein_uhlenbeck_variance():
+    """d Var/dt = D - 2k Var, from 0."""
+    pull, diffusion, time = sympy.symbols("k D t", positive=True)
+    variance = ornstein_uhlenbeck_variance(pull, diffusion, time)
+    yield sympy.diff(variance, time) - diffusion + 2 * pull * variance
+    yield variance.subs(time, 0)
+
+
 PROOFS = {
     name.removeprefix("proof_"): function for name, function in list(globals().items()) if name.startswith("proof_")
 }

@@ -1,14 +1,16 @@
 """Every formula at the ends of its declared ranges and from 1e-308 to 1e308 within them.
 
 Symbolic formulas are held against their own expression in 60 digits and more, and so are their derivatives; the others
-must give a number, and are held to their values by the tests of their rows.
+against their definitions in ``oracles``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +22,7 @@ import sympy
 from cases import STEMS
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
+from oracles import DISTRIBUTIONS, VALUES
 
 from sgdynamics import formulas
 from sgdynamics.domains import Interval
@@ -31,6 +34,7 @@ FORMULAS = formulas(kind="formula")
 SYMBOLIC = [item for item in FORMULAS if item.symbolic]
 EXACT = 1e-12
 ROUNDING = 2.0**-50  # of an argument: eight units in the last place
+TILT = mpmath.mpf(10) ** -30
 LARGEST, SMALLEST = np.finfo(float).max, np.finfo(float).tiny
 
 
@@ -64,12 +68,16 @@ def arguments(item: Formula) -> st.SearchStrategy[dict[str, Any]]:
 
 @cache
 def expression(item: Formula, static: tuple[tuple[str, Any], ...]) -> Any:
+    """The value and the edge as functions of the numeric arguments."""
+    if item.name in VALUES:
+        return functools.partial(VALUES[item.name], **dict(static)), None
     symbols = {name: sympy.Symbol(name, real=True) for name in item.domains if name not in dict(static)}
-    given_edge = item.edge.limit({**symbols, **dict(static)}) if item.edge else sympy.oo
-    return tuple(
-        sympy.lambdify(list(symbols.values()), part, "mpmath")
-        for part in (item.function(**symbols, **dict(static)), given_edge)
-    )
+    everything = {**symbols, **dict(static)}
+
+    def made(part: Any) -> Any:
+        return sympy.lambdify(list(symbols.values()), part, "mpmath")
+
+    return made(item.function(**everything)), made(item.edge.limit(everything)) if item.edge else None
 
 
 @dataclass
@@ -78,23 +86,27 @@ class Truth:
     conditioned: float  # how far the value moves when every argument moves by a rounding
 
 
+def digits(numbers: Iterable[float], factors: int) -> int:
+    """As many as sums of products of up to ``factors`` such numbers need."""
+    return int(60 + factors * sum(abs(math.log10(abs(number))) for number in numbers if number))
+
+
 def truth(item: Formula, at: dict[str, Any]) -> Truth | None:
     """The value in many digits; None where the expression has no value of its own."""
     numeric = {name: at[name] for name in item.numeric}
     value_of, edge_of = expression(item, tuple((name, value) for name, value in at.items() if name not in numeric))
-    digits = 60 + 4 * sum(abs(math.log10(abs(value))) for value in numeric.values() if value)
-    with mpmath.workdps(int(digits)):
+    with mpmath.workdps(digits(numeric.values(), 4 if item.symbolic else 2)):
         point = [mpmath.mpf(value) for value in numeric.values()]
         with contextlib.suppress(ZeroDivisionError):  # a pole: no edge
-            if item.edge and at[item.edge.parameter] >= edge_of(*point):
+            if edge_of and at[item.edge.parameter] >= edge_of(*point):
                 return Truth(mpmath.inf, 0.0)
         try:
             value = value_of(*point)
             moved = mpmath.mpf(0)
             for place in range(len(point)):
                 tilted = [*point]
-                tilted[place] *= 1 + mpmath.mpf(10) ** -30
-                moved += abs(value_of(*tilted) - value) * mpmath.mpf(10) ** 30
+                tilted[place] *= 1 + TILT
+                moved += abs(value_of(*tilted) - value) / TILT
         except (ZeroDivisionError, ValueError, TypeError):
             return None
         if isinstance(value, mpmath.mpc) or mpmath.isnan(value):
@@ -109,19 +121,41 @@ def wrong(value: float, true: Truth) -> str:
     return "" if abs(mpmath.mpf(value) - true.value) <= allowed else "off"
 
 
+def no_quantile(item: Formula, value: float, probability: float, **others: float) -> str:
+    """Whether a value moved by its tolerance does not bracket the probability moved by a rounding."""
+    if math.isinf(value):
+        return "off"
+    with mpmath.workdps(digits([probability, *others.values()], 2)):
+        apart = max(EXACT * abs(mpmath.mpf(value)), SMALLEST)
+        below, above = (
+            DISTRIBUTIONS[item.name](value + sign * apart, *map(mpmath.mpf, others.values())) for sign in (-1, 1)
+        )
+        bracketed = below <= probability * (1 + mpmath.mpf(ROUNDING)) and above >= probability * (
+            1 - mpmath.mpf(ROUNDING)
+        )
+    return "" if bracketed else "off"
+
+
+def judged(item: Formula, value: float, at: dict[str, Any]) -> str:
+    """What is wrong with a value, or nothing."""
+    if math.isnan(value):
+        return "nan"
+    if item.name in DISTRIBUTIONS:
+        return no_quantile(item, value, **at)
+    possible = getattr(STEMS[item.stem], "possible", lambda at: True)(at)
+    true = truth(item, at) if possible else None
+    return wrong(value, true) if true else ""
+
+
 def verdict(item: Formula, at: dict[str, Any]) -> str:
-    """What is wrong with a value, or nothing; a refusal must name a parameter."""
+    """What is wrong with the value that a formula has, or nothing; a refusal must name a parameter."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             value = item(**at)
     except ValueError as error:
         return "" if any(f"{item.__name__}: {name} must" in str(error) for name in at) else str(error)
-    if math.isnan(value):
-        return "nan"
-    possible = getattr(STEMS[item.stem], "possible", lambda at: True)(at)
-    true = truth(item, at) if item.symbolic and possible else None
-    return wrong(value, true) if true else ""
+    return judged(item, value, at)
 
 
 def judge(item: Formula, at: dict[str, Any]) -> None:
@@ -156,6 +190,14 @@ def test_a_wrong_value_is_noticed():
     assert wrong(math.inf, true)
     assert wrong(0.0, true)
     assert wrong(-math.inf, truth(item, {**at, "gain": 2.0}))
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=lambda item: item.name)
+def test_every_formula_has_a_truth_and_a_value_off_by_little_is_not_it(item):
+    at = typical(item)
+    assert not judged(item, item(**at), at)
+    for value in (item(**at) * (1 + 1e-10), math.inf, math.nan, item(**at) + 1):
+        assert judged(item, value, at)
 
 
 def test_the_precise_route_is_the_ordinary_one():

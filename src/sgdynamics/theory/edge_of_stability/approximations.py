@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import exprel
 
 from sgdynamics.domains import Numeric, checked, complain, function, nonnegative, positive, real
-from sgdynamics.formula import formula, law
+from sgdynamics.formula import expm1, formula, law
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Any]
@@ -139,6 +138,7 @@ def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate
     time=nonnegative,
     quantity="second moment",
     status="exact",
+    symbolic=True,
     source="derived",
     assumptions=("linear stochastic differential equation", "start without variance"),
 )
@@ -167,4 +167,4 @@ def ornstein_uhlenbeck_variance(pull: Numeric, diffusion: Numeric, time: Numeric
     >>> ornstein_uhlenbeck_variance(1.0, 2.0, 50.0)
     1.0
     """
-    return diffusion * time * exprel(-2 * pull * time)
+    return -(diffusion / pull) * expm1(-2 * pull * time) / 2

@@ -338,8 +338,8 @@ def ema_start_weight(gain: Numeric, beta: Numeric, steps: Numeric) -> Numeric:
     slower = abs(a) > beta
     larger = where(slower, a, where(beta == 0, 1.0, beta))
     gap = where(slower, (1 - beta) - gain, gain - (1 - beta)) / larger
-    mixed = where(slower, decay(gain, steps - 1), beta ** (steps - 1)) * geometric_sum(gap, steps)
-    return beta**steps + (1 - beta) * a * mixed
+    mixed = where(slower, decay(gain, steps), a * beta ** (steps - 1)) * geometric_sum(gap, steps)
+    return beta**steps + (1 - beta) * mixed
 
 
 @formula(

@@ -24,6 +24,12 @@ _WINDOW = (
 )
 
 
+def _decay(curvature_exponent: Numeric, source_exponent: Numeric) -> tuple[Numeric, Numeric]:
+    """The exponent of the decay, and its logarithm where the exponent itself is beyond the floats."""
+    above_one = source_exponent - 1
+    return above_one / curvature_exponent, log(above_one) - log(curvature_exponent)
+
+
 @formula(
     time=positive,
     curvature_exponent=positive,
@@ -57,10 +63,11 @@ def power_law_bias(time: Numeric, curvature_exponent: Numeric, source_exponent: 
     >>> power_law_bias(1500.0, 1.5, 2.0)
     0.00216997...
     """
-    kappa = (source_exponent - 1) / curvature_exponent
+    kappa, log_kappa = _decay(curvature_exponent, source_exponent)
     scale = _LOG_2 + log(time)
-    exponent = where(kappa > _STIRLING, kappa * (log(kappa) - 1 - scale), gammaln(kappa) - kappa * scale)
-    return exp(exponent) / (2 * curvature_exponent)
+    exponent = where(kappa > _STIRLING, kappa * (log_kappa - 1 - scale), gammaln(kappa + 1) - kappa * scale)
+    # Gamma(kappa)/(2 a) is Gamma(kappa + 1)/(2 (b - 1)), where kappa may be too small for a float
+    return exp(exponent - _LOG_2 - log(source_exponent - 1))
 
 
 @formula(
@@ -103,9 +110,9 @@ def power_law_optimal_rate(
     >>> power_law_optimal_rate(1e4, 1.5, 2.0, noise=0.1)
     0.036868...
     """
-    kappa = (source_exponent - 1) / curvature_exponent
+    kappa, log_kappa = _decay(curvature_exponent, source_exponent)
     scale = _LOG_2 + log(curvature_exponent) + log(noise)
-    gammas = where(kappa > _STIRLING, log(kappa) - 1, gammaln(kappa + 1) / (kappa + 1))
+    gammas = where(kappa > _STIRLING, log_kappa - 1, gammaln(kappa + 1) / (kappa + 1))
     return exp(gammas - scale / (kappa + 1) - (_LOG_2 + log(steps)) / (1 + 1 / kappa))
 
 
@@ -147,7 +154,7 @@ def power_law_crossover_steps(
     >>> power_law_crossover_steps(0.1, 1.5, 2.0, noise=0.1)
     1516...
     """
-    kappa = (source_exponent - 1) / curvature_exponent
+    kappa, log_kappa = _decay(curvature_exponent, source_exponent)
     scale = _LOG_2 + log(curvature_exponent) + log(noise) + log(learning_rate)
-    exponent = where(kappa > _STIRLING, log(kappa) - 1 - scale / kappa, (gammaln(kappa) - scale) / kappa)
+    exponent = where(kappa > _STIRLING, log_kappa - 1 - scale / kappa, (gammaln(kappa) - scale) / kappa)
     return exp(exponent - _LOG_2 - log(learning_rate))

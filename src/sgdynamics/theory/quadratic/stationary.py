@@ -194,13 +194,13 @@ def contraction_factor(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: bool
     >>> contraction_factor(0.1), contraction_factor(0.5, momentum=0.25)
     (0.9, 0.5)
     """
-    # trace^2 - 4 determinant, factored: next to critical damping the difference would cancel
+    # trace^2 - 4 determinant is a product: next to critical damping the difference would cancel, and far out overflow
     q = 1 - gain
     if nesterov:
-        trace, determinant = (1 + momentum) * q, momentum * q
-        discriminant = q * ((1 - momentum) ** 2 - (1 + momentum) ** 2 * gain)
+        scale, trace, determinant = 1 + momentum, q, momentum * q
+        factors = q, ((1 - momentum) / scale) ** 2 - gain
     else:
-        trace, determinant = 1 + momentum - gain, momentum + 0 * gain
-        discriminant = ((1 - sqrt(momentum)) ** 2 - gain) * ((1 + sqrt(momentum)) ** 2 - gain)
-    real = (abs(trace) + sqrt(discriminant)) / 2
-    return where(discriminant >= 0, real, sqrt(abs(determinant)))
+        scale, trace, determinant = 1.0, 1 + momentum - gain, momentum + 0 * gain
+        factors = (1 - sqrt(momentum)) ** 2 - gain, (1 + sqrt(momentum)) ** 2 - gain
+    real = scale * (abs(trace) / 2 + sqrt(abs(factors[0])) * sqrt(abs(factors[1])) / 2)
+    return where((factors[0] >= 0) == (factors[1] >= 0), real, sqrt(abs(determinant)))

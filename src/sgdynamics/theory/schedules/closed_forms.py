@@ -21,11 +21,11 @@ def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numer
     With :math:`a = 1-x` and :math:`k` steps to go
 
     .. math:: g = \frac{(1-\beta)\, x\, (\beta^{k+1} - a^{k+1})}{x \beta^{k+1} - (1-\beta) a^{k+1}}
-        = \frac{(1-\beta)\, x}{x + a^{k+1} (\beta-a) / (\beta^{k+1}-a^{k+1})},
+        = (1-\beta)\, x\, \frac{\sum_{i \le k} r^i}{s \sum_{i < k} r^i + r^k},
 
-    evaluated in the second form by a geometric sum in the smaller of :math:`a/\beta` and :math:`\beta/a`, which
-    neither underflows nor cancels at :math:`a = \beta`. The schedule starts near :math:`\min(x, 1-\beta)` and ends
-    at :math:`x (1-\beta)`.
+    where :math:`r = \beta/a`, :math:`s = 1-\beta` if :math:`|a| > \beta`, and :math:`r = a/\beta`, :math:`s = x`
+    otherwise: for :math:`a \ge 0` sums of positive terms, at any size. The schedule starts near
+    :math:`\min(x, 1-\beta)` and ends at :math:`x (1-\beta)`.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numer
     survival = 1 - gain
     slower = (gain < 1 - beta) | (gain - 1 > beta)  # |a| > beta, decided before 1 - x is rounded
     one = where(slower, survival, where(beta == 0, 1.0, beta))
-    gap = where(slower, (1 - beta) - gain, gain - (1 - beta)) / one
-    memory = survival / geometric_sum(gap, remaining + 1) * where(slower, 1.0, decay(gap, remaining))
-    return (1 - beta) * gain / (gain + memory)
+    gap = where(slower, (1 - beta) - gain, gain - (1 - beta)) / one  # 1 - r
+    before = where(slower, 1 - beta, gain) * geometric_sum(gap, remaining) + decay(gap, remaining)
+    return (1 - beta) * gain * geometric_sum(gap, remaining + 1) / before
 
 
 @formula(
