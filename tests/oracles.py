@@ -2,6 +2,7 @@
 
 ``VALUES`` has the value, a function of the numeric arguments by position and of the others by name. ``DISTRIBUTIONS``
 has what a quantile inverts: the function of the value, and of the arguments but the probability.
+``LEFT_TO_THEIR_ROWS`` says why the others have none.
 """
 
 from __future__ import annotations
@@ -139,6 +140,10 @@ def mean_c_max(width: Number, units: str) -> Number:
     return mean_over_starts(lambda square: 4 * sharpness_over_ntk(square, units), mp.pi / 2, width)
 
 
+def mean_c_sharp(width: Number, units: str) -> Number:
+    return mean_over_starts(lambda square: c_sharp(square / 4, units), mp.pi / 2, width)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Points of the uv network
 
@@ -210,6 +215,19 @@ def power_law_relaxation(time: Number, exponent: Number) -> Number:
     return below + integral(log_of, mode, mp.inf, largest)
 
 
+def decay_noise_left(gain: Number, steps: Number, exponent: Number) -> Number:
+    power, span = exponent / (1 + exponent), 2 * gain * steps / (1 + exponent)
+    if span > 10**3:  # the incomplete gamma function lacks e^-1000
+        return late_decay_noise_left(gain, steps, exponent, mp.mpf(1))
+    return power * mp.gammainc(power, 0, span) / span**power if power else mp.mpf(1)
+
+
+def late_decay_noise_left(gain: Number, steps: Number, exponent: Number, amplitude: Number) -> Number:
+    power, span = exponent / (1 + exponent), 2 * gain * steps / (1 + exponent)
+    with mp.workdps(60):
+        return amplitude ** (1 / (1 + exponent)) * mp.gamma(1 + power) / span**power
+
+
 def power_law_bias(time: Number, curvature_exponent: Number, source_exponent: Number) -> Number:
     kappa = (source_exponent - 1) / curvature_exponent
     return mp.exp(log_gamma(kappa) - kappa * mp.log(2 * time)) / (2 * curvature_exponent)
@@ -265,6 +283,8 @@ VALUES: dict[str, Callable[..., Number]] = {
     "theory.edge_of_stability.end_excess": end_excess,
     "theory.patterns.p_only_error": p_only_error,
     "theory.quadratic.contraction_factor": contraction_factor,
+    "theory.quadratic.decay_noise_left": decay_noise_left,
+    "theory.quadratic.late_decay_noise_left": late_decay_noise_left,
     "theory.quadratic.ema_start_weight": ema_start_weight,
     "theory.quadratic.power_law_bias": power_law_bias,
     "theory.quadratic.power_law_crossover_steps": power_law_crossover_steps,
@@ -281,7 +301,14 @@ VALUES: dict[str, Callable[..., Number]] = {
     "theory.uv.first_rise_probability": first_rise_probability,
     "theory.uv.mean_c_loss": mean_c_loss,
     "theory.uv.mean_c_max": mean_c_max,
+    "theory.uv.mean_c_sharp": mean_c_sharp,
     "theory.uv.no_catapult_probability": lambda width: ratio_above(mp.mpf(1) / 8, width),
+}
+
+TWO_INTEGRALS = "an integral of an integral; the tests of its row have it at moderate arguments"
+LEFT_TO_THEIR_ROWS = {
+    "theory.patterns.p_learning_time": TWO_INTEGRALS,
+    "theory.uv.mean_largest_c": TWO_INTEGRALS,
 }
 
 DISTRIBUTIONS: dict[str, Callable[..., Number]] = {

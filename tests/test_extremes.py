@@ -22,7 +22,7 @@ import sympy
 from cases import STEMS
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-from oracles import DISTRIBUTIONS, VALUES
+from oracles import DISTRIBUTIONS, LEFT_TO_THEIR_ROWS, VALUES
 
 from sgdynamics import formulas
 from sgdynamics.domains import Interval
@@ -140,6 +140,8 @@ def judged(item: Formula, value: float, at: dict[str, Any]) -> str:
     """What is wrong with a value, or nothing."""
     if math.isnan(value):
         return "nan"
+    if item.name in LEFT_TO_THEIR_ROWS:
+        return ""
     if item.name in DISTRIBUTIONS:
         return no_quantile(item, value, **at)
     possible = getattr(STEMS[item.stem], "possible", lambda at: True)(at)
@@ -196,6 +198,9 @@ def test_a_wrong_value_is_noticed():
 def test_every_formula_has_a_truth_and_a_value_off_by_little_is_not_it(item):
     at = typical(item)
     assert not judged(item, item(**at), at)
+    if item.name in LEFT_TO_THEIR_ROWS:
+        assert LEFT_TO_THEIR_ROWS[item.name]
+        return
     for value in (item(**at) * (1 + 1e-10), math.inf, math.nan, item(**at) + 1):
         assert judged(item, value, at)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from scipy.special import gamma, hyp1f1
 
 from sgdynamics.domains import Numeric, nonnegative, positive
-from sgdynamics.formula import formula, where
+from sgdynamics.formula import exp, formula, log, where
 
 __all__ = ["decay_noise_left", "late_decay_noise_left"]
 
@@ -58,7 +58,8 @@ def decay_noise_left(gain: Numeric, steps: Numeric, exponent: Numeric) -> Numeri
     """
     power, span = exponent / (1 + exponent), 2 * gain * steps / (1 + exponent)
     long = span > 1e6  # there the rest is below any rounding
-    return where(long, gamma(1 + power) * span ** (-power), hyp1f1(power, 1 + power, -where(long, 1.0, span)))
+    late = late_decay_noise_left.function(gain, steps, exponent)
+    return where(long, late, hyp1f1(power, 1 + power, -where(long, 1.0, span)))
 
 
 @formula(
@@ -101,4 +102,5 @@ def late_decay_noise_left(gain: Numeric, steps: Numeric, exponent: Numeric, ampl
     (0.2802, 0.1982)
     """
     power = exponent / (1 + exponent)
-    return amplitude ** (1 - power) * gamma(1 + power) * (2 * gain * steps / (1 + exponent)) ** (-power)
+    log_span = log(gain) + log(steps) + log(2 / (1 + exponent))  # the product may be beyond the floats
+    return gamma(1 + power) * exp(log(amplitude) / (1 + exponent) - power * log_span)
