@@ -153,7 +153,8 @@ SOUND = {
     "theory.quadratic.stationary": {"model": MODEL, "learning_rate": 0.1, "momentum": 0.5, "nesterov": False},
     "theory.quadratic.stability": {"model": MODEL, "learning_rate": 0.1, "momentum": 0.5, "nesterov": False},
     "theory.quadratic.greedy_schedule": {"model": MODEL, "steps": 3},
-    "theory.quadratic.optimal_schedule": {"model": MODEL, "steps": 3},
+    "theory.quadratic.optimal_schedule": {"model": MODEL, "steps": 3, "largest": 0.5},
+    "theory.quadratic.forcing_and_memory": {"model": REGRESSION, "schedule": [0.1, 0.2], "record": [0, 2]},
     "theory.quadratic.best_power_decay": {"model": MODEL, "steps": 3, "rate": 0.1, "decay": 2.0, "exponent": 1.0},
     "theory.quadratic.steps_to_target": {"model": MODEL, "learning_rate": 0.1, "target": 0.3},
     "simulate.quadratic.ensemble": {
@@ -193,6 +194,7 @@ ALSO_SOUND = {
     ("smallest", "None"),
     ("trial_gain", "-1"),
     ("theory.quadratic.preconditioned", "exponent", "-1"),  # any real number
+    ("largest", "None"),
     ("rate", "None"),
     ("decay", "None"),
     ("theory.quadratic.best_power_decay", "exponent", "None"),  # searched

@@ -33,6 +33,13 @@ from sgdynamics.theory.quadratic.finite_data import (
     reshuffled_growth,
     reshuffled_variance,
 )
+from sgdynamics.theory.quadratic.forcing import (
+    best_decay_exponent,
+    best_schedule_peak,
+    best_schedule_risk,
+    forcing_and_memory,
+    memory_kernel,
+)
 from sgdynamics.theory.quadratic.geometry import (
     batch_full_gradient_cosine,
     chord_excess,
@@ -81,7 +88,10 @@ __all__ = [
     "average_variance",
     "batch_efficiency",
     "batch_full_gradient_cosine",
+    "best_decay_exponent",
     "best_power_decay",
+    "best_schedule_peak",
+    "best_schedule_risk",
     "chord_excess",
     "contraction_factor",
     "covariance_ratio",
@@ -94,6 +104,7 @@ __all__ = [
     "equivalent_gain",
     "examples_for_steps",
     "far_points_variance",
+    "forcing_and_memory",
     "gradient_cosine",
     "greedy_schedule",
     "half_rate_excess",
@@ -109,6 +120,7 @@ __all__ = [
     "mean_square_edge_gain",
     "mean_square_factor",
     "mean_square_growth",
+    "memory_kernel",
     "moments",
     "noise_scale",
     "one_step_edge",

@@ -2,13 +2,15 @@ r"""Learning-rate schedules that are best for one step, or for a whole horizon."
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, instance_of, integer
+from sgdynamics.domains import Numeric, checked, instance_of, integer, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.theory.quadratic._sweep import over_modes
@@ -21,22 +23,29 @@ _MOST_SWEEPS = 1000
 _MOST_STARTS = 4
 
 
-def _best_rate(cost: Array, curvature: Array, second_moment: Array, variance: Array) -> float:
-    """Minimise sum_i cost_i E e_i^2 over one step; 0 where there is nothing left to gain."""
+def _best_rate(cost: Array, curvature: Array, second_moment: Array, variance: Array, largest: float) -> float:
+    """Minimise sum_i cost_i E e_i^2, a parabola, over one step; 0 where there is nothing left to gain."""
     slope = float(np.sum(cost * curvature * second_moment))
     bend = float(np.sum(cost * curvature**2 * (second_moment + variance)))
-    return slope / bend if bend > 0 else 0.0
+    return min(slope / bend, largest) if bend > 0 else 0.0
 
 
 def _step(second_moment: Array, gain: Array, variance: Array) -> Array:
     return (1 - gain) ** 2 * second_moment + gain**2 * variance
 
 
-def _greedy(curvature: Array, variance: Array, displacement: Array, multiplicity: Array, steps: int) -> Array:
+def _greedy(
+    curvature: Array,
+    variance: Array,
+    displacement: Array,
+    multiplicity: Array,
+    steps: int,
+    largest: float = math.inf,
+) -> Array:
     second_moment = displacement**2
     schedule = np.empty(steps)
     for t in range(steps):
-        schedule[t] = _best_rate(multiplicity * curvature, curvature, second_moment, variance)
+        schedule[t] = _best_rate(multiplicity * curvature, curvature, second_moment, variance, largest)
         second_moment = _step(second_moment, schedule[t] * curvature, variance)
     return schedule
 
@@ -57,28 +66,45 @@ def _without_noise(curvature: Array, displacement: Array, multiplicity: Array, s
     return rates
 
 
-def _optimal(curvature: Array, variance: Array, displacement: Array, multiplicity: Array, steps: int) -> Array:
+def _optimal(
+    curvature: Array,
+    variance: Array,
+    displacement: Array,
+    multiplicity: Array,
+    steps: int,
+    largest: float = math.inf,
+) -> Array:
     def risk(schedule: Array) -> float:
         second_moment = displacement**2
         for rate in schedule:
             second_moment = _step(second_moment, rate * curvature, variance)
         return float(np.sum(multiplicity * curvature * second_moment))
 
-    starts = [_greedy(curvature, variance, displacement, multiplicity, steps)]
+    starts = [_greedy(curvature, variance, displacement, multiplicity, steps, largest)]
     if np.any(curvature * displacement):
         with one_blas_thread():
             chosen = range(1, 1 + min(steps, np.unique(curvature).size, _MOST_STARTS))
-            quiet = [_without_noise(curvature, displacement, multiplicity, count) for count in chosen]
+            quiet = [
+                np.minimum(_without_noise(curvature, displacement, multiplicity, count), largest) for count in chosen
+            ]
         for rates in quiet:
             second_moment = displacement**2
             for rate in rates:
                 second_moment = _step(second_moment, rate * curvature, variance)
-            rest = _greedy(curvature, variance, np.sqrt(second_moment), multiplicity, steps - rates.size)
+            rest = _greedy(curvature, variance, np.sqrt(second_moment), multiplicity, steps - rates.size, largest)
             starts.append(np.concatenate([rates, rest]))
-    return min((_descended(start, curvature, variance, displacement, multiplicity) for start in starts), key=risk)
+    ends = (_descended(start, curvature, variance, displacement, multiplicity, largest) for start in starts)
+    return min(ends, key=risk)
 
 
-def _descended(schedule: Array, curvature: Array, variance: Array, displacement: Array, multiplicity: Array) -> Array:
+def _descended(
+    schedule: Array,
+    curvature: Array,
+    variance: Array,
+    displacement: Array,
+    multiplicity: Array,
+    largest: float,
+) -> Array:
     """The local minimum that sweeps over one rate at a time reach."""
     steps = schedule.size
     final_cost = multiplicity * curvature / 2
@@ -92,7 +118,7 @@ def _descended(schedule: Array, curvature: Array, variance: Array, displacement:
         # Forward and in place: with the later rates fixed each rate minimises a parabola exactly, so the risk never
         # rises.
         for t in range(steps):
-            schedule[t] = _best_rate(costs[t], curvature, second_moment, variance)
+            schedule[t] = _best_rate(costs[t], curvature, second_moment, variance, largest)
             second_moment = _step(second_moment, schedule[t] * curvature, variance)
         risk = float(np.sum(final_cost * second_moment))
         if risk >= best * (1 - 1e-13):
@@ -150,8 +176,8 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
 
 
 @law(quantity="schedule")
-@checked(model=instance_of(MiniBatchQuadratic), steps=integer(1))
-def optimal_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
+@checked(model=instance_of(MiniBatchQuadratic), steps=integer(1), largest=optional(positive))
+def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | None = None) -> Numeric:
     r"""The schedule with the lowest expected risk after the last step that is found from several starts.
 
     With the costate :math:`p_T = n h/2`, :math:`p_{t-1} = (1-\eta_t h)^2 p_t`, every rate solves
@@ -171,6 +197,8 @@ def optimal_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
         With a displacement: from the minimiser there is nothing to gain and the schedule is 0.
     steps : int
         >= 1.
+    largest : float, optional
+        Largest learning rate that is allowed, > 0. Without it single steps may go far beyond the edge where that pays.
 
     Returns
     -------
@@ -191,4 +219,5 @@ def optimal_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
     >>> optimal_schedule(MiniBatchQuadratic(1.0, 1.0, displacement=1.0), 3)
     array([0.5       , 0.33333333, 0.25      ])
     """
-    return _planned(_optimal, model, steps)
+    limit = math.inf if largest is None else float(largest)
+    return _planned(functools.partial(_optimal, largest=limit), model, steps)
