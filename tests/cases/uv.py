@@ -87,6 +87,15 @@ SOUND = {
         "alignment": 0.25,
     },
     "simulate.uv.trajectory": {**POINT, "learning_rate": 0.1, "kappa": 1.0, "target": 1.0, "steps": 3, "momentum": 0.5},
+    "simulate.uv.scheduled_trajectory": {**POINT, "rates": [0.1, 0.2], "kappa": 1.0, "target": 1.0},
+    "simulate.uv.persistent_catapults": {
+        **POINT,
+        "kappa": 1.0,
+        "target": 1.0,
+        "strength": 2.5,
+        "peak": 0.5,
+        "steps": 3,
+    },
     "simulate.uv.phase_diagram": {
         "c": [1.0, 3.0],
         "width": [4],
@@ -141,7 +150,7 @@ WRONG_LENGTH = {
 # Arguments that every formula takes.
 TYPICAL = {
     "alignment": 0.5,
-    "c": 2.75,
+    "c": 2.625,
     "fraction": 0.75,
     "kappa": 0.5,
     "learning_rate": 0.25,
@@ -151,9 +160,11 @@ TYPICAL = {
     "output_over_residual": 0.5,
     "probability": 0.75,
     "q": 1.125,
+    "rate_ratio": 8.0,
     "ratio": 0.5,
     "residual": 0.5,
     "rho": 0.0625,
+    "start": 0.5,
     "steps": 3.0,
     "target": 1.5,
     "units": "ntk",

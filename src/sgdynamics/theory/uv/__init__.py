@@ -48,6 +48,7 @@ from sgdynamics.theory.uv.start_means import (
     wide_c_loss,
     wide_c_max,
 )
+from sgdynamics.theory.uv.warm_up import catapult_count, delayed_escape, warm_up_reach
 
 __all__ = [
     "SOURCES",
@@ -56,9 +57,11 @@ __all__ = [
     "c_loss_at",
     "c_max",
     "c_sharp",
+    "catapult_count",
     "catapult_final_ntk",
     "chaotic_density",
     "critical_learning_rate",
+    "delayed_escape",
     "edge_map",
     "edge_sharpness",
     "escape_margin",
@@ -95,9 +98,10 @@ __all__ = [
     "two_cycle_mean_square_residual",
     "two_cycle_multiplier",
     "two_cycle_transverse_multiplier",
+    "warm_up_reach",
     "wide_c_loss",
     "wide_c_max",
     "wide_c_sharp",
 ]
 
-SOURCES = ("kalra2023", "lewkowycz2020", "kalra2025")
+SOURCES = ("kalra2023", "lewkowycz2020", "kalra2025", "kalra2024")
