@@ -23,13 +23,13 @@ def arguments(line: str) -> list[str]:
 
 def test_the_commands_are_commands():
     lines = [line for kind, code in BLOCKS if kind == "console" for line in code.splitlines()]
-    assert len(lines) == 5
+    assert len(lines) == 4 + 2
     for line in lines:
         given = _parser().parse_args(arguments(line.replace("step-*.pt", "step-1.pt")))
-        assert given.command in ("plan", "merge")
+        assert given.command in ("plan", "merge", "forecast")
 
 
-def test_the_page_runs_as_printed(tmp_path, monkeypatch, capsys):
+def test_the_page_runs_as_printed_and_the_decay_is_where_it_was_foretold(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torch", reason="needs PyTorch")
     monkeypatch.chdir(tmp_path)
     names: dict = {"seed": 0}
@@ -39,9 +39,15 @@ def test_the_page_runs_as_printed(tmp_path, monkeypatch, capsys):
             continue
         for line in code.splitlines():
             assert main(arguments(line)) == 0
-    assert "This merge keeps 92 to 100% of what the decay would gain" in capsys.readouterr().out
-    assert json.loads(Path("plan.json").read_text())["checkpoint"][-1] == 1000
-    (_, last), (_, merged), (_, averaged), (_, decayed) = names["scores"].values()
-    assert merged < last
+    printed = capsys.readouterr().out
+    assert "This merge keeps 92 to 100% of what the decay would gain" in printed
+    assert json.loads(Path("plan.json").read_text())["checkpoint"][-1] == 3000
+    scores = names["scores"]
+    (last, _), (merged, _), (averaged, _), (decayed, _) = scores.values()
+    assert decayed < merged < last
     assert averaged < last
-    assert merged < decayed
+    assert (last - merged) / (last - decayed) > 0.8
+    for row, measured in (("last checkpoint", last), ("merged point", merged), ("decayed run", decayed)):
+        (numbers,) = re.findall(rf"^{row} +(.*)$", printed, re.MULTILINE)
+        _, low, high = map(float, numbers.split())
+        assert low < measured < high

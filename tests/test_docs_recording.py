@@ -36,6 +36,94 @@ def test_the_loop_runs_as_printed_and_its_records_have_a_verdict(tmp_path, monke
     assert "independent_cosine" in gradients
 
 
+def blocks_of(*words):
+    """The recorder, and the callback that is made of these words, as printed."""
+    names: dict = {}
+    for kind, code in BLOCKS:
+        if kind == "python" and ("class Recorder" in code or any(word in code for word in words)):
+            exec(compile(code, "docs/recording.md", "exec"), names)
+    return names
+
+
+def least_squares(torch):
+    torch.manual_seed(0)
+    inputs = torch.randn(256, 5)
+    return inputs, inputs @ torch.randn(5, 1) + torch.randn(256, 1)
+
+
+def loss_change(path, steps):
+    """The mean of the two slopes is the change of a quadratic loss along a step."""
+    with np.load(path) as found:
+        assert len(found["slope_before"]) == len(found["slope_after"]) == steps
+        return (found["slope_before"] + found["slope_after"]).sum() / 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_callback_records_a_run_of_the_trainer_of_transformers(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    pytest.importorskip("accelerate", reason="its trainer needs accelerate")
+    names, (inputs, targets) = blocks_of("TrainerCallback"), least_squares(torch)
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(5, 1)
+
+        def forward(self, inputs, labels):
+            return {"loss": torch.nn.functional.mse_loss(self.linear(inputs), labels)}
+
+    model = Model()
+
+    def loss():
+        return model(inputs, targets)["loss"]
+
+    start = loss().item()
+
+    how = transformers.TrainingArguments(
+        tmp_path, max_steps=120, per_device_train_batch_size=8, learning_rate=0.1, lr_scheduler_type="constant",
+        optim="sgd", report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True, max_grad_norm=0.0,
+    )  # fmt: skip
+    data = [{"inputs": x, "labels": y} for x, y in zip(inputs, targets, strict=True)]
+    callback = names["RecordSlopes"](names["Recorder"](model, loss), tmp_path / "slopes.npz")
+    transformers.Trainer(model, how, train_dataset=data, callbacks=[callback]).train()
+    assert loss_change(tmp_path / "slopes.npz", 120) == pytest.approx(loss().item() - start, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_callback_records_a_run_of_lightning(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    lightning = pytest.importorskip("lightning.pytorch", reason="needs lightning")
+    monkeypatch.chdir(tmp_path)
+    names, (inputs, targets) = blocks_of("lightning"), least_squares(torch)
+
+    class Model(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(5, 1)
+
+        def training_step(self, batch, batch_idx):
+            return torch.nn.functional.mse_loss(self.linear(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    model = Model()
+
+    def loss():
+        return torch.nn.functional.mse_loss(model.linear(inputs), targets)
+
+    start = loss().item()
+
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, targets), batch_size=8, shuffle=True)
+    callback = names["RecordSlopes"](names["Recorder"](model, loss), tmp_path / "slopes.npz")
+    lightning.Trainer(
+        max_steps=120, accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    ).fit(model, loader)  # fmt: skip
+    assert loss_change(tmp_path / "slopes.npz", 120) == pytest.approx(loss().item() - start, rel=1e-4)
+
+
 @pytest.mark.parametrize(("gain", "size"), [(0.1, 100), (0.3, 20)])
 def test_the_width_of_the_vertex_is_what_the_page_says(gain, size):
     steps = int(450 * (1 - gain / 2) / (size * gain**2))
