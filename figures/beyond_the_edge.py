@@ -70,7 +70,8 @@ def _cycles() -> xr.Dataset:
         gentle = chosen[cycle_multiplier(chosen, depth) > 0.5 * two_cycle_threshold(CYCLE_MOMENTUM)]
         pushed = np.full((2, POINTS), np.nan)
         rate = cycle_rate(gentle, VALUE, depth)
-        pushed[:, : gentle.size] = _descend(rate / two_cycle_rate(1.0, CYCLE_MOMENTUM), depth, CYCLE_MOMENTUM)
+        there = _descend(rate / two_cycle_rate(1.0, CYCLE_MOMENTUM), depth, CYCLE_MOMENTUM)
+        pushed[:, : gentle.size] = np.nan_to_num(there, nan=np.inf)  # missing is only what was not run
         unit = VALUE ** (1 / depth)
         foretold = cycle_low(at, VALUE, depth)
         parts.append(

@@ -1,0 +1,138 @@
+"""Every check of every figure is fed data in which its claim is otherwise, and has to say so.
+
+The data are those of the quick figures, made by ``python -m figures --fast`` or, where they are not current, here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import xarray as xr
+from false_data import alterations
+
+from figures._catalogue import catalogue
+from figures._check import Check
+from figures._fingerprint import fingerprint, shared_digest
+from figures._runner import _is_current
+from figures._worker import Order
+
+FIGURES = catalogue("figures")
+MADE = Path(os.environ.get("SGDYNAMICS_FIGURES", Path(__file__).parents[1] / "out" / "figures"))
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.fixture(scope="module")
+def shared() -> str:
+    return shared_digest("figures")
+
+
+def _quick(name: str, shared: str, home: Path) -> xr.Dataset:
+    """The data of the quick figure, as it is read back from its file."""
+    mark = fingerprint(FIGURES[name], fast=True, shared=shared)
+    if _is_current(Order("figures", name, "", True, MADE, mark)):
+        return xr.load_dataset(MADE / f"{name}.nc", engine="h5netcdf")
+    importlib.import_module(f"figures.{name}").compute(True).to_netcdf(home / "data.nc", engine="h5netcdf")
+    return xr.load_dataset(home / "data.nc", engine="h5netcdf")
+
+
+class Compared(dict[str, tuple[Check, np.ndarray]]):
+    """The checks of a figure by their claims, with all that each of them measured."""
+
+    def __init__(self, module: ModuleType, data: xr.Dataset, *, false: bool = False) -> None:
+        super().__init__()
+        compare = Check._compared.__func__
+
+        def seen(cls, comparison, predicted, measured, **rest):
+            check = compare(cls, comparison, predicted, measured, **rest)
+            self[check.claim] = check, np.array(measured, dtype=float)
+            return check
+
+        with patch.object(Check, "_compared", classmethod(seen)):
+            checks = module.checks(data)
+            self.count = sum(1 for _ in (_until_it_raises(checks) if false else checks))
+
+
+def _until_it_raises(checks: Iterator[Check]) -> Iterator[Check]:
+    """What comes before a check that cannot be made of such data, an infinite standard error for one."""
+    try:
+        yield from checks
+    except (ValueError, KeyError, IndexError, ZeroDivisionError):
+        return
+
+
+def _blind(module: ModuleType, data: xr.Dataset) -> set[str]:
+    """Claims whose verdict stays the same whatever is done to what was measured."""
+    true = Compared(module, data)
+    assert true.count == len(true), "two checks of one figure make the same claim"
+    blind = set(true)
+    for _, false in alterations(data):
+        found = Compared(module, false, false=True)
+        for claim in blind & set(found):
+            # Only where the measurement is another one: a changed prediction would prove nothing about it.
+            (check, numbers), (before, measured) = found[claim], true[claim]
+            moved = numbers.shape != measured.shape or not np.array_equal(numbers, measured, equal_nan=True)
+            if moved and (check.verdict == "holds") != (before.verdict == "holds"):
+                blind.remove(claim)
+        if not blind:
+            break
+    return blind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_check_sees_that_its_claim_is_false(name, shared, tmp_path):
+    data = _quick(name, shared, tmp_path)
+    assert _blind(importlib.import_module(f"figures.{name}"), data) == set()
+
+
+# ------------------------------------------------------------------------------------------------- the mechanism itself
+
+
+def _module(checks) -> ModuleType:
+    module = ModuleType("figure")
+    module.checks = checks
+    return module
+
+
+ABOUT = {"source": "derived", "status": "heuristic"}
+RUN = xr.Dataset({"sharpness": ("step", [1.0, 0.8, 0.9, 1.5, 2.0])}, {"step": np.arange(5)})
+
+
+def test_a_minimum_that_includes_the_start_is_found_out():
+    def minimum(data):
+        ratio = data.sharpness / data.sharpness[0]
+        yield Check.below(claim="falls below its start", predicted=1.0, measured=ratio.min("step"), **ABOUT)
+
+    def later(data):
+        ratio = data.sharpness / data.sharpness[0]
+        yield Check.below(claim="falls below its start", predicted=0.95, measured=ratio[1:].min("step"), **ABOUT)
+
+    assert _blind(_module(minimum), RUN) == {"falls below its start"}
+    assert _blind(_module(later), RUN) == set()
+
+
+def test_what_is_ordered_or_picked_by_construction_is_found_out():
+    def ordered(data):
+        yield Check.sign(claim="grows", predicted=1, measured=np.diff(np.unique(data.sharpness)), **ABOUT)
+
+    def picked(data):
+        near = data.sharpness.where(abs(data.sharpness - 2) < 0.1)
+        yield Check.close(claim="is 2", predicted=2.0, measured=near.fillna(2.0).mean(), absolute=0.1, **ABOUT)
+
+    def constant(data):
+        yield Check.close(claim="is 3", predicted=3.0, measured=3.0, **ABOUT)
+
+    def prediction(data):
+        yield Check.close(claim="as foretold", predicted=data.sharpness[0], measured=1.0, **ABOUT)
+
+    for checks in (ordered, picked, constant, prediction):
+        (claim,) = Compared(_module(checks), RUN)
+        assert _blind(_module(checks), RUN) == {claim}
