@@ -52,7 +52,7 @@ clean:
 $(VENV)/core.stamp: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sgdynamics needs Python 3.11 or later; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable ".[data,plot]"
 	touch $@
 
 $(VENV)/test.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/core.stamp

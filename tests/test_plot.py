@@ -98,6 +98,25 @@ def test_given_axes_are_drawn_into():
     assert plot.schedule(schedules.constant(0.1, 3), ax=axes) is axes
 
 
+WITHOUT = """
+import importlib, pkgutil, sys
+sys.modules["matplotlib"] = sys.modules["sklearn"] = None
+import sgdynamics
+for module in pkgutil.walk_packages(sgdynamics.__path__, "sgdynamics."):
+    if not module.name.startswith(("sgdynamics.__main__", "sgdynamics.testing")):
+        importlib.import_module(module.name)
+from sgdynamics.simulate import trainer
+try:
+    trainer.digits()
+except ImportError as error:
+    sys.exit("sgdynamics[data]" not in str(error))
+"""
+
+
+def test_the_package_needs_neither_matplotlib_nor_scikit_learn():
+    assert subprocess.run([sys.executable, "-c", WITHOUT]).returncode == 0
+
+
 def test_matplotlib_is_not_imported_before_a_picture_is_drawn():
     code = "import sys, sgdynamics.plot, sgdynamics.cli; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -62,6 +62,26 @@ def test_links_between_files_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_readme_is_short_and_opens_with_the_question():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert lines[0].endswith("?")
+    screen = "\n".join(lines[:56])
+    assert "![" in screen
+    assert "pip install" in screen
+    assert len(re.findall(r"^\*\*[^*]+\?\*\*", screen, re.MULTILINE)) == 3
+
+
+ESSENCES = sorted((ROOT / "docs" / "essence").glob("*.txt"))
+
+
+@pytest.mark.parametrize("page", ESSENCES, ids=lambda page: page.stem)
+def test_the_essence_of_a_figure_runs_as_printed(page):
+    assert (ROOT / "figures" / f"{page.stem}.py").is_file()
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 22
+    assert run(page).failed == 0
+
+
 def test_the_pictures_are_there():
     lines = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("![")]
     assert len(lines) == 2

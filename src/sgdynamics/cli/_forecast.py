@@ -173,8 +173,10 @@ def _rates_of(best: xr.Dataset) -> str:
 
 
 def _draw(logs: list[tuple[Any, Any, Any]], foretold: dict[str, xr.Dataset], path: str) -> None:
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("--plot needs Matplotlib: pip install 'sgdynamics[plot]'") from None
     from sgdynamics.plot import forecast
 
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")

@@ -62,6 +62,8 @@ def digits(standardisation: str = "mean_image") -> Digits:
     ------
     ValueError, TypeError
         If the standardisation is none of these.
+    ImportError
+        Without scikit-learn, which holds the images.
 
     Examples
     --------
@@ -69,7 +71,10 @@ def digits(standardisation: str = "mean_image") -> Digits:
     >>> x.shape, y[:3], round(float((x**2).sum(axis=1).mean()), 1)
     ((1797, 64), array([0, 1, 2]), 33.2)
     """
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ImportError("digits: scikit-learn holds them: pip install 'sgdynamics[data]'") from None
 
     x, y = load_digits(return_X_y=True)
     if standardisation == "mean_image":
