@@ -228,6 +228,30 @@ def late_decay_noise_left(gain: Number, steps: Number, exponent: Number, amplitu
         return amplitude ** (1 / (1 + exponent)) * mp.gamma(1 + power) / span**power
 
 
+def memory_kernel(time: Number, curvature_exponent: Number) -> Number:
+    power = 2 - 1 / curvature_exponent
+    return mp.exp(log_gamma(power) - power * mp.log(2 * time)) / (2 * curvature_exponent)
+
+
+def log_twice_best_flow(steps: Number, curvature_exponent: Number, source_exponent: Number, noise: Number) -> Number:
+    """Where what is left of the start and the noise of the best decay add up to the least."""
+    a, kappa = curvature_exponent, (source_exponent - 1) / curvature_exponent
+    ratio = log_gamma(kappa + 1) + mp.log(steps) - mp.log(a) - mp.log(noise) - log_gamma(2 - 1 / a)
+    return ratio / (kappa + 1 / a)
+
+
+def best_schedule_risk(steps: Number, curvature_exponent: Number, source_exponent: Number, noise: Number) -> Number:
+    a, kappa = curvature_exponent, (source_exponent - 1) / curvature_exponent
+    flow = log_twice_best_flow(steps, a, source_exponent, noise)
+    start = mp.exp(log_gamma(kappa) - kappa * flow) / (2 * a)
+    return start + noise / steps * a * mp.exp(log_gamma(2 - 1 / a) + flow / a) / 2
+
+
+def best_schedule_peak(steps: Number, curvature_exponent: Number, source_exponent: Number, noise: Number) -> Number:
+    a = curvature_exponent
+    return a * mp.exp(log_twice_best_flow(steps, a, source_exponent, noise)) / steps
+
+
 def power_law_bias(time: Number, curvature_exponent: Number, source_exponent: Number) -> Number:
     kappa = (source_exponent - 1) / curvature_exponent
     return mp.exp(log_gamma(kappa) - kappa * mp.log(2 * time)) / (2 * curvature_exponent)
@@ -283,9 +307,12 @@ VALUES: dict[str, Callable[..., Number]] = {
     "theory.edge_of_stability.end_excess": end_excess,
     "theory.patterns.p_only_error": p_only_error,
     "theory.quadratic.contraction_factor": contraction_factor,
+    "theory.quadratic.best_schedule_peak": best_schedule_peak,
+    "theory.quadratic.best_schedule_risk": best_schedule_risk,
     "theory.quadratic.decay_noise_left": decay_noise_left,
     "theory.quadratic.late_decay_noise_left": late_decay_noise_left,
     "theory.quadratic.ema_start_weight": ema_start_weight,
+    "theory.quadratic.memory_kernel": memory_kernel,
     "theory.quadratic.power_law_bias": power_law_bias,
     "theory.quadratic.power_law_crossover_steps": power_law_crossover_steps,
     "theory.quadratic.power_law_optimal_rate": power_law_optimal_rate,
