@@ -1,4 +1,7 @@
-"""What a worker process does: make one figure after another, and leave at once when the run that started it is gone."""
+"""What a worker process does: make one figure after another, and leave at once when the run that started it is gone.
+
+What draws is imported where it is used: the run itself imports this module, too, and draws nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,11 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import xarray as xr
-from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from figures._check import Check
 from figures._files import remove, replacing, share_as_worker, write_text
-from figures._style import style
 
 _kept_open: list[object] = []
 
@@ -58,6 +57,8 @@ def begin(directory: Path, lifeline: Connection, threads: int) -> None:
         os._exit(1)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     os.environ.setdefault("SGDYNAMICS_THREADS", str(threads))
+    import matplotlib as mpl
+
     mpl.use("Agg")
 
 
@@ -82,6 +83,11 @@ def make(order: Order) -> str | None:
 
 
 def _make(order: Order) -> None:
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    from figures._style import style
+
     stem = order.directory / order.name
     # The old manifest goes before anything it vouches for is replaced.
     remove(stem.with_suffix(".json"))
