@@ -281,8 +281,13 @@ def checkpoint(seed: int) -> xr.Dataset:
 
 
 @cache
-def steered(rule: str, seed: int, *, refresh: int | None = REFRESH, steps: int = STEERED_STEPS) -> xr.Dataset:
-    """From the checkpoint on: "normal", "dominant", "constant top" or "bulk", all on the same batches."""
+def steered(
+    rule: str, seed: int, *, refresh: int | None = REFRESH, steps: int = STEERED_STEPS, every: int = 10
+) -> xr.Dataset:
+    """From the checkpoint on: "normal", "dominant", "constant top" or "bulk", all on the same batches.
+
+    Measured ``every`` so many steps.
+    """
     top = eigenvectors(STEERED_DIRECTIONS)
     updates = {
         "normal": None,
@@ -298,7 +303,7 @@ def steered(rule: str, seed: int, *, refresh: int | None = REFRESH, steps: int =
         (seed, 5),
         update=updates[rule],
         measure={"sharpest": instruments("mse", STEERED_BATCH)["sharpest"]},
-        measurements=steps // 10,
+        measurements=steps // every,
     )
 
 

@@ -46,25 +46,26 @@ REFRESHES = {1: SKY, 5: GREEN, REFRESH: BLUE, 50: VERMILION}
 FAST_REFRESHES = (5, REFRESH, 50)
 # With directions of every step: long enough to blow up, and each step costs an eigenproblem.
 STEPS_OF_FRESH = 200
-SHOWN = 40
+# Steps between two measurements, and between two that are drawn.
+MEASURED, SHOWN = 10, 40
 
 
-def _path(rule: str, seed: int, refresh: int = REFRESH) -> xr.Dataset:
+def _path(rule: str, seed: int, every: int, refresh: int = REFRESH) -> xr.Dataset:
     found = (
-        steered(rule, seed, refresh=refresh, steps=STEPS_OF_FRESH)
+        steered(rule, seed, refresh=refresh, steps=STEPS_OF_FRESH, every=every)
         if refresh == 1
-        else steered(rule, seed, refresh=refresh)
+        else steered(rule, seed, refresh=refresh, every=every)
     )
     return found[["sharpness", "loss"]].drop_vars("time")
 
 
 def compute(fast: bool) -> xr.Dataset:
-    seeds, refreshes = (1, FAST_REFRESHES) if fast else (3, tuple(REFRESHES))
+    seeds, refreshes, every = (1, FAST_REFRESHES, 2 * MEASURED) if fast else (3, tuple(REFRESHES), MEASURED)
     rules = xr.concat(
-        [xr.concat([_path(rule, seed) for seed in range(seeds)], "seed") for rule in RULES], "rule"
+        [xr.concat([_path(rule, seed, every) for seed in range(seeds)], "seed") for rule in RULES], "rule"
     ).assign_coords(rule=list(RULES))
     bulk = xr.concat(
-        [xr.concat([_path("bulk", seed, refresh) for seed in range(seeds)], "seed") for refresh in refreshes],
+        [xr.concat([_path("bulk", seed, every, refresh) for seed in range(seeds)], "seed") for refresh in refreshes],
         "refresh",
         join="outer",
     ).assign_coords(refresh=list(refreshes))
@@ -93,7 +94,7 @@ def compute(fast: bool) -> xr.Dataset:
 
 
 def _draw(axes: Axes, paths: xr.DataArray, label: str, color: str) -> None:
-    shown = paths.sel(step=slice(0, None, SHOWN // 10)).dropna("step")
+    shown = paths.isel(step=paths.step.values % SHOWN == 0).dropna("step")
     measured_points(axes, shown.step, shown.mean("seed"), standard_error(shown), color=color, label=label, markersize=3)
 
 
