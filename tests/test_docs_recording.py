@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from sgdynamics.cli import main
+from sgdynamics.models import schedules
+from sgdynamics.simulate import trainer
 from sgdynamics.theory.diagnosis import diagnose
 
 PAGE = (Path(__file__).parent.parent / "docs" / "recording.md").read_text(encoding="utf-8")
@@ -122,6 +124,28 @@ def test_the_callback_records_a_run_of_lightning(tmp_path, monkeypatch):
         enable_progress_bar=False, enable_model_summary=False,
     ).fit(model, loader)  # fmt: skip
     assert loss_change(tmp_path / "slopes.npz", 120) == pytest.approx(loss().item() - start, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("warm", "steps", "verdict"),
+    [(3000, 1500, "Noise-limited"), (3000, 100, "Undecided"), (0, 100, "Still descending")],
+)
+def test_a_network_has_a_verdict_after_as_many_steps_as_the_page_says(warm, steps, verdict):
+    x, y, _, _ = trainer.split(*trainer.digits(), train=1200, seed=0)
+    how = {"loss": "cross_entropy", "replacement": True, "label_noise": 0.2}
+    net = trainer.network([64, 32, 10], "tanh", seed=0)
+    if warm:
+        settled = trainer.train(net, x, y, schedules.constant(0.3, warm), batch_size=16, seed=0, **how)
+        net = net.with_flat(settled.final_weights)
+    kept = {"record": np.arange(steps + 1), "keep_weights": True, "evaluate_loss": False}
+    run = trainer.train(net, x, y, schedules.constant(0.3, steps), batch_size=16, seed=100, **how, **kept)
+    weights = run.weights.values
+    fresh = trainer.batches(x, y, steps=2 * steps, batch_size=128, seed=200, classes=10, **how)
+    slopes = np.empty((steps, 2))
+    for step, end in np.ndindex(steps, 2):
+        gradient = trainer.gradient(net.with_flat(weights[step + end]), *next(fresh), "cross_entropy")
+        slopes[step, end] = gradient @ (weights[step + 1] - weights[step])
+    assert diagnose(dict(zip(("slope_before", "slope_after"), slopes.T, strict=True))).verdict.startswith(verdict)
 
 
 @pytest.mark.parametrize(("gain", "size"), [(0.1, 100), (0.3, 20)])
