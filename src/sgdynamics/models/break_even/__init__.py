@@ -4,6 +4,7 @@ r"""What breaks even: examples of different curvature, and directions that sharp
 :class:`SelfStabilizingMode`    one sharp direction whose curvature grows until the oscillation pushes it back
 :class:`SelfStabilizingModes`   several such directions, sharpening at rates of their own
 :func:`draw_ensemble`           per-example curvatures and forces of a given spread, from a seed
+:class:`ExampleEnsemble`        both, by name: what a mode is made of
 :func:`gaussian_features`       per-example Hessians of rank one with a power-law spectrum, from a seed
 ==============================  =======================================================================================
 

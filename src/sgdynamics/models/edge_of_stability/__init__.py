@@ -10,6 +10,7 @@ Gradient descent at learning rate :math:`\eta` is stable up to a sharpness (larg
 :class:`SelfStabilization`                  the two-variable map of Damian et al., as gradient descent on a cubic
 :class:`SecondOrderRegression`              a residual that is quadratic in the weights, Agarwala et al.
 :func:`second_order_step`                   the same in function space, closed for two distinct eigenvalues
+:func:`second_order_sharpness`              its sharpness
 ==========================================  ===========================================================================
 
 Only pointwise facts live here: loss, gradient, Hessian, sharpness, one exact step.

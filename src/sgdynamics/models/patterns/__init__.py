@@ -9,7 +9,7 @@ left to learn :math:`P` from; a large one moves the activation pattern so much t
 ===========================  =======================================================================================
 :class:`TwoPatternData`      the distribution, and samples of it
 :class:`TwoPatternSample`    examples: first pattern as an array, second pattern as ray and amplitude
-:class:`TwoPatternTraining`  both learning rates, weight decay, noise, and the three algorithms
+:class:`TwoPatternTraining`  both learning rates, weight decay, noise, and the three ``ALGORITHMS``
 :class:`TwoPatternSetting`   data, training and number of examples: the configurations that are studied
 :class:`TwoBlockNetwork`     the ReLU network whose units see one pattern each: output, loss, gradient, step
 ===========================  =======================================================================================

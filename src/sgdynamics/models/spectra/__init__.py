@@ -13,7 +13,7 @@ eigenvalues and multiplicities         counts, a binned spectrum
 =====================================  ===========================================================================
 
 A measured Hessian has eigenvalues <= 0, and many near 0 that are noise of the measurement: which of them to believe
-is for the caller to say, by ``smallest``.
+is for the caller to say, by ``smallest``. :func:`quadratic_from_spectrum` makes a model of the modes.
 """
 
 from sgdynamics.models.spectra.reading import quadratic_from_spectrum, read_spectrum

@@ -4,6 +4,18 @@ r"""Two-layer linear network on one example: the maps of its gradient descent, i
     \kappa(|h|^2+|v|^2), \quad h = Ux/|x|.
 
 Output :math:`f` and kernel :math:`\lambda` obey a closed map of two numbers at every width.
+
+=============================================================  ===================================================
+question                                                       where to look
+=============================================================  ===================================================
+the network, its start and its Hessian                         ``UVNetwork``, ``hessian_eigenvalues``
+the same on several examples                                   ``MultiExampleUV``
+one exact step in function space                               ``function_step``, ``cone_step``, ``log_cone_step``
+from output and kernel to the coordinates of a step, and back  ``to_cone``, ``from_cone``
+how random starts are spread                                   ``ntk_quantile``, ``alignment_quantile``,
+                                                               ``start_ratio``
+what keeps the two layers apart                                ``imbalance``
+=============================================================  ===================================================
 """
 
 from sgdynamics.models.uv.dynamics import cone_step, from_cone, function_step, imbalance, log_cone_step, to_cone

@@ -1,4 +1,13 @@
-"""Running deep linear networks: gradient descent and gradient flow of chains and matrices, and random starts."""
+"""Running deep linear networks: gradient descent and gradient flow of chains and matrices, and random starts.
+
+======================================  ======================================
+question                                where to look
+======================================  ======================================
+gradient descent                        ``chain_descent``, ``network_descent``
+gradient flow                           ``chain_flow``, ``network_flow``
+random starts and their tangent kernel  ``initial_weights``, ``initial_ntk``
+======================================  ======================================
+"""
 
 from sgdynamics.simulate.deep_linear.chains import chain_descent
 from sgdynamics.simulate.deep_linear.flow import chain_flow, network_flow

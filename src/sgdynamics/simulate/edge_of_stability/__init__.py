@@ -2,6 +2,15 @@
 
 A kernel takes the steps of one model and keeps the state at the steps that are recorded; what is said about the state
 there is left to the pointwise facts of the model. There is no randomness: the starts are the user's.
+
+===========================================  =============================
+orbits of                                    where to look
+===========================================  =============================
+a loss of a product of two weights           ``product_orbits``
+a product of four weights                    ``four_factor_orbits``
+the map of self-stabilisation                ``self_stabilization_orbits``
+a residual that is quadratic in the weights  ``second_order_orbits``
+===========================================  =============================
 """
 
 from sgdynamics.simulate.edge_of_stability.orbits import (

@@ -1,4 +1,7 @@
-r"""Training the two-pattern network of Li, Wei and Ma itself, at any width and without decoupling."""
+"""Training the two-pattern network of Li, Wei and Ma itself, at any width and without decoupling.
+
+:func:`finite_network` is the only function.
+"""
 
 from sgdynamics.simulate.patterns.networks import finite_network
 

@@ -14,6 +14,28 @@ True
 >>> top = trainer.top_hessian_eigenvalues(net.with_flat(run.final_weights), x, y, k=2, loss="cross_entropy")
 >>> top.converged
 True
+
+============================================  =======================================================================
+question                                      where to look
+============================================  =======================================================================
+networks and data                             ``network``, ``Network``, ``UserNetwork``, ``digits``, ``Digits``,
+                                              ``split``, ``Split``, ``whitened``, ``one_hot``, ``smoothed_labels``
+train one network, or many abreast            ``train``, ``train_runs``
+how a step is made of a gradient              ``Update``, ``sgd``, ``momentum``, ``nudged_sgd``, ``dominant_sgd``,
+                                              ``bulk_sgd``, ``steered_sgd``, ``projected_steps``
+batches                                       ``batches``, ``fresh_batches``, ``draw_batches``
+loss, exact gradient, exact Hessian products  ``loss_value``, ``losses_at``, ``loss_along``, ``gradient``,
+                                              ``per_example_gradients``, ``hessian_vector_product``,
+                                              ``hessian_operator``, ``hessian_matrix``, ``per_example_curvatures``
+sharpest directions, alone and along a run    ``top_hessian_eigenvalues``, ``HessianEigenvalues``,
+                                              ``hessian_eigenvectors``, ``EigenpairTracker``, ``tracked_eigenpairs``,
+                                              ``matched_directions``, ``MatchedDirections``
+noise of batch gradients                      ``gradient_covariance``, ``batch_gradient_covariance``,
+                                              ``gradient_interaction``, ``sampled_interaction``, ``batch_sharpness``,
+                                              ``alignments``
+how much longer a step could be               ``critical_rate``
+phases of early training                      ``network_thresholds``, ``network_saturation``, ``critical_c``
+============================================  =======================================================================
 """
 
 from __future__ import annotations

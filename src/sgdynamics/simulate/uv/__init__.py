@@ -1,8 +1,16 @@
 """Two-layer linear networks on one example, run through their exact map in function space.
 
-:func:`trajectory` follows single orbits, :func:`phase_diagram` says what became of many, :func:`thresholds` and
-:func:`over_seeds` read it. :func:`bifurcation` and :func:`lyapunov` look at what runs end in where no minimum is
-stable. :func:`scheduled_trajectory` and :func:`persistent_catapults` raise the learning rate on the way.
+===================================================  ==================================================
+question                                             where to look
+===================================================  ==================================================
+one orbit, step by step                              ``trajectory``
+an orbit whose rate changes, warm-up                 ``scheduled_trajectory``, ``persistent_catapults``
+what becomes of runs by rate, width and start        ``phase_diagram``
+where loss and sharpness begin to rise, over starts  ``thresholds``
+shares of outcomes and means over starts             ``over_seeds``
+what runs end in on the edge line                    ``bifurcation``
+whether that is chaotic                              ``lyapunov``
+===================================================  ==================================================
 """
 
 from sgdynamics.simulate.uv.diagram import phase_diagram

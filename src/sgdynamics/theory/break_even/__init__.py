@@ -1,12 +1,24 @@
 r"""The break-even point: where a run that sharpens reaches the edge of stability of SGD, and what the edge is.
 
-=====================  ================================================================================================
-one direction          factor of the second moment, the edge, and the curvature at it for several closures
-a path                 where a sharpening run meets its edge, in closed form and for any path, and the conditions
-several directions     the exact edge of any finite set of per-example Hessians, and the rules that stand in for it
-self-stabilising mode  the plateau after the break-even point, how long it takes, and which modes are clipped
-a run                  :func:`predict`: the break-even point of a measured run, and which assumptions hold in it
-=====================  ================================================================================================
+=========================================  ===========================================================================
+question                                   where to look
+=========================================  ===========================================================================
+what one direction can bear                ``direction_edges``, ``gradient_noise_interaction``,
+                                           ``critical_interaction_aware_sharpness``, ``rise_multiple``,
+                                           ``batch_variance_factor``
+curvature at the edge, by closure          ``edge_curvature_at_distance``, ``edge_curvature_poisson``,
+                                           ``sharpness_bound``, ``non_uniformity_bound``, ``frobenius_bound``,
+                                           ``noise_alignment``
+where a path of sharpening meets its edge  ``break_even_crossing``, ``break_even_curvature``, ``break_even_distance``,
+                                           ``break_even_slope``, ``proof_conditions``
+the edge of a set of per-example Hessians  ``mean_square_edge``, ``strict_edge``, ``sharpest_direction_edge``
+rules in place of it                       ``trace_rule_edge``, ``kernel_norm_edge``, ``kernel_norm_share``
+the self-stabilising mode                  ``plateau_curvature``, ``collapse_curvature``, ``plateau_second_moment``,
+                                           ``plateau_projection_variance``, ``frozen_second_moment``,
+                                           ``stochastic_sharpness_gap``, ``break_even_steps``
+several directions that sharpen            ``clipped_modes``
+the break-even point of a measured run     ``predict``
+=========================================  ===========================================================================
 
 Batches are fresh in every step, without replacement unless it says otherwise. The edges of almost every path, of
 reshuffled batches and of momentum are in :mod:`sgdynamics.theory.quadratic`, for the same ensembles as a

@@ -1,15 +1,23 @@
 r"""The edge of stability without running anything: where runs end, how they cycle, and the flows that stand for them.
 
-``end_gap``, ``reduced``
-    How far below :math:`2/\eta` a run ends that started above it.
-``cycle``
-    The self-stabilisation cycle, and the variance of the oscillation that holds the sharpness at the edge.
-``central_flow``
-    Gradient flow that may not cross the edge, with the oscillation it must carry.
-``momentum``
-    The rate of gradient descent that has the two-cycles and the edge of a run with momentum.
-``approximations``, ``budget``
-    Flows and diffusions in place of the discrete map, and the order in :math:`\eta` of what they get wrong.
+===========================================================  ========================================================
+question                                                     where to look
+===========================================================  ========================================================
+how far below :math:`2/\eta` a run ends                      ``end_gap``, ``end_excess``, ``critical_end_excess``,
+                                                             ``gap_drift``, ``reduced_invariant``,
+                                                             ``tracking_amplitude``
+where the minima are, and how sharp                          ``minimum_sharpness``, ``four_factor_edge``,
+                                                             ``imbalance_factor``
+the cycle of self-stabilisation                              ``cycle_amplitude``, ``cycle_period``, ``cycle_growth``,
+                                                             ``cycle_invariant``
+the oscillation that holds a run at the edge                 ``oscillation_variance``, ``oscillation_covariance``,
+                                                             ``flip_coefficient``
+gradient flow that may not cross the edge                    ``central_flow``
+two-cycles, and the edge with momentum                       ``two_cycle_rate``, ``two_cycle_threshold``
+flows in place of the discrete map, and what they get wrong  ``gradient_flow``, ``modified_flow``,
+                                                             ``ornstein_uhlenbeck_variance``, ``error_budget``,
+                                                             ``fitted_order``
+===========================================================  ========================================================
 """
 
 from sgdynamics.theory.edge_of_stability.approximations import (

@@ -1,4 +1,17 @@
-"""From one or a few loss curves to the loss under any schedule, and to the best schedule."""
+"""From one or a few loss curves to the loss under any schedule, and to the best schedule.
+
+=================================================  ==================================
+question                                           where to look
+=================================================  ==================================
+the law of one or a few loss curves                ``fit``
+the loss under another schedule, or of an average  ``predict``
+the best schedule                                  ``best_schedule``
+which run to make next                             ``next_run``
+the fitted law as a mini-batch quadratic           ``quadratic_at``
+its parts in closed form                           ``spectrum_left``, ``drop_gained``
+a worst case for convex losses                     ``last_iterate_bound``
+=================================================  ==================================
+"""
 
 from sgdynamics.theory.forecast.fitting import fit
 from sgdynamics.theory.forecast.laws import drop_gained, last_iterate_bound, spectrum_left

@@ -4,16 +4,26 @@ A large learning rate keeps turning the activation pattern, so that the kernel l
 small one leaves the pattern frozen and learns Q first. See :mod:`sgdynamics.models.patterns` for the model. The ideas
 are those of li2019; the closed forms here are derived, and none of them is a statement of that paper.
 
-==================  =====================================================================================
-kernels             what two examples share after the pattern has moved
-curvature           the curvature form, the rate at which Q is learnt
-memory              the curvature that the large rate can hold
-noise               variance of the weights and how fast the pattern turns
-times               how long each pattern takes, and how wide the network must be
-errors              errors on P-only examples
-reduced             the limit of wide networks without the output of its noise, step by step
-prediction, maps    will the order of learning reverse, and where
-==================  =====================================================================================
+=============================================================  =====================================================
+question                                                       where to look
+=============================================================  =====================================================
+what two examples share after the pattern has moved            ``refreshed_kernel``, ``noisy_correlation``
+how fast Q is learnt                                           ``curvature_form``, ``refreshed_curvature_form``,
+                                                               ``small_angle_curvature_form``
+what curvature the large rate can hold                         ``curvature_ceiling``, ``memory_integral``,
+                                                               ``small_separation_memory``
+variance of the weights, and how fast the pattern turns        ``stationary_noise_variance``, ``annealed_variance``,
+                                                               ``annealed_variance_ratio``, ``noise_correlation``,
+                                                               ``refreshing_angle``
+how long each pattern takes, and how wide the network must be  ``p_time``, ``q_time``, ``time_separation``,
+                                                               ``p_learning_time``, ``q_learning_time``,
+                                                               ``lazy_width``
+errors on P-only examples                                      ``p_only_error``, ``mean_classifier_cosine``
+the limit of wide networks, step by step                       ``reduced_dynamics``, ``population_dynamics``,
+                                                               ``first_time_below``
+will the order of learning reverse, and where                  ``predict``, ``regime``, ``gap_map``, ``P_LEVEL``,
+                                                               ``Q_LEVEL``
+=============================================================  =====================================================
 """
 
 from sgdynamics.theory.patterns.curvature import curvature_form, refreshed_curvature_form, small_angle_curvature_form

@@ -2,6 +2,64 @@ r"""Moments, stationary laws, stability and planning for mini-batch quadratics.
 
 Formulas are per direction, in gains :math:`x = \eta h` and in units of the center variance of one mini-batch unless
 they say otherwise.
+
+=========================================================================  ===========================================
+question                                                                   where to look
+=========================================================================  ===========================================
+mean, variance and risk along a run                                        ``moments``, ``autocovariance``,
+                                                                           ``contraction_factor``
+the law of a run at rest                                                   ``stationary``, ``stationary_variance``,
+                                                                           ``stationary_risk``, ``covariance_ratio``,
+                                                                           ``squared_distance``,
+                                                                           ``shell_fluctuation``
+averages of the iterates                                                   ``ema_variance``, ``swa_variance``,
+                                                                           ``tail_variance``, ``two_point_variance``,
+                                                                           ``far_points_variance``,
+                                                                           ``average_variance``, ``ema_start_weight``,
+                                                                           ``swa_start_weight``, ``chord_excess``
+gains that do the same                                                     ``equivalent_gain``,
+                                                                           ``heavy_ball_equivalent_gain``,
+                                                                           ``adam_gain``
+momentum, weight decay, preconditioners, signs                             ``decayed_variance``,
+                                                                           ``decayed_minimiser``, ``preconditioned``,
+                                                                           ``sign_descent_variance``
+cosines of gradients and iterates                                          ``gradient_cosine``,
+                                                                           ``batch_full_gradient_cosine``,
+                                                                           ``lagged_gradient_cosine``,
+                                                                           ``iterate_cosine``
+what one step more does to the loss                                        ``held_out_loss``, ``used_batch_loss``,
+                                                                           ``stepped_loss``, ``half_rate_excess``,
+                                                                           ``line_search_gain``, ``critical_rate``
+is it stable                                                               ``stability``, ``stability_edge``,
+                                                                           ``mean_edge``, ``mean_square_edge``,
+                                                                           ``mean_square_growth``, ``one_step_edge``,
+                                                                           ``almost_sure_edge``, ``tail_index``
+bounds and rules for that edge                                             ``trace_edge``, ``top_direction_edge``,
+                                                                           ``trace_rule_term``
+random curvature, one direction                                            ``random_curvature_variance``,
+                                                                           ``random_curvature_second_moment``,
+                                                                           ``mean_square_factor``,
+                                                                           ``mean_square_edge_gain``,
+                                                                           ``almost_sure_edge_gain``
+reshuffled epochs                                                          ``reshuffled_variance``,
+                                                                           ``reshuffled_growth``, ``reshuffled_edge``
+how many steps, which rate                                                 ``steps_to_target``, ``power_law_bias``,
+                                                                           ``power_law_optimal_rate``,
+                                                                           ``power_law_crossover_steps``
+which schedule                                                             ``optimal_schedule``, ``greedy_schedule``,
+                                                                           ``best_power_decay``,
+                                                                           ``best_decay_exponent``,
+                                                                           ``best_schedule_peak``,
+                                                                           ``best_schedule_risk``,
+                                                                           ``decay_noise_left``,
+                                                                           ``late_decay_noise_left``
+a run as forcing and memory                                                ``forcing_and_memory``, ``memory_kernel``
+which batch size                                                           ``noise_scale``, ``plateau_noise_scale``,
+                                                                           ``batch_efficiency``, ``steps_for_batch``,
+                                                                           ``examples_for_steps``
+the order in which directions are learned, and what test risk that leaves  ``learning_order_rate``,
+                                                                           ``risk_odds_factor``, ``risk_transfer``
+=========================================================================  ===========================================
 """
 
 from sgdynamics.theory.quadratic.annealing import learning_order_rate, risk_odds_factor, risk_transfer

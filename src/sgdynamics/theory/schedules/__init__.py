@@ -6,6 +6,23 @@ procedures with the same weights are the same point, batch by batch. Everything 
 
 The equivalence is exact at one curvature and for one horizon :math:`T`; across a spectrum only trivial schedules
 have an exact average (:func:`average_for_every_curvature`).
+
+=======================================================  ======================================================
+question                                                 where to look
+=======================================================  ======================================================
+what every batch weighs in an iterate, or in an average  ``center_weights``, ``average_center_weights``,
+                                                         ``schedule_free_weights``, ``update_weights``,
+                                                         ``weight_decay_steps``
+the schedule of an average, the average of a schedule    ``average_to_gains``, ``gains_to_average``,
+                                                         ``gains_from_weights``, ``equivalence``,
+                                                         ``NoEquivalentSchedule``
+the same in closed form                                  ``ema_schedule_gain``, ``swa_schedule_gain``,
+                                                         ``two_point_schedule_gain``, ``ema_heavy_ball_gain``,
+                                                         ``ema_heavy_ball_momentum``
+averages that suit a whole spectrum                      ``average_for_every_curvature``, ``binomial_average``,
+                                                         ``wsm_average``
+merging checkpoints in place of a decay                  ``merge_plan``, ``gain_kept``, ``schedule_of_merge``
+=======================================================  ======================================================
 """
 
 from sgdynamics.theory.schedules.closed_forms import (

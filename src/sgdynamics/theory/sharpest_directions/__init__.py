@@ -1,15 +1,17 @@
 r"""What a step of SGD does to the loss along a sharp direction: a parabola, its minimiser, the laws of missing it.
 
-``parabola``
-    How far along the step the loss is least, and when a step overshoots or raises the loss.
-``stationarity``
-    How often it does, at stationarity and at a given signal-to-noise ratio.
-``measures``
-    The same along a recorded run, as ratios of sums.
-
-At stationarity the mean minimiser is at half the step and half of all steps raise the loss, at every learning rate: a
-step that fails to lower the loss along a sharp direction is no sign of the edge of stability. What changes with the
-gain is how often a step overshoots.
+===============================================  ======================================================
+question                                         where to look
+===============================================  ======================================================
+how far along its step the loss is least         ``mean_minimiser``, ``mean_minimiser_of_interaction``,
+                                                 ``stationary_minimiser``
+how often a step overshoots, or raises the loss  ``overshoot_probability``, ``increase_probability``
+the same at a known slope                        ``conditional_overshoot_probability``,
+                                                 ``conditional_increase_probability``
+the same of a measured run                       ``step_to_curvature``, ``overshoots``, ``increases``
+a rate matched to the curvature                  ``curvature_matched_rate``
+slopes at stationarity                           ``stationary_slope_variance``
+===============================================  ======================================================
 """
 
 from sgdynamics.theory.sharpest_directions.measures import step_to_curvature

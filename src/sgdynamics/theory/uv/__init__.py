@@ -3,6 +3,32 @@ r"""Critical rates, fixed points, the edge of stability and its period doublings
 A two-layer linear network on one example, see :mod:`sgdynamics.models.uv`. Rates are normalised by the kernel
 (``units="ntk"``) or by the top Hessian eigenvalue (``units="hessian"``) of the start; :math:`q = \eta\sqrt\kappa y` is
 the rate over the critical one.
+
+==============================================  ======================================================================
+question                                        where to look
+==============================================  ======================================================================
+critical rates of one start                     ``c_loss``, ``c_loss_at``, ``c_sharp``, ``c_max``,
+                                                ``largest_learning_rate``, ``critical_learning_rate``,
+                                                ``sharpness_over_ntk``
+their means over starts, and for wide networks  ``mean_c_loss``, ``mean_c_sharp``, ``mean_c_max``, ``mean_largest_c``,
+                                                ``mean_start_ratio``, ``wide_c_loss``, ``wide_c_sharp``,
+                                                ``wide_c_max``, ``first_rise_probability``,
+                                                ``no_catapult_probability``
+the same on several examples                    ``first_rise_rate``
+what the first steps do                         ``first_loss_ratio``, ``sharpness_change``,
+                                                ``linear_sharpness_growth``, ``gradient_flow_ntk``
+which regime a rate is in                       ``regime``, ``Regime``
+catapults                                       ``catapult_final_ntk``, ``mirror_ntk``, ``reflected_ntk``,
+                                                ``peak_square_output``, ``reflected_peak``, ``peak_time``,
+                                                ``loss_bound``, ``escape_margin``, ``final_excess``
+warm-up by catapults                            ``warm_up_reach``, ``catapult_count``, ``delayed_escape``
+fixed points and their stability                ``fixed_points``, ``jacobian``, ``ntk_nullcline``
+the edge line                                   ``edge_map``, ``edge_sharpness``
+two-cycles beyond the critical rate             ``two_cycle``, ``two_cycle_mean_ntk``, ``two_cycle_mean_sharpness``,
+                                                ``two_cycle_mean_square_residual``, ``two_cycle_multiplier``,
+                                                ``two_cycle_transverse_multiplier``
+the route to chaos                              ``period_doublings``, ``period_doubling_limit``, ``chaotic_density``
+==============================================  ======================================================================
 """
 
 from sgdynamics.theory.uv.atlas import Regime, regime

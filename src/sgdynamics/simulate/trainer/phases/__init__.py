@@ -2,6 +2,14 @@
 
 Learning rates are given as :math:`c`, their product with the sharpness of the very network at its start. Every network
 is a cell of its own, and what is known of it is kept in a file where one asks for that.
+
+===============================================================  ======================
+question                                                         where to look
+===============================================================  ======================
+rates at which loss or sharpness first rise, and training fails  ``network_thresholds``
+how far the sharpness falls in the first steps                   ``network_saturation``
+the rate at which it begins to                                   ``critical_c``
+===============================================================  ======================
 """
 
 from __future__ import annotations
