@@ -544,7 +544,7 @@ def test_unbalanced_minima_of_a_network_are_sharper(seed, spread):
         assert model.sharpness(weights) > floor * (1 + 1e-6)
 
 
-def test_sharpness_at_the_balanced_minimum_claim():
+def test_sharpness_at_the_balanced_minimum():
     target = np.diag([2.5, 1.0])
     assert DeepLinearNetwork(target).sharpness(balanced_network(target, 4)) == pytest.approx(15.8114, abs=5e-5)
     assert balanced_sharpness(2.5, 4) == pytest.approx(15.8114, abs=5e-5)

@@ -116,7 +116,7 @@ def test_divergence_is_a_result():
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 6])
-def test_the_balanced_chain_converges_below_its_edge_and_cycles_above_claim(depth):
+def test_the_balanced_chain_converges_below_its_edge_and_cycles_above(depth):
     start = 1.01 * balanced_chain(1.0, depth)
     edge = persistent_edge(1.0, depth)
     assert edge == 2 / depth
@@ -149,7 +149,7 @@ def monotone_steps(seed, depth, starts, low, high, steps):
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 6])
 @pytest.mark.parametrize(("low", "high"), [(0.8, 1.2), (0.3, 1.0)])
-def test_descent_does_not_raise_the_sharpness_of_the_flow_solution_claim(depth, low, high):
+def test_descent_does_not_raise_the_sharpness_of_the_flow_solution(depth, low, high):
     ratios, _ = monotone_steps(depth, depth, starts=150, low=low, high=high, steps=60)
     assert ratios.size > 1000
     assert ratios.max() <= 1 + 1e-9

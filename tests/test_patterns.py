@@ -542,7 +542,7 @@ def test_gradient_and_step_of_the_network_are_those_of_its_loss():
     sample, network = data.draw(30, seed=1), TwoBlockNetwork(6, 8)
     first, second = generator.normal(size=(6, 4)), generator.normal(size=(8, 2))
 
-    def loss(w, v):  # nothing of ours: the sheet's network
+    def loss(w, v):  # nothing of ours: the network of the paper
         x2 = sample.alpha[:, None] * 2.0 * np.array([[1, 0], [1, 0.5], [1, -0.5]])[sample.ray]
         f = np.maximum(sample.inputs @ w.T, 0) @ (np.array([1] * 3 + [-1] * 3) / math.sqrt(6))
         f = f + np.maximum(x2 @ v.T, 0) @ (np.array([1] * 4 + [-1] * 4) / math.sqrt(8))

@@ -1,4 +1,4 @@
-"""Edges and tail indices: against dense Kronecker products, enumerations and the numbers of the sheets."""
+"""Edges and tail indices: against dense Kronecker products, enumerations and numbers of other programs."""
 
 import itertools
 import math

@@ -156,7 +156,7 @@ def test_the_stationary_law_is_where_the_moments_stay(update, seed, sampling):
 
 
 def test_random_curvature_of_half_and_three_halves():
-    """The numbers of the sheet: v = 1 at a rate of 0.8; edge 1.6."""
+    """By hand: v = 1 at a rate of 0.8; edge 1.6."""
     model = FiniteSumQuadratic([0.5, 1.5], center_covariance=1.0, displacement=2.0)
     assert math.isclose(stationary(model, 0.8).variance.item(), 1.0, rel_tol=1e-14)
     assert math.isclose(random_curvature_variance(0.8, 0.25), 1.0, rel_tol=1e-14)

@@ -253,7 +253,7 @@ def test_what_is_no_schedule_is_named(make, names):
 # A and B: schedules and center weights
 
 
-def test_claim_01_center_weights_and_back():
+def test_center_weights_and_back():
     start_weight, weights = center_weights([0.5, 0.25, 0.1])
     assert math.isclose(start_weight, 0.3375, rel_tol=1e-15)
     np.testing.assert_allclose(weights, [0.3375, 0.225, 0.1], rtol=1e-15)
@@ -419,7 +419,7 @@ def test_an_average_of_a_base_run_is_the_end_of_its_schedule(seed, steps):
     assert math.isclose(sgd(gains.tolist(), start, centers)[-1], averaged, rel_tol=1e-10, abs_tol=1e-11)
 
 
-def test_claim_14_a_random_average_of_a_varying_base_run_is_a_schedule():
+def test_a_random_average_of_a_varying_base_run_is_a_schedule():
     generator = np.random.default_rng(14)
     steps = 300
     base, average = generator.uniform(0.05, 0.6, steps), generator.dirichlet(np.ones(steps + 1))
@@ -497,12 +497,12 @@ def test_beyond_gain_one_a_decaying_schedule_may_ask_for_negative_weights():
     np.testing.assert_allclose(average, [-0.035, 0.135, 0.9], rtol=1e-13)
 
 
-def test_claim_13_an_increasing_schedule_asks_for_negative_weights():
+def test_an_increasing_schedule_asks_for_negative_weights():
     average = gains_to_average(np.array([0.2, 0.9, 0.3]) * 0.3, 0.3)
     np.testing.assert_allclose(average, [0.53144, -0.44044, 0.609, 0.3], rtol=1e-13)
 
 
-def test_claim_12_three_averages_for_one_decay():
+def test_three_averages_for_one_decay():
     fractions = np.array([0.75, 0.5, 0.25])
     np.testing.assert_allclose(gains_to_average(0.1 * fractions, 0.1), [0.2315625, 0.2559375, 0.2625, 0.25], rtol=1e-14)
     np.testing.assert_allclose(wsm_average(fractions), [0.25] * 4, rtol=1e-14)
@@ -751,14 +751,14 @@ def test_the_two_point_schedule_ends_on_the_midpoint(gain, steps, data):
     np.testing.assert_allclose(made, expected, rtol=1e-10 if gain < 1 else 1e-9, atol=smallest)
 
 
-def test_claim_09_the_swa_schedule():
+def test_the_swa_schedule():
     made = swa_schedule_gain(0.1, np.array([1, 2, 50, 100]), 100)
     np.testing.assert_allclose(made, [0.1, 0.09090885, 0.01688381, 0.001], rtol=0, atol=5e-9)
     np.testing.assert_array_equal(swa_schedule_gain(1.0, np.arange(1, 101), 100), 1 / np.arange(1, 101))
     np.testing.assert_allclose(average_to_gains(swa(100), 0.1)[[0, 1, 49, 99]], made, rtol=1e-13)
 
 
-def test_claim_10_the_two_point_schedule_drops_and_ramps_up():
+def test_the_two_point_schedule_drops_and_ramps_up():
     made = two_point_schedule_gain(0.1, 20, 100 - np.array([80, 81, 90, 100]))
     np.testing.assert_allclose(made, [0.1, 0.01190088, 0.02585334, 0.05], rtol=0, atol=5e-9)
     np.testing.assert_allclose(average_to_gains(two_point(100, 20), 0.1)[[79, 80, 89, 99]], made, rtol=1e-13)
@@ -766,7 +766,7 @@ def test_claim_10_the_two_point_schedule_drops_and_ramps_up():
     assert np.all(np.diff(ramp) > 0)
 
 
-def test_claim_11_the_ema_schedule():
+def test_the_ema_schedule():
     fast = ema_schedule_gain(0.1, 0.9, np.array([0, 1, 10, 100]))
     np.testing.assert_allclose(fast, [0.01, 0.0181818182, 0.055, 0.0918181818], rtol=0, atol=5e-11)
     slow = ema_schedule_gain(0.1, 0.99, np.array([0, 10, 100]))
@@ -774,7 +774,7 @@ def test_claim_11_the_ema_schedule():
     np.testing.assert_allclose(average_to_gains(ema(0.99, 300), 0.1)[[299, 289, 199]], slow, rtol=1e-12)
 
 
-def test_claim_15_the_ema_of_sgd_is_heavy_ball_pathwise():
+def test_the_ema_of_sgd_is_heavy_ball_pathwise():
     generator = np.random.default_rng(15)
     start, centers = generator.normal(), generator.normal(size=400)
     averaged = [start]
@@ -802,7 +802,7 @@ def test_the_ema_of_sgd_is_heavy_ball_for_every_decay_and_gain(seed, gain, beta)
 # Averages that emulate a decay
 
 
-def test_claim_16_tail_sums_are_the_flat_limit():
+def test_tail_sums_are_the_flat_limit():
     fractions = 1 - np.arange(1, 21) / 21
     flat = wsm_average(fractions)
     gap = np.abs(gains_to_average(1e-7 * fractions, 1e-7) - flat).max()
@@ -821,7 +821,7 @@ def test_tail_sums_weigh_recorded_updates_by_the_fractions(fractions, seed):
     assert math.isclose(average @ path, 0.7 + np.dot(fractions, updates), rel_tol=1e-12, abs_tol=1e-12)
 
 
-def test_claim_17_binomial_weights_contract_the_start_like_the_decay():
+def test_binomial_weights_contract_the_start_like_the_decay():
     fractions = 1 - np.arange(1, 21) / 21
     weights, flat = binomial_average(fractions), wsm_average(fractions)
     index = np.arange(21)
@@ -922,7 +922,7 @@ def test_schedule_free_weights_are_those_of_the_unrolled_method(seed, steps, int
     np.testing.assert_allclose(start_weight, expected_start, rtol=1e-11, atol=1e-12)
 
 
-def test_claim_27_schedule_free_sums_of_squares_and_schedules():
+def test_schedule_free_sums_of_squares_and_schedules():
     gains = np.full(100, 0.3)
     for interpolation, expected in ((0.0, 0.009629), (0.5, 0.012903), (0.9, 0.041688), (1.0, 0.100116)):
         start_weight, weights = schedule_free_weights(gains, interpolation)

@@ -1,4 +1,4 @@
-"""Merge plans: their risks against unrolled runs, their optimality, and the sheet's table."""
+"""Merge plans: their risks against unrolled runs, their optimality, and a table of another program's."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_table_of_merging_rules(target, stride, risks, residuals):
     assert float(plans[0].base_risk) == pytest.approx(2.2201, abs=5e-5)
 
 
-def test_claim_28_residuals_of_emulating_a_linear_decay():
+def test_residuals_of_emulating_a_linear_decay():
     linear = TARGETS["linear"]
     assert float(planned(linear, 1, "wsm").merged_risk) == pytest.approx(0.06908, abs=5e-6)
     assert float(planned(linear, 1, "wsm").residual) == pytest.approx(0.6067, abs=5e-5)

@@ -1,4 +1,4 @@
-"""The schedule of a merge: its residual against unrolled runs, its optimality, and the sheet's numbers."""
+"""The schedule of a merge: its residual against unrolled runs, its optimality, and another program's numbers."""
 
 from __future__ import annotations
 

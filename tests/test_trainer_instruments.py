@@ -62,7 +62,7 @@ def test_covariance_of_the_digits_is_the_dense_one_by_both_routes():
         basis = found.covariance_eigenvectors.values
         close(basis.T @ basis, np.eye(20))
         close(centred.T @ (centred @ basis) / 1024, basis * wanted[:20], 1e-9)
-    # the sheet's numbers for this start
+    # what another program gave for this start
     assert wanted[0] == pytest.approx(9.95, abs=0.005)
     assert by_examples.squared_gradient.item() == pytest.approx(7.855, abs=5e-4)
     second_moment = trainer.gradient_covariance(net, x, y, "mse", centred=False).covariance_eigenvalues.item()
