@@ -14,12 +14,29 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FigureModule:
-    """Where a figure lives, what it claims, and the helper whose kept runs it shares with others, if there is one."""
+    """Where a figure lives, what it claims and what there is to see.
+
+    ``companions`` is the helper whose kept runs it shares with others, if there is one.
+    """
 
     name: str
     path: Path
     claim: str
     companions: str = ""
+    look: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return in_words(self.name)
+
+
+def in_words(name: str) -> str:
+    """The name of a figure as a title: what stands before a year is an author."""
+    paper = re.match(r"([a-z]+)(\d{4})_", name)
+    rest = name[paper.end() :] if paper else name
+    spoken = " ".join({"nqm": "NQM", "sgd": "SGD"}.get(word, word) for word in rest.split("_"))
+    return f"{paper[1].capitalize()} {paper[2]}: {spoken}" if paper else spoken[0].upper() + spoken[1:]
 
 
 def package_directory(package: str) -> Path:
@@ -44,7 +61,7 @@ def _described(path: Path) -> FigureModule:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         return FigureModule(path.stem, path, f"(cannot be read: {error})")
-    return FigureModule(path.stem, path, _claim(tree), _companions(tree, path.parent))
+    return FigureModule(path.stem, path, _claim(tree), _companions(tree, path.parent), _look(tree))
 
 
 def _companions(tree: ast.Module, directory: Path) -> str:
@@ -59,6 +76,15 @@ def _keeps_runs(helper: Path) -> bool:
     functions = [node for node in ast.parse(helper.read_bytes()).body if isinstance(node, ast.FunctionDef)]
     decorators = [decorator for function in functions for decorator in function.decorator_list]
     return any(isinstance(decorator, ast.Name) and decorator.id == "cache" for decorator in decorators)
+
+
+def _look(tree: ast.Module) -> str:
+    """What the docstring says after the claim, without its markup, a paragraph a line."""
+    documentation = ast.get_docstring(tree) or ""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in documentation.split("\n\n")]
+    paragraphs[0] = paragraphs[0].removeprefix(_claim(tree)).strip()
+    text = "\n".join(filter(None, paragraphs))
+    return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", text)
 
 
 def _claim(tree: ast.Module) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from figures._catalogue import in_words
 from figures._check import STANDARD_ERRORS, Check, Verdict
 from figures._files import write_text
 from figures._fingerprint import versions
@@ -26,6 +27,7 @@ class Entry:
     checks: tuple[Check, ...] = ()
     error: str | None = None
     seconds: float = 0.0
+    look: str = ""
 
     @property
     def made(self) -> bool:
@@ -58,7 +60,7 @@ def counted(checks: Iterable[Check]) -> str:
 
 
 def _page(directory: Path, entries: Sequence[Entry], *, fast: bool) -> str:
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    style, script = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     made_with = ", ".join(f"{name} {number}" for name, number in versions().items())
     coarser = "These are the fast versions: coarser grids and fewer samples. " if fast else ""
     return f"""<!DOCTYPE html>
@@ -77,8 +79,11 @@ def _page(directory: Path, entries: Sequence[Entry], *, fast: bool) -> str:
 </header>
 <main>
 {_summary(entries)}
-{"".join(_section(directory, entry) for entry in entries if entry.made)}
+{_filter()}
+{"".join(_section(directory, entry, fast=fast) for entry in entries if entry.made)}
 </main>
+<script>
+{script}</script>
 </body>
 </html>
 """
@@ -134,21 +139,38 @@ decides the matter.</p>
 """
 
 
-def _section(directory: Path, entry: Entry) -> str:
+def _filter() -> str:
+    """Which claims are shown: the style sheet hides the others."""
+    choices = "".join(
+        f'<label><input type="radio" name="shown" id="only-{_css(verdict)}"> {verdict}</label>\n'
+        for verdict in _VERDICTS
+    )
+    return f"""<fieldset class="filter">
+<legend>Show claims whose verdict is</legend>
+<label><input type="radio" name="shown" id="only-all" checked> any</label>
+{choices}</fieldset>
+"""
+
+
+def _section(directory: Path, entry: Entry, *, fast: bool) -> str:
     name = escape(entry.name)
+    look = "".join(f"<p>{escape(paragraph)}</p>\n" for paragraph in entry.look.splitlines())
+    shown = f"<details><summary>What to look at</summary>\n{look}</details>" if look else ""
+    command = f"python -m figures {'--fast ' if fast else ''}--only {name}"
     picture = base64.b64encode((directory / f"{entry.name}.png").read_bytes()).decode("ascii")
     return f"""<section aria-labelledby="{name}">
-<h2 id="{name}">{name}</h2>
+<h2 id="{name}">{escape(in_words(entry.name))}</h2>
 <p>{escape(entry.claim)}</p>
+{shown}
 <div class="side-by-side">
 <figure>
 <img src="data:image/png;base64,{picture}" alt="{escape(entry.claim)}">
 <figcaption class="quiet"><a href="{name}.nc">data</a>, <a href="{name}.svg">SVG</a>, <a href="{name}.png">PNG</a>;
-made in {entry.seconds:.1f} s</figcaption>
+made in {entry.seconds:.1f} s by <code>{command}</code></figcaption>
 </figure>
-<div class="scroll"><table>
+<div class="scroll"><table class="claims">
 <caption>{counted(entry.checks)}</caption>
-<thead>{_heads("Claim", "Verdict", "Predicted", "Measured", "Allowed", "Flags", "Note")}</thead>
+<thead>{_sortable_heads("Claim", "Verdict", "Predicted", "Measured", "Allowed", "Flags", "Note")}</thead>
 <tbody>
 {"".join(_row(check) for check in entry.checks)}</tbody>
 </table></div>
@@ -172,7 +194,7 @@ def _row(check: Check) -> str:
         allowed = f"z = {check.z:.2f}"
     origin = f'<span class="quiet">{escape(check.source)}; {check.status}</span>'
     return (
-        f'<tr><th scope="row">{escape(check.claim)}<br>{origin}</th>'
+        f'<tr class="is-{_css(check.verdict)}"><th scope="row">{escape(check.claim)}<br>{origin}</th>'
         f'<td class="{_css(check.verdict)}">{check.verdict}</td>'
         f'<td class="number">{predicted}</td><td class="number">{measured}</td><td class="number">{allowed}</td>'
         f'<td class="number">{_percent(check.detectable)}</td><td class="note">{escape(check.note)}</td></tr>\n'
@@ -200,13 +222,22 @@ def _heads(*names: str) -> str:
     return f"<tr>{cells}</tr>"
 
 
+def _sortable_heads(*names: str) -> str:
+    words = {"Claim", "Verdict", "Note"}
+    cells = "".join(
+        f'<th scope="col"{" data-words=1" if name in words else ""}><button type="button">{name}</button></th>'
+        for name in names
+    )
+    return f"<tr>{cells}</tr>"
+
+
 def _count(checks: Iterable[Check], verdict: Verdict) -> int:
     return sum(check.verdict == verdict for check in checks)
 
 
 def _link(entry: Entry) -> str:
     name = escape(entry.name)
-    return f'<a href="#{name}">{name}</a>'
+    return f'<a href="#{name}">{escape(in_words(entry.name))}</a>'
 
 
 def _in_brackets(text: str) -> str:

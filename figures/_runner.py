@@ -67,7 +67,7 @@ def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Pa
             if order not in to_make:
                 print(f"kept  {order.name}")
         errors = _make_all(to_make, jobs or _processors())
-        entries = [_entry(order, errors.get(order.name)) for order in orders]
+        entries = [_entry(order, known[order.name].look, errors.get(order.name)) for order in orders]
         write_report(directory, entries, fast=fast)
 
     checks = [check for entry in entries for check in entry.checks]
@@ -95,11 +95,11 @@ def _is_current(order: Order) -> bool:
     return present and _manifest(order).get("fingerprint") == order.fingerprint
 
 
-def _entry(order: Order, error: str | None) -> Entry:
+def _entry(order: Order, look: str, error: str | None) -> Entry:
     if error is None and _is_current(order):
         manifest = _manifest(order)
         checks = tuple(Check.from_dict(values) for values in manifest["checks"])
-        return Entry(order.name, order.claim, checks=checks, seconds=manifest["seconds"])
+        return Entry(order.name, order.claim, checks=checks, seconds=manifest["seconds"], look=look)
     return Entry(order.name, order.claim, error=error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 from claim_pages import read, table
@@ -58,12 +57,10 @@ def _card(figure: FigureModule, made: Path) -> str:
 
 
 def _page(figure: FigureModule, made: Path, checks: list[dict]) -> str:
-    documentation = ast.get_docstring(ast.parse(figure.path.read_text(encoding="utf-8"))) or ""
-    rest = documentation.replace("\n", " ").strip().removeprefix(figure.claim).strip()
-    text = title(figure.name) + f"**{plain(figure.claim)}**\n\n"
+    text = title(figure.title) + f"**{plain(figure.claim)}**\n\n"
     if (made / f"{figure.name}.png").exists():
         text += f".. image:: {figure.name}.png\n   :alt: {plain(figure.claim)}\n\n"
-    text += plain(rest) + "\n\n"
+    text += "".join(f"{plain(paragraph)}\n\n" for paragraph in figure.look.splitlines())
     essence = ESSENCE / f"{figure.name}.txt"
     if essence.exists():
         text += title("In ten lines", "-") + f".. literalinclude:: ../essence/{essence.name}\n   :language: pycon\n\n"
