@@ -127,7 +127,7 @@ def draw(data: xr.Dataset) -> Figure:
     theory_line(delay, line, delayed_escape(line), color=BLACK)
     measured_points(delay, data.start, data.delayed_measured, color=BLUE)
     delay.axhline(4, color=GREY, linestyle=":", linewidth=0.9)
-    delay.text(0.02, 3.95, "above: does not\ncome back", color=GREY, fontsize=7, va="top")
+    delay.text(0.02, 3.95, "above: none\ncomes back", color=GREY, fontsize=7, va="top")
     delay.set(xlabel="first rate x kernel", ylabel="rate x kernel at the return", title="where the residual returns")
     for target, color in TARGETS.items():
         here = data.sel(target=target)

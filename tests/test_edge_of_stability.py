@@ -27,6 +27,7 @@ from sgdynamics.theory import quadratic
 from sgdynamics.theory.edge_of_stability import (
     critical_end_excess,
     cycle_amplitude,
+    cycle_drift,
     cycle_growth,
     cycle_invariant,
     cycle_period,
@@ -365,14 +366,21 @@ def test_zhu_minima_are_as_sharp_in_four_parameters_as_in_the_coupled_map():
 
 
 @settings(max_examples=25)
-@given(x=st.floats(-2, 2), curvature=st.floats(-3, 3), alpha=st.floats(0.1, 3), beta=st.floats(0.1, 3), rate=rates)
-def test_self_stabilisation_is_gradient_descent_on_a_cubic(x, curvature, alpha, beta, rate):
+@given(
+    x=st.floats(-2, 2),
+    curvature=st.floats(-3, 3),
+    alpha=st.floats(0.1, 3),
+    beta=st.floats(0.1, 3),
+    zeta=st.sampled_from([0.0, 0.6, -2.5]),
+    rate=rates,
+)
+def test_self_stabilisation_is_gradient_descent_on_a_cubic(x, curvature, alpha, beta, zeta, rate):
     a, v = sympy.symbols("a v")
     root = sympy.sqrt(sympy.Rational(beta))
-    loss = root * v * a**2 / 2 - sympy.Rational(alpha) / root * v
+    loss = root * v * a**2 / 2 - sympy.Rational(alpha) / root * v + sympy.Rational(zeta) * a**3 / 2
     at = {a: sympy.Rational(x), v: sympy.Rational(curvature) / root}
     gradient = [float(sympy.diff(loss, s).subs(at)) for s in (a, v)]
-    model = SelfStabilization(sharpening=alpha, restoring=beta)
+    model = SelfStabilization(sharpening=alpha, restoring=beta, asymmetry=zeta)
     assert float(model.loss(x, curvature)) == pytest.approx(float(loss.subs(at)), rel=1e-12, abs=1e-12)
     np.testing.assert_allclose(model.gradient(x, curvature), gradient, rtol=1e-12, atol=1e-12)
     hessian = np.array(sympy.hessian(loss, (a, v)).subs(at).tolist(), dtype=float)
@@ -381,7 +389,7 @@ def test_self_stabilisation_is_gradient_descent_on_a_cubic(x, curvature, alpha, 
     new = x - rate * gradient[0], curvature - rate * gradient[1] * math.sqrt(beta)
     np.testing.assert_allclose(model.step(x, curvature, rate), new, rtol=1e-12, atol=1e-12)
     y = curvature - 2 / rate  # the map as Damian et al. write it
-    mapped = -(1 + rate * y) * x, y + rate * (alpha - beta * x**2 / 2) + 2 / rate
+    mapped = -(1 + rate * y) * x - 1.5 * rate * zeta * x**2, y + rate * (alpha - beta * x**2 / 2) + 2 / rate
     np.testing.assert_allclose(model.step(x, curvature, rate), mapped, rtol=1e-9, atol=1e-9)
 
 
@@ -717,6 +725,85 @@ def test_the_budget_of_the_quadratic_by_hand():
 def test_a_power_law_has_its_exponent(slope, scale):
     rates = np.array([0.01, 0.03, 0.2, 0.5])
     assert fitted_order(rates, 10**scale * rates**slope) == pytest.approx(slope, abs=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the discrete cycle gains or loses
+
+
+def test_the_drift_of_the_cycle_follows_from_its_expansion_and_three_averages():
+    a, y, eta, alpha, beta, b, mean = sympy.symbols("a y eta alpha beta b m", positive=True)
+    x = sympy.Symbol("x")
+    # two flips with a quadratic term: what is left of it is cubic, b^2 x^3 a step
+    twice = -(-x - b * x**2) - b * (-x - b * x**2) ** 2
+    assert sympy.expand(sympy.series(twice, x, 0, 4).removeO() - (x - 2 * b**2 * x**3)) == 0
+    zeta = sympy.Symbol("zeta")
+    amplitude = a * (1 + eta * y) - (sympy.Rational(3, 2) * eta * zeta) ** 2 * a**3
+    excess = y + eta * (alpha - beta * a**2 / 2)
+
+    def invariant(size, excess):
+        return excess**2 / 2 - alpha * sympy.log(size) + beta * size**2 / 4
+
+    change = sympy.series(invariant(amplitude, excess) - invariant(a, y), eta, 0, 3).removeO()
+    assert sympy.simplify(change.coeff(eta, 1)) == 0
+    second = sympy.Poly(sympy.expand(sympy.simplify(change.coeff(eta, 2))), a, y)
+    averages = {
+        (0, 0): 1,
+        (2, 0): 2 * alpha / beta,
+        (4, 0): (4 * alpha**2 + 8 * alpha * mean) / beta**2,
+        (0, 2): mean,
+        (2, 2): 2 * alpha * mean / beta,
+    }
+    drift = sum(coefficient * averages[powers] for powers, coefficient in second.terms())
+    assert sympy.simplify(eta**2 * drift - cycle_drift(eta, alpha, beta, zeta) * mean) == 0
+    # the averages: time derivatives along da/dt = a y, dy/dt = alpha - beta a^2/2 that are none over a cycle
+    push = alpha - beta * a**2 / 2
+
+    def rate_of(f):
+        return sympy.expand(sympy.diff(f, a) * a * y + sympy.diff(f, y) * push)
+
+    for whole, used in ((y, push), (y**3 / 3, y**2 * push), (y * push, push**2 - beta * a**2 * y**2)):
+        assert sympy.expand(rate_of(whole) - used) == 0
+
+
+def gained(rate, zeta, alpha, beta, start):
+    """Gain of the invariant and the sum of squared excesses, between averages over a first and a last cycle."""
+    steps = round(30 * math.pi / math.sqrt(2 * alpha) / rate)
+    x, y = start, 0.4
+    xs, ys = np.empty(steps), np.empty(steps)
+    for t in range(steps):
+        xs[t], ys[t] = x, y
+        x, y = -(1 + rate * y) * x - 1.5 * rate * zeta * x * x, y + rate * (alpha - beta * x * x / 2)
+    size, excess = np.abs(np.diff(xs)) / 2, (ys[1:] + ys[:-1]) / 2
+    level = excess**2 / 2 - alpha * np.log(size) + beta * size**2 / 4
+    cycle = round(2 * math.pi / math.sqrt(2 * alpha) / rate)
+    total = np.cumsum(excess**2)
+    return level[-cycle:].mean() - level[:cycle].mean(), total[-cycle:].mean() - total[:cycle].mean()
+
+
+@pytest.mark.parametrize("zeta", [0.0, 0.3, -0.3, 0.6])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.5, 2.0)])
+def test_the_invariant_drifts_as_foretold_and_turns_where_it_should(zeta, alpha, beta):
+    start = 1.2 * math.sqrt(2 * alpha / beta)
+    drifts = [np.divide(*gained(rate, zeta, alpha, beta, start)) for rate in (0.01, 0.005)]
+    foretold = [cycle_drift(rate, alpha, beta, zeta) for rate in (0.01, 0.005)]
+    assert drifts == pytest.approx(foretold, rel=0.02)
+    assert drifts[1] == pytest.approx(foretold[1], rel=0.01)
+    assert np.sign(foretold[0]) == np.sign(2 * beta / 9 - zeta**2)
+
+
+def test_at_the_turning_asymmetry_next_to_nothing_is_left_and_beyond_the_oscillation_dies():
+    turning = math.sqrt(2) / 3
+    assert cycle_drift(0.01, 1.0, 1.0, turning) == pytest.approx(0, abs=1e-18)
+    gain, squares = gained(0.005, turning, 1.0, 1.0, 1.6)
+    assert abs(gain / squares) < 0.02 * cycle_drift(0.005, 1.0, 1.0)
+    for zeta, dies in ((0.0, False), (0.8, True)):
+        x, y = 1.7, 0.0
+        for _ in range(60_000):
+            x, y = -(1 + 0.01 * y) * x - 0.015 * zeta * x * x, y + 0.01 * (1 - x * x / 2)
+            if abs(y) > 3:
+                break
+        assert (abs(y) < 0.03) == dies
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -127,6 +127,20 @@ def test_self_stabilisation_orbits_are_the_recursion_bit_for_bit(x, curvature, r
     assert_same_bits(data, ("x", "curvature"), lambda *s: stabilising_twin(*s, rate), (x, curvature), 40)
 
 
+@settings(max_examples=20)
+@given(x=starts, curvature=st.floats(-5, 50), rate=rates, zeta=st.floats(-1, 1))
+def test_asymmetric_orbits_are_the_recursion_bit_for_bit(x, curvature, rate, zeta):
+    model = SelfStabilization(sharpening=1.5, restoring=0.5, asymmetry=zeta)
+    data = self_stabilization_orbits(model, x, curvature, rate, steps=40, record=np.arange(41))
+
+    def twin(x, curvature):
+        new, after = stabilising_twin(x, curvature, rate)
+        return new - 1.5 * rate * zeta * x * x, after
+
+    assert set(data) == {"x", "curvature", "loss", "sharpness", "gap", "outcome", "divergence_step"}
+    assert_same_bits(data, ("x", "curvature"), twin, (x, curvature), 40)
+
+
 @settings(max_examples=40)
 @given(z=starts, share=st.floats(0, 1), ntk=st.floats(0.1, 5), rate=rates)
 def test_second_order_orbits_are_the_recursion_bit_for_bit(z, share, ntk, rate):

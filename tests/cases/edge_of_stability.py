@@ -45,7 +45,7 @@ SOUND = {
         for name in ("loss", "gradient", "hessian", "sharpness")
     },
     "models.edge_of_stability.FourFactors.step": {"weights": [1.0, 2.0, 0.5, 0.7], "learning_rate": 0.1},
-    "models.edge_of_stability.SelfStabilization": {"sharpening": 1.0, "restoring": 2.0},
+    "models.edge_of_stability.SelfStabilization": {"sharpening": 1.0, "restoring": 2.0, "asymmetry": 0.5},
     **{
         f"models.edge_of_stability.SelfStabilization.{name}": POINT
         for name in ("loss", "gradient", "hessian", "sharpness")
@@ -105,6 +105,7 @@ SOUND = {
 
 _SIGNED = ("x", "y", "z", "w", "curvature", "residual", "moment", "first", "second", "slope", "imbalance", "minimum")
 ALSO_SOUND = {
+    ("asymmetry", "-1"),
     *((name, parameter, "-1") for name, arguments in SOUND.items() for parameter in arguments if parameter in _SIGNED),
     ("models.edge_of_stability.ProductLoss", "target", "-1"),
     ("models.edge_of_stability.SecondOrderRegression", "offset", "-1"),
@@ -151,6 +152,7 @@ WRONG_LENGTH = {
 # Arguments that every formula takes.
 TYPICAL = {
     "amplitude": 0.25,
+    "asymmetry": 0.5,
     "diffusion": 0.5,
     "drift": 0.125,
     "excess": 0.25,

@@ -5,7 +5,8 @@ Along the top eigenvector the weight :math:`x` oscillates; the curvature :math:`
 
 .. math:: x' = (1 - \eta S)\,x, \qquad S' = S + \eta\,(\alpha - \tfrac12 \beta x^2).
 
-With the excess :math:`y = S - 2/\eta` the first line reads :math:`x' = -(1+\eta y)\,x`.
+With the excess :math:`y = S - 2/\eta` the first line reads :math:`x' = -(1+\eta y)\,x`. A loss that is not symmetric
+along the eigenvector adds :math:`-\tfrac32\eta\zeta x^2` to it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sgdynamics.domains import Domain, Numeric, check_arguments, checked, nonneg
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SelfStabilization(Shown):
-    r"""Gradient descent on :math:`L(x, v) = \tfrac12 \sqrt\beta\, v x^2 - \frac{\alpha}{\sqrt\beta} v`.
+    r"""Gradient descent on :math:`\tfrac12 \sqrt\beta\, v x^2 - \frac{\alpha}{\sqrt\beta} v + \tfrac12\zeta x^3`.
 
     The curvature along :math:`x` is :math:`S = \sqrt\beta\, v`; points are given as :math:`(x, S)`.
 
@@ -50,19 +51,21 @@ class SelfStabilization(Shown):
 
     sharpening: float = 1.0
     restoring: float = 1.0
+    asymmetry: float = 0.0
 
-    domains: ClassVar[Mapping[str, Domain]] = {"sharpening": positive, "restoring": positive}
+    domains: ClassVar[Mapping[str, Domain]] = {"sharpening": positive, "restoring": positive, "asymmetry": real}
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in self.domains}
         for name, value in check_arguments(type(self).__name__, self.domains, given).items():
+            kind = "number" if name == "asymmetry" else "number > 0"
             if np.ndim(value):
-                raise ValueError(f"{type(self).__name__}: {name} must be one finite number > 0, got {given[name]!r}")
+                raise ValueError(f"{type(self).__name__}: {name} must be one finite {kind}, got {given[name]!r}")
             object.__setattr__(self, name, float(value))
 
     @checked(x=real, curvature=real)
     def loss(self, x: Numeric, curvature: Numeric) -> Numeric:
-        r"""The loss :math:`S (x^2/2 - \alpha/\beta)`; it has no lower bound.
+        r"""The loss :math:`S (x^2/2 - \alpha/\beta) + \tfrac12\zeta x^3`; it has no lower bound.
 
         Parameters
         ----------
@@ -75,11 +78,13 @@ class SelfStabilization(Shown):
         -------
         Numeric
         """
-        return curvature * (x * x / 2 - self.sharpening / self.restoring)
+        return curvature * (x * x / 2 - self.sharpening / self.restoring) + self.asymmetry * x * x * x / 2
 
     @checked(x=real, curvature=real)
     def gradient(self, x: Numeric, curvature: Numeric) -> tuple[Numeric, Numeric]:
-        r"""The gradient in :math:`(x, v)`: :math:`S x` and :math:`\tfrac12\sqrt\beta x^2 - \alpha/\sqrt\beta`.
+        r"""The gradient in :math:`(x, v)`.
+
+        .. math:: S x + \tfrac32\zeta x^2, \qquad \tfrac12\sqrt\beta x^2 - \alpha/\sqrt\beta
 
         Parameters
         ----------
@@ -93,11 +98,12 @@ class SelfStabilization(Shown):
         tuple of Numeric
         """
         root = self.restoring**0.5
-        return curvature * x, root * x * x / 2 - self.sharpening / root + 0 * curvature
+        along = curvature * x + 1.5 * self.asymmetry * x * x
+        return along, root * x * x / 2 - self.sharpening / root + 0 * curvature
 
     @checked(x=real, curvature=real)
     def hessian(self, x: Numeric, curvature: Numeric) -> Numeric:
-        r"""The Hessian in :math:`(x, v)`: :math:`S` and 0 on the diagonal, :math:`\sqrt\beta x` beside it.
+        r"""The Hessian in :math:`(x, v)`: :math:`S + 3\zeta x` and 0 on the diagonal, :math:`\sqrt\beta x` beside it.
 
         Parameters
         ----------
@@ -111,13 +117,15 @@ class SelfStabilization(Shown):
         array, shape (..., 2, 2)
         """
         beside = self.restoring**0.5 * x + 0 * curvature
-        first = curvature + 0 * x
+        first = curvature + 3 * self.asymmetry * x
         rows = [np.stack([first, beside], axis=-1), np.stack([beside, 0 * first], axis=-1)]
         return np.stack(rows, axis=-2)
 
     @checked(x=real, curvature=real)
     def sharpness(self, x: Numeric, curvature: Numeric) -> Numeric:
         r"""Largest eigenvalue of the Hessian, :math:`\tfrac12(S + \sqrt{S^2 + 4\beta x^2})`; :math:`S` on the axis.
+
+        With an asymmetry :math:`S + 3\zeta x` takes the place of :math:`S`.
 
         Parameters
         ----------
@@ -130,6 +138,7 @@ class SelfStabilization(Shown):
         -------
         Numeric
         """
+        curvature = curvature + 3 * self.asymmetry * x
         root = np.hypot(curvature, 2 * self.restoring**0.5 * x)
         # the product of both eigenvalues is -beta x^2, so that a negative curvature does not cancel the root
         beside, larger = self.restoring**0.5 * x, 0.5 * root + 0.5 * abs(curvature)
@@ -154,6 +163,6 @@ class SelfStabilization(Shown):
             The new :math:`x` and :math:`S`.
         """
         return (
-            (1 - learning_rate * curvature) * x,
+            (1 - learning_rate * curvature) * x - 1.5 * learning_rate * self.asymmetry * x * x,
             curvature + learning_rate * (self.sharpening - self.restoring * x * x / 2),
         )

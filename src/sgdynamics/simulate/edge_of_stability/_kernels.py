@@ -71,9 +71,10 @@ def _four_factors(target: float, unused: float, rate: float, x: float, y: float,
 
 @inlined
 def _self_stabilization(
-    sharpening: float, restoring: float, rate: float, x: float, curvature: float, z: float, w: float
+    sharpening: float, restoring: float, rate: float, x: float, curvature: float, asymmetry: float, w: float
 ) -> Four:
-    return (1.0 - rate * curvature) * x, curvature + rate * (sharpening - restoring * x * x / 2.0), z, w
+    turn = (1.0 - rate * curvature) * x - 1.5 * rate * asymmetry * x * x
+    return turn, curvature + rate * (sharpening - restoring * x * x / 2.0), asymmetry, w
 
 
 @inlined

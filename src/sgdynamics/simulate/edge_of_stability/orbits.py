@@ -176,6 +176,8 @@ def self_stabilization_orbits(
 ) -> xr.Dataset:
     r"""The self-stabilisation map :math:`x' = (1-\eta S)x`, :math:`S' = S + \eta(\alpha - \tfrac12\beta x^2)`.
 
+    With an asymmetry :math:`x' = (1-\eta S)x - \tfrac32\eta\zeta x^2`.
+
     Parameters
     ----------
     model : SelfStabilization
@@ -208,10 +210,17 @@ def self_stabilization_orbits(
     array([ 1.414, -1.414,  1.414, -1.414])
     """
     starts = {"x": x, "curvature": curvature}
+    fixed = {"asymmetry": model.asymmetry} if model.asymmetry else {}  # a state that stays as it is
     parameters = (model.sharpening, model.restoring)
     data = sweep(
-        "self_stabilization_orbits", _kernels.self_stabilization, parameters, starts, learning_rate, steps, record
-    )
+        "self_stabilization_orbits",
+        _kernels.self_stabilization,
+        parameters,
+        starts | fixed,
+        learning_rate,
+        steps,
+        record,
+    ).drop_vars(list(fixed))
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in starts]
     loss, sharpness = over(model.loss, *finite), over(model.sharpness, *finite)
     return described(data, learning_rate, loss, sharpness, "damian2022", None)

@@ -29,6 +29,7 @@ from sgdynamics.theory.edge_of_stability.budget import error_budget, fitted_orde
 from sgdynamics.theory.edge_of_stability.central_flow import central_flow, oscillation_covariance
 from sgdynamics.theory.edge_of_stability.cycle import (
     cycle_amplitude,
+    cycle_drift,
     cycle_growth,
     cycle_invariant,
     cycle_period,
@@ -55,6 +56,7 @@ __all__ = [
     "central_flow",
     "critical_end_excess",
     "cycle_amplitude",
+    "cycle_drift",
     "cycle_growth",
     "cycle_invariant",
     "cycle_period",

@@ -193,3 +193,51 @@ def cycle_invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restori
     # terms beyond the largest number, of either sign, are summed in another unit
     far = _SCALE * _invariant(size, excess / _SCALE**0.5, sharpening / _SCALE, restoring / _SCALE)
     return where(np.isfinite(value), value, far)
+
+
+@formula(
+    learning_rate=positive,
+    sharpening=positive,
+    restoring=positive,
+    asymmetry=real,
+    quantity="factor",
+    status="asymptotic",
+    symbolic=True,
+    source="derived",
+    assumptions=("the truncated two-variable map with a third derivative", "whole cycles", "learning rate to 0"),
+)
+def cycle_drift(learning_rate: Numeric, sharpening: Numeric, restoring: Numeric, asymmetry: Numeric = 0.0) -> Numeric:
+    r"""How much a step adds to the invariant of the cycle, on average, per mean square of the excess.
+
+    .. math:: \frac{\langle \Delta E \rangle}{\langle y^2 \rangle} = \alpha\eta^2
+        \Bigl(2 - \frac{9\zeta^2}{\beta}\Bigr), \qquad E = \tfrac12 y^2 - \alpha\ln|x| + \tfrac14\beta x^2,
+
+    for a loss with the term :math:`\tfrac12\zeta x^3` along the oscillating weight. The discrete steps make the cycle
+    spiral out; the third derivative :math:`3\zeta` takes :math:`\tfrac94\eta^2\zeta^2x^2` off the growth of the
+    oscillation in every step, and from :math:`\zeta^2 = 2\beta/9` on it spirals in, to the edge.
+
+    Over whole cycles :math:`\beta\langle x^2 y^2\rangle = 2\alpha\langle y^2\rangle`,
+    :math:`\beta\langle x^2\rangle = 2\alpha` and :math:`\beta^2\langle x^4\rangle = 4\alpha^2 + 8\alpha\langle
+    y^2\rangle`, because :math:`y^3`, :math:`y` and :math:`y(\alpha - \tfrac12\beta x^2)` come back.
+
+    Parameters
+    ----------
+    learning_rate : Numeric
+        :math:`\eta > 0`.
+    sharpening, restoring : Numeric
+        :math:`\alpha > 0` and :math:`\beta > 0`.
+    asymmetry : Numeric
+        :math:`\zeta`, a third of the third derivative along the sharpest direction.
+
+    Returns
+    -------
+    Numeric
+        Negative where the oscillation dies out.
+
+    Examples
+    --------
+    >>> round(cycle_drift(0.01, 1.0, 1.0), 12), round(cycle_drift(0.01, 1.0, 1.0, 0.6), 12)
+    (0.0002, -0.000124)
+    """
+    skew = 3 * (asymmetry / sqrt(restoring))
+    return sharpening * learning_rate * learning_rate * (2 - skew * skew)
