@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where leftovers of killed runs stay
+    fcntl = None  # type: ignore[assignment]
 
 # Files of a folder that are held open without a name; of more, an unfinished folder has a hidden one.
 MOST_NAMELESS = 64
@@ -27,33 +34,39 @@ def check_space(target: Path, size: int) -> None:
 @contextmanager
 def appearing_file(path: Path) -> Iterator[IO[bytes]]:
     """A new file, or a new content of an old one."""
+    _remove_leftovers(path)
     whole = _hidden(path)
     try:
-        with _unnamed(path) as file:
+        with _unnamed(path.parent, whole) as file:
             yield file
             _name(file, whole)
         os.replace(whole, path)
     finally:
-        whole.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that cannot be written to it is told above
+            whole.unlink(missing_ok=True)
 
 
 class Folder:
     """A folder that is being written."""
 
     def __init__(self, path: Path, files: int) -> None:
+        _remove_leftovers(path)
         self._path, self._hidden = path, _hidden(path)
         self._nameless = files <= MOST_NAMELESS and _has_nameless(path.parent)
         self._written: dict[str, IO[bytes]] = {}
         self._stack = ExitStack()
-        shutil.rmtree(self._hidden, ignore_errors=True)
         if not self._nameless:
-            self._hidden.mkdir()
+            self._make()
+
+    def _make(self) -> None:
+        self._hidden.mkdir()
+        self._stack.enter_context(_claimed(self._hidden))
 
     @contextmanager
     def file(self, name: str) -> Iterator[IO[bytes]]:
         """One of its files."""
         if self._nameless:
-            file = self._written[name] = self._stack.enter_context(_unnamed(self._path))
+            file = self._written[name] = self._stack.enter_context(_unnamed(self._path.parent, self._hidden))
             yield file
             file.flush()
         else:
@@ -62,7 +75,8 @@ class Folder:
 
     def appear(self, beside: dict[str, Path]) -> None:
         """Give it its name, with copies of other files in it."""
-        self._hidden.mkdir(exist_ok=True)
+        if self._nameless:
+            self._make()
         for name, file in self._written.items():
             _name(file, self._hidden / name)
         for name, source in beside.items():
@@ -87,8 +101,54 @@ def appearing_folder(path: Path, files: int) -> Iterator[Folder]:
         folder.close()
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What has no name yet, or a hidden one: each run's own, so that two runs never write into one file
+
+
 def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}.unfinished")
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.unfinished")
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Show others, for as long as this process lives, that what has this name is no leftover."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _claim(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _claim(descriptor: int) -> bool:
+    """Take it, if it is nobody's; the system gives it back when its holder is gone."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody's, or of a file system that has no locks
+        return False
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what runs that were killed have left, and nothing of runs that are at work."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*unfinished"):
+        try:
+            descriptor = os.open(leftover, os.O_RDONLY)
+        except OSError:  # of a run that ended just now
+            continue
+        try:
+            if _claim(descriptor):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def _has_nameless(folder: Path) -> bool:
@@ -100,11 +160,11 @@ def _has_nameless(folder: Path) -> bool:
 
 
 @contextmanager
-def _unnamed(path: Path) -> Iterator[IO[bytes]]:
+def _unnamed(folder: Path, hidden: Path) -> Iterator[IO[bytes]]:
     """A file without a name where the system has such, and otherwise with a hidden one."""
-    nameless = _has_nameless(path.parent)
-    opened = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666) if nameless else _hidden(path)
+    opened = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666) if _has_nameless(folder) else hidden
     with open(opened, "w+b") as file:
+        _claim(file.fileno())
         yield file
 
 
@@ -113,7 +173,6 @@ def _name(file: IO[bytes], path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     if isinstance(file.name, int):
-        path.unlink(missing_ok=True)
         descriptors = os.open("/proc/self/fd", os.O_RDONLY)
         try:
             os.link(str(file.name), path, src_dir_fd=descriptors, follow_symlinks=True)

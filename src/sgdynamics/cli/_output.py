@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sgdynamics.checkpoints.writing import appearing_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,12 +75,8 @@ def bullets(prefix: str, sentences: Iterable[str]) -> str:
 
 def write_text(path: str, text: str) -> None:
     """Write a file, whole or not at all."""
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.unfinished")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, target)
+        with appearing_file(Path(path)) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ValueError(f"--output cannot be written ({error.strerror}): {path}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
