@@ -7,6 +7,7 @@ import pytest
 
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
+from sgdynamics.simulate.trainer import stacked
 
 RUNS, EXAMPLES, STEPS = 5, 11, 23
 BATCHES = {
@@ -45,10 +46,10 @@ def one_by_one(nets, x, y, rates, seeds, **options):
     ]
 
 
-def assert_same_runs(stacked, alone):
-    assert stacked.sizes["run"] == len(alone)
+def assert_same_runs(together, alone):
+    assert together.sizes["run"] == len(alone)
     for run, one in enumerate(alone):
-        beside = stacked.isel(run=run)
+        beside = together.isel(run=run)
         assert set(beside.data_vars) <= set(one.data_vars)
         for name in beside.data_vars:
             scale = np.max(np.abs(one[name].values), initial=0.0, where=np.isfinite(one[name].values))
@@ -67,9 +68,9 @@ def test_every_run_is_the_run_that_it_would_be_alone(loss, batches, noise, own):
     options |= {"record": [0, 1, 7, STEPS], "keep_weights": True}
     nets, seeds = starts(), [3, 4, 5, np.random.SeedSequence(6).spawn(1)[0], 3]
     rates = np.geomspace(0.05, 0.5, RUNS)[:, None] * schedules.linear(1.0, STEPS)
-    stacked = trainer.train_runs(nets, x, y, rates, seed=seeds, **options)
-    assert_same_runs(stacked, one_by_one(nets, x, y, rates, seeds, **options))
-    assert (stacked.divergence_step == -1).all()
+    together = trainer.train_runs(nets, x, y, rates, seed=seeds, **options)
+    assert_same_runs(together, one_by_one(nets, x, y, rates, seeds, **options))
+    assert (together.divergence_step == -1).all()
 
 
 @pytest.mark.parametrize("widths", [(4, 3), (4, 5, 3), (4, 3, 5, 4, 3)], ids=str)
@@ -79,9 +80,9 @@ def test_networks_of_any_shape(activation, biases, widths):
     x, y = data("mse", own=False)
     nets, seeds = starts(widths, activation, biases), list(range(RUNS))
     options = {"loss": "mse", "batch_size": 5, "record": np.arange(STEPS + 1), "keep_weights": True}
-    stacked = trainer.train_runs(nets, x, y, schedules.constant(0.05, STEPS), seed=seeds, **options)
-    assert_same_runs(stacked, one_by_one(nets, x, y, schedules.constant(0.05, STEPS), seeds, **options))
-    assert stacked.time.dims == ("step",)
+    together = trainer.train_runs(nets, x, y, schedules.constant(0.05, STEPS), seed=seeds, **options)
+    assert_same_runs(together, one_by_one(nets, x, y, schedules.constant(0.05, STEPS), seeds, **options))
+    assert together.time.dims == ("step",)
 
 
 def test_longer_than_a_block_of_random_numbers(monkeypatch):
@@ -89,7 +90,7 @@ def test_longer_than_a_block_of_random_numbers(monkeypatch):
     options = {"loss": "cross_entropy", "batch_size": 3, "label_noise": 0.4}
     nets, seeds, rates = starts(), list(range(RUNS)), schedules.constant(0.1, STEPS)
     whole = trainer.train_runs(nets, x, y, rates, seed=seeds, **options)
-    monkeypatch.setattr("sgdynamics.simulate.trainer.stacked.BLOCK_VALUES", 4 * 3 * RUNS)
+    monkeypatch.setattr(stacked, "BLOCK_VALUES", 4 * 3 * RUNS)
     assert whole.equals(trainer.train_runs(nets, x, y, rates, seed=seeds, **options))
 
 
@@ -103,15 +104,24 @@ def test_a_run_does_not_see_those_beside_it():
     assert some.equals(every.isel(run=order))
 
 
+def test_groups_that_the_cache_holds_change_nothing(monkeypatch):
+    x, y = data("cross_entropy", own=True)
+    nets, rates = starts(), np.linspace(0.1, 0.3, RUNS)[:, None] * np.ones(STEPS)
+    options = {"loss": "cross_entropy", "batch_size": 4, "record": [5, STEPS], "label_noise": 0.2}
+    every = trainer.train_runs(nets, x, y, rates, seed=list(range(RUNS)), **options)
+    monkeypatch.setattr(stacked, "CACHE", 0)
+    assert every.equals(trainer.train_runs(nets, x, y, rates, seed=list(range(RUNS)), **options))
+
+
 def test_one_that_diverges_stops_no_other():
     x, y = data("mse", own=False)
     nets, seeds = starts(activation="linear"), list(range(RUNS))
     rates = np.array([0.005, 1e200, 0.005, 40.0, 0.005])[:, None] * np.ones(STEPS)
     options = {"loss": "mse", "batch_size": 4, "record": [0, 1, 2, STEPS], "keep_weights": True}
-    stacked = trainer.train_runs(nets, x, y, rates, seed=seeds, **options)
-    assert_same_runs(stacked, one_by_one(nets, x, y, rates, seeds, **options))
-    assert (stacked.divergence_step.values >= 0).tolist() == [False, True, False, True, False]
-    assert np.isinf(stacked.final_weights.isel(run=[1, 3])).all()
+    together = trainer.train_runs(nets, x, y, rates, seed=seeds, **options)
+    assert_same_runs(together, one_by_one(nets, x, y, rates, seeds, **options))
+    assert (together.divergence_step.values >= 0).tolist() == [False, True, False, True, False]
+    assert np.isinf(together.final_weights.isel(run=[1, 3])).all()
 
 
 def test_without_losses_nothing_else_changes():
