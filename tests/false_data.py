@@ -8,7 +8,7 @@ false:
 *reversed along a dim*
     the other way round: what rose falls, what was first is last,
 *tilted along a dim*
-    up to twice as large at its end: what was to be the same for all is not,
+    up to twice as large at its end, or at its start: what was to be the same for all, or to change slowly, is not,
 *mirrored*
     of the other sign: what was above zero is below,
 *one more, larger, smaller*
@@ -52,6 +52,7 @@ def _altered(values: xr.Variable) -> Iterator[tuple[int, str, Array]]:
         yield 0, f"level along {dim}", np.broadcast_to(mean, numbers.shape).copy()
         yield 0, f"reversed along {dim}", np.flip(numbers, axis).copy()
         yield 1, f"tilted along {dim}", slope * numbers
+        yield 1, f"tilted back along {dim}", np.flip(slope, axis) * numbers
     yield 1, "mirrored", -numbers
     yield 1, "one more", numbers + 1
     for what, factor in FACTORS.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -84,6 +84,70 @@ def _blind(module: ModuleType, data: xr.Dataset) -> set[str]:
         if not blind:
             break
     return blind
+
+
+# --------------------------------------------------------------------------------- what only the full figures have
+
+
+def _spread(mean: xr.DataArray, spread: float, **dims: int) -> xr.DataArray:
+    """Values about a mean, independent along all dims."""
+    for dim, count in dims.items():
+        mean = mean.expand_dims({dim: np.arange(count)})
+    noise = np.random.default_rng(7).standard_normal(mean.shape)
+    return mean * (1 + spread * noise)
+
+
+def _many_pairs(data: xr.Dataset) -> xr.Dataset:
+    gains = {name: _spread(xr.DataArray(0.0025), 1.5, pair=160) for name in ("gain", "gain_at_loss")}
+    return data.assign(gains)
+
+
+def _many_conditions(data: xr.Dataset) -> xr.Dataset:
+    mean = xr.DataArray([[20.0, 20.0], [16.0, 19.0]], dims=("digits_rate", "digits_batch_size"))
+    mean = mean.assign_coords(digits_rate=[0.1, 0.4], digits_batch_size=[8, 32])
+    return data.drop_vars("digits_condition").drop_dims("seed").assign(digits_condition=_spread(mean, 0.01, seed=10))
+
+
+def _many_paths(data: xr.Dataset) -> xr.Dataset:
+    mean = xr.DataArray([[1.1, 0.9], [0.9, 0.7]], dims=("path_rate", "path_batch_size"))
+    mean = mean.assign_coords(path_rate=[0.1, 0.4], path_batch_size=[8, 1024])
+    bare = data.drop_dims(["path_rate", "path_batch_size", "path_seed"])
+    return bare.assign(largest_covariance_top=_spread(mean, 0.02, path_seed=8))
+
+
+def _many_draws(data: xr.Dataset) -> xr.Dataset:
+    errors = {
+        name: _spread(data[name].isel(patch_seed=0, drop=True), 0.02, patch_seed=10)
+        for name in ("clean_error", "patch_error")
+    }
+    return data.drop_dims("patch_seed").assign(errors)
+
+
+def _many_narrow_networks(data: xr.Dataset) -> xr.Dataset:
+    thresholds = {
+        f"narrow_{name}": _spread(xr.DataArray(mean), 0.05, narrow_seed=100)
+        for name, mean in (("c_loss", 5.0), ("c_sharp", 8.0))
+    }
+    censored = {f"{name}_censored": xr.zeros_like(values) for name, values in thresholds.items()}
+    return data.assign(thresholds | censored)
+
+
+IN_FULL: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
+    "jastrzebski2018_nudged_sgd": _many_pairs,
+    "jastrzebski2020_conditioning": _many_conditions,
+    "jastrzebski2020_variance_reduction": _many_paths,
+    "kalra2023_network_phase_diagram": _many_narrow_networks,
+    "li2019_digits": _many_draws,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_FULL)
+def test_so_do_those_of_the_full_figures(name, shared, tmp_path):
+    module, data = importlib.import_module(f"figures.{name}"), _quick(name, shared, tmp_path)
+    full = IN_FULL[name](data)
+    assert set(Compared(module, data)) < set(Compared(module, full))
+    assert _blind(module, full) == set()
 
 
 @pytest.mark.slow
