@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="say whether the tests notice that a formula returns so many times its value; may be repeated",
     )
+    parser.addoption("--first", metavar="NAMES", help="run the tests that name one of these first: words between |")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--first"):
+        items[:] = _likeliest_first(items, config.getoption("--first"))
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
@@ -67,15 +73,18 @@ def _noticed(session: pytest.Session, name: str, factor: float) -> bool:
 
     formula.function = perturbed
     session.config.pluginmanager.unregister(name="terminalreporter")
-    short = name.rpartition(".")[2]
-    word = re.compile(rf"\b{short}\b")
-    # the tests that name the formula are the likeliest to notice
-    items = sorted(session.items, key=lambda item: (short not in item.nodeid, not word.search(_source(item))))
+    items = _likeliest_first(session.items, name.rpartition(".")[2])
     for item, after in itertools.zip_longest(items, items[1:]):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         if session.testsfailed:
             return True
     return False
+
+
+def _likeliest_first(items: list[pytest.Item], names: str) -> list[pytest.Item]:
+    """Tests in the order in which they may notice that what has one of these names is off."""
+    words = re.compile(rf"\b({names})\b")
+    return sorted(items, key=lambda item: (not re.search(names, item.nodeid), not words.search(_source(item))))
 
 
 def _source(item: pytest.Item) -> str:
