@@ -114,7 +114,7 @@ def critical_rate(
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
     >>> found = critical_rate(net, [[2.0]], [0.0], "mse", direction=[8.0], learning_rate=0.1)  # curvature 4
     >>> round(found.critical_rate.item(), 2), found.evaluations.item()
-    (0.5, 9)
+    (0.5, 11.0)
     """
     owner = "critical_rate"
     check_real(owner, net)
