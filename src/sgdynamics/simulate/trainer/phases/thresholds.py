@@ -212,8 +212,8 @@ def network_thresholds(
         Increasing learning rates times initial sharpness, > 0, for the loss; best spaced geometrically.
     seeds : int or array of int
         How many networks, or the seeds of their weights.
-    activation, loss
-        As for :func:`network` and :func:`loss_value`.
+    activation, loss : str
+        As for :func:`network` and :func:`loss_value`, by name: what callables do cannot be told from run to run.
     start : {"standard", "zero_output"}
         ``"zero_output"``: the last weight matrix is zero.
     steps : int
