@@ -43,7 +43,7 @@ def test_the_average_of_a_run_at_rest_weighs_every_center_as_the_unrolled_run_do
     gain = share * edge_of(momentum, nesterov)
     weights = np.random.default_rng(seed).normal(size=12)
     weights /= weights.sum()
-    _, centers = linear_form(np.full(900, gain), momentum=momentum, nesterov=nesterov)
+    _, centers = linear_form(np.full(500, gain), momentum=momentum, nesterov=nesterov)
     expected = np.sum((weights @ centers[-12:]) ** 2)
     assert close(average_variance(gain, weights, momentum=momentum, nesterov=nesterov), expected, 1e-6)
 
