@@ -63,7 +63,7 @@ def _grid(
 
 
 def _largest_sharpness(rate: float, batch_size: int, seed: int) -> float:
-    return float(run(rate, batch_size, seed).sharpness.max())
+    return float(run(rate, batch_size, seed, along=False).sharpness.max())
 
 
 def _largest_covariance(rate: float, batch_size: int, seed: int) -> float:
