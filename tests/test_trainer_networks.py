@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -253,6 +254,16 @@ def test_a_triple_is_the_activation_that_it_writes_out():
     runs = [trainer.train(net, x, y[:, :3], schedules.linear(0.1, 50), **how) for net in (named, own)]
     for quantity in ("final_weights", "loss", "batch_loss"):
         np.testing.assert_allclose(runs[0][quantity], runs[1][quantity], rtol=0, atol=1e-13)
+
+
+def test_networks_can_be_pickled():
+    x, y = np.random.default_rng(0).standard_normal((2, 8, 4))
+    for activation in ("tanh", "gelu", (np.sin, np.cos, np.negative)):
+        net = trainer.network([4, 5, 5, 4], activation, residual=True, layer_norm=0.1, seed=0)
+        again = pickle.loads(pickle.dumps(net))
+        assert repr(again) == repr(net)
+        assert np.array_equal(trainer.gradient(again, x, y, "mse"), trainer.gradient(net, x, y, "mse"))
+    assert pickle.loads(pickle.dumps(ACTIVATIONS["tanh"])) is ACTIVATIONS["tanh"]  # in place, as fast as before
 
 
 def _softmax(z):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,6 +50,12 @@ class Activation:
     bend: Callable[[Array], Array] | None
     of_value: bool = False
     in_place: InPlace | None = None
+
+    def __reduce__(self) -> Any:
+        """Those of the trainer are pickled by name, others by their callables."""
+        if ACTIVATIONS.get(self.name) is self:
+            return _named, (self.name,)
+        return type(self), (self.name, self.value, self.slope, self.bend)
 
 
 def _tanh_bend(value: Array) -> Array:
@@ -131,22 +138,23 @@ ACTIVATIONS = {
     )
 }
 
+
+def _named(name: str) -> Activation:
+    return ACTIVATIONS[name]
+
+
 OWN = "own"
 Callables: TypeAlias = Sequence[Callable[..., Any]]
 AnyActivation: TypeAlias = str | Callables | Activation
 
 
-def _elementwise(part: str, function: Callable[..., Any]) -> Callable[[Array], Array]:
-    """A callable that must return as many numbers as it is given."""
-
-    def checked(z: Array) -> Array:
-        found = np.asarray(function(z))
-        if found.shape != z.shape:
-            text = f"callables of z that return arrays of its shape, here {z.shape}"
-            raise complain("network", "activation", text, f"shape {found.shape} from the {part}")
-        return found
-
-    return checked
+def _elementwise(part: str, function: Callable[..., Any], z: Array) -> Array:
+    """What a callable says, which must be as many numbers as it is given."""
+    found = np.asarray(function(z))
+    if found.shape != z.shape:
+        text = f"callables of z that return arrays of its shape, here {z.shape}"
+        raise complain("network", "activation", text, f"shape {found.shape} from the {part}")
+    return found
 
 
 def _no_bend(z: Array) -> Array:
@@ -173,7 +181,7 @@ class _AnActivation:
         if len(value) not in (2, 3):
             raise complain(owner, name, self.text, value)
         parts = zip(("value", "slope", "second derivative"), value, strict=False)
-        functions = [_elementwise(part, function) for part, function in parts]
+        functions = [partial(_elementwise, part, function) for part, function in parts]
         return Activation(OWN, functions[0], functions[1], functions[2] if len(value) == 3 else _no_bend)
 
 
