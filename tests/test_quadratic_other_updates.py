@@ -201,6 +201,29 @@ def test_adam_with_a_short_second_moment_is_another_law():
     assert variance - measured > 5 * error
 
 
+def test_momentum_hardly_matters_to_adam_at_small_rates_and_does_at_large_ones():
+    for rate, close_by in ((0.03, True), (3.0, False)):
+        measured, error, variance = adam(rate, 1.0, 1.0, 0.9999, 1500, 10_000, seed=7, momentum=0.9)
+        assert (abs(measured / variance - 1) < 4 * error / variance + 0.03) == close_by
+
+
+def test_in_rotated_directions_adam_shares_its_scale_and_the_law_is_a_heuristic():
+    # curvatures 1 and 1/100 at 45 degrees to the coordinates, centers of variance 1 in both directions
+    rng, rate = np.random.default_rng(8), 0.3
+    turn = np.array([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
+    hessian = turn @ np.diag([1.0, 0.01]) @ turn.T
+    error, second = np.zeros((4000, 2)), np.full((4000, 2), 0.5)
+    for _ in range(3000):
+        gradient = (error - rng.normal(size=error.shape)) @ hessian
+        second = 0.999 * second + 0.001 * gradient**2
+        error = error - rate * gradient / np.sqrt(second)
+    sharp, flat = np.mean((error @ turn) ** 2, axis=0)
+    law = stationary_variance(adam_gain(rate))
+    assert sharp == pytest.approx(law, rel=0.7)
+    assert abs(sharp / law - 1) > 0.2
+    assert flat < 0.1 * law  # its own coordinate would have brought it to the same gain
+
+
 @given(st.floats(-6, 6).map(lambda power: 10**power))
 def test_adam_has_no_edge(rate):
     gain = adam_gain(rate)
