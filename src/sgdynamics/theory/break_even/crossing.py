@@ -328,7 +328,7 @@ def break_even_crossing(
     verdict = Outcome.REACHED if reached else Outcome.NEVER_REACHED
     return xr.Dataset(
         {
-            "distance": ((), distance, {"long_name": "distance from the minimiser", "units": "1"}),
+            "distance": ((), distance, {"long_name": "distance from the minimiser", "units": "weight"}),
             "curvature": ((), curvature, {"long_name": "curvature along the direction", "units": "1/learning rate"}),
             "gradient_variance": (
                 (),

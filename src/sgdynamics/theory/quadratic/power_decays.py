@@ -85,13 +85,14 @@ def best_power_decay(
 
     def core(curvature: Array, variance: Array, displacement: Array, multiplicity: Array) -> tuple[float, ...]:
         edge = 2 / float(curvature.max())
-        bounds = [(np.log(1e-6 * edge), np.log(edge)), (0.0, np.log(steps)), (0.0, _STEEPEST)]
+        # logarithms of the share of the edge and of the length: the search knows no unit of the rate
+        bounds = [(np.log(1e-6), 0.0), (0.0, np.log(steps)), (0.0, _STEEPEST)]
         free = [place for place, value in enumerate(given) if value is None]
 
         def at(point: Array) -> tuple[float, float, float]:
             found = list(given)
             for place, value in zip(free, point, strict=True):
-                found[place] = float(value) if place == 2 else float(np.exp(value))
+                found[place] = float(value) if place == 2 else float((edge, 1.0)[place] * np.exp(value))
             return found[0], found[1], found[2]  # type: ignore[return-value]
 
         def risk(point: Array) -> float:
@@ -107,7 +108,7 @@ def best_power_decay(
         limits = [bounds[place] for place in free]
         ends = []
         for start in {tuple(scale[place] for place in free) for scale in product(*_STARTS)}:
-            inside = {0: lambda share: np.log(share * edge), 1: lambda share: np.log(max(1.0, share * steps))}
+            inside = {0: np.log, 1: lambda share: np.log(max(1.0, share * steps))}
             point = np.array([inside.get(place, float)(share) for place, share in zip(free, start, strict=True)])
             unit = risk(point) or 1.0  # so that the scale of the loss does not matter
             search = minimize(
@@ -123,7 +124,7 @@ def best_power_decay(
 
     made = over_modes(core, model, [], [[], [], [], []], {})
     described = {
-        "rate": ("learning rate of the plateau", "learning rate"),
+        "rate": ("learning rate of the plateau", "1/curvature"),
         "decay": ("length of the decay", "step"),
         "exponent": ("exponent of the decay", "1"),
         "excess_risk": ("expected excess risk", "loss"),

@@ -2,6 +2,8 @@ r"""The converse of a merge: the one schedule that comes closest to an average, 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -143,12 +145,19 @@ def schedule_of_merge(
         if not misfit.risk > 0:
             raise complain(owner, "model", "one under which the average has an expected risk > 0", misfit.risk)
         start = _start(misfit, base, made, bound)
+        unit = math.sqrt(misfit.risk)  # the search stops at a gradient of absolute size
         found = least_squares(
-            misfit.residuals, start, misfit.jacobian, bounds=(0.0, bound), x_scale=bound, xtol=1e-10, ftol=1e-12
+            lambda rates: misfit.residuals(rates) / unit,
+            start,
+            lambda rates: misfit.jacobian(rates) / unit,
+            bounds=(0.0, bound),
+            x_scale=bound,
+            xtol=1e-10,
+            ftol=1e-12,
         )
         points = misfit._points(found.x)[:, -1]
     values = {
-        "residual": (2 * found.cost / misfit.risk, "distance to the average over its risk", "1"),
+        "residual": (2 * found.cost, "distance to the average over its risk", "1"),
         "start_residual": (
             float(np.sum(misfit.residuals(start) ** 2)) / misfit.risk,
             "residual of the schedule that the search began with",
@@ -161,7 +170,7 @@ def schedule_of_merge(
             "loss",
         ),
     }
-    rates = ("step", found.x, {"long_name": "learning rate", "units": "1"})
+    rates = ("step", found.x, {"long_name": "learning rate", "units": "1/curvature"})
     return xr.Dataset(
         {"learning_rate": rates}
         | {name: ((), value, {"long_name": text, "units": units}) for name, (value, text, units) in values.items()},
