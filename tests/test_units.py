@@ -213,6 +213,7 @@ PROBLEMS: dict[str, Callable[..., dict[str, Any]]] = {
     "theory.quadratic.autocovariance": of_model(*MATRICES, learning_rate=rate, lags=[0, 2]),
     "theory.quadratic.best_power_decay": of_model(diagonal, steps=6),
     "theory.quadratic.critical_rate": of_model(*QUADRATIC, schedule=rates),
+    "theory.quadratic.forcing_and_memory": of_model(regression, schedule=rates),
     "theory.quadratic.greedy_schedule": of_model(diagonal, steps=4),
     "theory.quadratic.mean_edge": of_model(*QUADRATIC, momentum=0.7),
     "theory.quadratic.mean_square_edge": of_model(*QUADRATIC, momentum=0.7),
@@ -278,7 +279,7 @@ def in_units(found: Any, units: str, c: float, w: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-@settings(max_examples=4)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1), curvature=st.integers(-20, 20), weight=st.integers(-20, 20))
 def test_a_law_is_the_same_in_other_units(name, seed, curvature, weight):
     law, (c, w) = LAWS[name], (4.0**curvature, 4.0**weight)
