@@ -157,6 +157,19 @@ def c_loss_at(output: Number, ntk: Number, kappa: Number, target: Number, units:
     return 4 / (1 + mp.sqrt(1 - 8 * rho)) * top / ntk
 
 
+def delayed_escape(start: Number) -> Number:
+    """Where the integral of log|1 - u| from the start is 0 again, beyond 2."""
+
+    def primitive(u: Number) -> Number:
+        return (u - 1) * mp.log(abs(u - 1)) - u if u != 1 else mp.mpf(-1)
+
+    low, high = mp.mpf(2), mp.mpf(5)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if primitive(middle) < primitive(start) else (low, middle)
+    return low
+
+
 def c_sharp(rho: Number, units: str) -> Number:
     h = (1 + mp.sqrt(1 + 12 * rho)) / 2
     cubic = [3 * rho**2, -6 * rho, 3 * (2 * rho + 1) + h, -6 - 4 * h]
@@ -325,6 +338,7 @@ VALUES: dict[str, Callable[..., Number]] = {
     "theory.uv.c_loss_at": c_loss_at,
     "theory.uv.c_sharp": c_sharp,
     "theory.uv.chaotic_density": lambda x: 1 / (mp.pi * mp.sqrt(x * (4 - x))),
+    "theory.uv.delayed_escape": delayed_escape,
     "theory.uv.first_rise_probability": first_rise_probability,
     "theory.uv.mean_c_loss": mean_c_loss,
     "theory.uv.mean_c_max": mean_c_max,

@@ -108,7 +108,7 @@ def best_power_decay(
         limits = [bounds[place] for place in free]
         ends = []
         for start in {tuple(scale[place] for place in free) for scale in product(*_STARTS)}:
-            inside = {0: np.log, 1: lambda share: np.log(max(1.0, share * steps))}
+            inside = {0: lambda share: np.log(share), 1: lambda share: np.log(max(1.0, share * steps))}
             point = np.array([inside.get(place, float)(share) for place, share in zip(free, start, strict=True)])
             unit = risk(point) or 1.0  # so that the scale of the loss does not matter
             search = minimize(
