@@ -150,13 +150,24 @@ class Check:
         return self.finding.verdict
 
     @property
+    def found(self) -> str:
+        """What was found of a claim that is not reproduced or not comparable, by what experiment; nothing of others."""
+        if self.finding is None or self.verdict in ("holds", "fails"):
+            return ""
+        seen = ""
+        if self.power is not None:
+            size = "" if self.finding.effect is None else f" of {self.finding.effect:g}"
+            seen = f" An effect{size} would have been seen with probability {min(self.power, 0.999):.2g}."
+        return f"{self.finding.sentence} Experiment: {self.finding.experiment}, {self.finding.starts} starts.{seen}"
+
+    @property
     def too_weak(self) -> bool:
         """Whether a wrong prediction could have passed unseen."""
         return self.detectable is not None and not self.detectable <= self.weakest
 
     def to_dict(self) -> dict[str, Any]:
         """The check with its verdict, ready for JSON, which has no infinities: they become "inf", "-inf" and "nan"."""
-        values = dataclasses.asdict(self) | {"z": self.z, "verdict": self.verdict}
+        values = dataclasses.asdict(self) | {"z": self.z, "verdict": self.verdict, "found": self.found}
         return {name: _plain(value) for name, value in values.items()}
 
     @classmethod

@@ -106,7 +106,7 @@ def _summary(entries: Sequence[Entry]) -> str:
     )
     settled = "".join(
         f'<li><span class="{_css(check.verdict)}">{check.verdict}</span> {_link(entry)}: {escape(check.claim)}. '
-        f"{escape(_finding(check))}</li>\n"
+        f"{escape(check.found)}</li>\n"
         for entry in entries
         for check in entry.checks
         if check.verdict in ("not reproduced", "not comparable")
@@ -199,18 +199,6 @@ def _row(check: Check) -> str:
         f'<td class="number">{predicted}</td><td class="number">{measured}</td><td class="number">{allowed}</td>'
         f'<td class="number">{_percent(check.detectable)}</td><td class="note">{escape(check.note)}</td></tr>\n'
     )
-
-
-def _finding(check: Check) -> str:
-    """What is known of a claim that these networks do not bear out, with the experiment that says so."""
-    finding, power = check.finding, check.power
-    if finding is None:
-        return ""
-    seen = ""
-    if finding.verdict == "not reproduced" and power is not None:
-        size = "" if finding.effect is None else f" of {finding.effect:g}"
-        seen = f" An effect{size} would have been seen with probability {min(power, 0.999):.2g}."
-    return f"{finding.sentence} Experiment: {finding.experiment}, {finding.starts} starts.{seen}"
 
 
 def _css(verdict: str) -> str:

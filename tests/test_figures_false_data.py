@@ -98,7 +98,7 @@ def _spread(mean: xr.DataArray, spread: float, **dims: int) -> xr.DataArray:
 
 
 def _many_pairs(data: xr.Dataset) -> xr.Dataset:
-    gains = {name: _spread(xr.DataArray(0.0025), 1.5, pair=160) for name in ("gain", "gain_at_loss")}
+    gains = {name: _spread(xr.DataArray(0.0025), 1.5, pair=200) for name in ("gain", "gain_at_loss")}
     return data.assign(gains)
 
 

@@ -11,7 +11,8 @@ from rst import raw, title
 
 INTRODUCTION = (
     "Every figure holds its predictions to its measurements. A measurement agrees within a tolerance, or within four "
-    "standard errors. What networks do not bear out is said with its reason.\n\n"
+    "standard errors. What networks do not bear out is *not reproduced*, where the experiment would "
+    "have seen the effect, or *not comparable*, where the setting differs in what decides the matter.\n\n"
 )
 
 
@@ -45,9 +46,10 @@ def table(checks: list[dict]) -> str:
 
 def _row(check: dict) -> str:
     sign = {"below": "&le; ", "above": "&ge; "}.get(check["comparison"], "")
+    found = f"<br><em>{escape(check['found'])}</em>" if check["found"] else ""
     error = "" if check["standard_error"] is None else f" &plusmn; {check['standard_error']:.2g}"
     return (
-        f"<tr><td>{escape(check['claim'])}</td>"
+        f"<tr><td>{escape(check['claim'])}{found}</td>"
         f'<td class="verdict {check["verdict"].replace(" ", "-")}">{escape(check["verdict"])}</td>'
         f"<td>{sign}{_number(check['predicted'])}</td><td>{_number(check['measured'])}{error}</td>"
         f"<td>{escape(check['status'])}</td></tr>"
