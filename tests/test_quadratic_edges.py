@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.linalg import eigh
 from scipy.stats import gamma
 
+import sgdynamics.theory.quadratic.edges as edges
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory.quadratic import (
     almost_sure_edge,
@@ -289,3 +290,29 @@ def test_a_killing_rate_is_stable_again_beyond_the_edge():
 def test_models_without_such_an_edge_are_named(call, message):
     with pytest.raises(ValueError, match=f"model must .*{message}"):
         call()
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(2, 4), st.sampled_from([0.0, 1e-3, 0.5, 0.9, 0.999]), st.booleans(),
+    st.floats(-4, 0),
+)  # fmt: skip
+def test_the_edge_with_momentum_is_a_root_of_its_polynomial_however_few_rates_are_tried(
+    seed, size, momentum, nesterov, rare
+):
+    """One direction that few examples have puts the edge far below that of the mean."""
+    random = np.random.default_rng(seed)
+    factors = random.normal(size=(5, size, size))
+    hessians = factors @ factors.transpose(0, 2, 1)
+    probabilities = np.array([10**rare, *np.ones(4)])
+    model = FiniteSumQuadratic(hessians, probabilities=probabilities / probabilities.sum(), sampling="replacement")
+    options = {"momentum": momentum, "nesterov": nesterov}
+    edge = mean_square_edge(model, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edges, "_GRID", 2)
+        assert mean_square_edge(model, **options) == pytest.approx(edge, rel=1e-9)
+    assert mean_square_growth(model, edge, **options) == pytest.approx(1, rel=1e-7)
+    shares = np.linspace(0.01, 0.999, 40)
+    growths = [mean_square_growth(model, share * edge, **options) for share in shares]
+    assert max(growths) < 1
+    assert mean_square_growth(model, 1.01 * edge, **options) > 1

@@ -22,6 +22,7 @@ from sgdynamics.theory._symmetric_maps import edge_of_second_moment
 from sgdynamics.theory.quadratic._gradient_noise import (
     ANY_MODEL,
     MATRIX_MODEL,
+    GradientNoise,
     MatrixModel,
     gradient_noise,
     independent_noise,
@@ -41,8 +42,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-# Rates at which the first crossing is bracketed where monotony is not proved.
-_GRID = 64
+# Rates at which the first crossing is bracketed, and up to how many directions the roots of a polynomial say that none
+# was missed between two of them.
+_GRID, _FEW = 64, 8
 
 
 @law(quantity="learning rate")
@@ -96,6 +98,39 @@ def _trace_rule_edge(model: GaussianLeastSquares, momentum: float, nesterov: boo
     return root_below(balance, pole)
 
 
+def _table(noise: GradientNoise, rate: float, momentum: float, nesterov: bool) -> Array:
+    """The map of one step on second moments, on the entries of symmetric matrices of the state."""
+    matrix, inlet, outlet = transfer(noise.hessian, rate, momentum, nesterov)
+    rows, columns = np.triu_indices(len(matrix))
+    table = np.empty((rows.size, rows.size))
+    for place, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        unit = np.zeros_like(matrix)
+        unit[row, column] = unit[column, row] = 1.0
+        moved = matrix @ unit @ matrix.T + inlet @ noise.spread(outlet @ unit @ outlet.T) @ inlet.T
+        table[:, place] = moved[rows, columns]
+    return table
+
+
+def _roots(noise: GradientNoise, limit: float, momentum: float, nesterov: bool) -> Array:
+    """Rates below a limit at which 1 is an eigenvalue of the map of one step, sorted; some at 0 among them."""
+    from scipy.linalg import eigvals
+
+    with one_blas_thread():
+        start, middle, end = (_table(noise, share * limit, momentum, nesterov) for share in (0.0, 0.5, 1.0))
+        bent, one, none = 2 * (start - 2 * middle + end), np.eye(len(start)), np.zeros_like(start)
+        shares = eigvals(
+            np.block([[none, one], [one - start, -(end - start - bent)]]), np.block([[one, none], [none, bent]])
+        )
+    # a double root may have left the real line by the root of the rounding
+    real = np.isfinite(shares) & (np.abs(shares.imag) < 1e-6) & (shares.real > 0) & (shares.real < 1)
+    return np.sort(limit * shares.real[real])
+
+
+def _between(roots: Array) -> Array:
+    """Points that no two roots leave without one between them."""
+    return np.concatenate([np.sqrt(roots[1:] * roots[:-1]), roots])
+
+
 @law(quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
 def mean_square_edge(
@@ -107,13 +142,15 @@ def mean_square_edge(
     1`. This is linear in :math:`\eta`: the edge is the reciprocal of the largest eigenvalue of
     :math:`E[H_B X H_B] = \mu (\bar H X + X \bar H)` on symmetric matrices. With momentum :math:`A_B`, the matrix of one
     update, takes the place of :math:`I - \eta H_B`; the edge is then the first rate at which gradient noise makes
-    enough error to make itself, found on a grid of 64 rates and refined. For Gaussian least squares it is
-    the rate at which the terms of :func:`trace_rule_term` add to 1.
+    enough error to make itself. The spectral radius of the map, which is positive, is one of its eigenvalues, and the
+    map is quadratic in the rate: up to 8 directions the edge is a root of :math:`\det(1 - E[A_B \otimes A_B])`, above
+    it is found on a grid of 64 rates and refined. For Gaussian least squares it is the rate at which the terms of
+    :func:`trace_rule_term` add to 1.
 
     The second moments of all pairs of directions are coupled, :math:`d(d+1)/2` numbers. Above 20 directions the map is
     applied and not tabulated, :math:`O(n d^3)` a time.
 
-    Status: exact; with momentum and several directions that the first crossing is not missed between two of the 64
+    Status: exact; with momentum and more than 8 directions that the first crossing is not missed between two of the 64
     rates is not proved.
 
     Parameters
@@ -162,11 +199,14 @@ def mean_square_edge(
         def excess(rate: float) -> float:
             return radius(noise, curvature, rate, beta, nesterov) - 1
 
-        below = limit / _GRID
+        grid = limit * np.append(np.arange(1, _GRID) / _GRID, 1 - 1e-12)
+        if curvature.size <= _FEW:
+            grid = np.sort(np.append(grid, _between(_roots(noise, limit, beta, nesterov))))
+        below = grid[0]
         if excess(below) >= 0:
             return root_below(excess, below)
         # curvature noise diverges at the edge of the mean, if only there
-        for rate in limit * np.append(np.arange(2, _GRID) / _GRID, 1 - 1e-12):
+        for rate in grid[1:]:
             if excess(rate) >= 0:
                 return bracketed_root(excess, below, rate)
             below = rate
@@ -218,16 +258,8 @@ def mean_square_growth(
     _, noise = independent_noise(model, "mean_square_growth")
 
     def core(rate: Array, momentum: Array) -> float:
-        matrix, inlet, outlet = transfer(noise.hessian, float(rate), float(momentum), nesterov)
-        rows, columns = np.triu_indices(len(matrix))
-        table = np.empty((rows.size, rows.size))
         with one_blas_thread():
-            for place, (row, column) in enumerate(zip(rows, columns, strict=True)):
-                unit = np.zeros_like(matrix)
-                unit[row, column] = unit[column, row] = 1.0
-                moved = matrix @ unit @ matrix.T + inlet @ noise.spread(outlet @ unit @ outlet.T) @ inlet.T
-                table[:, place] = moved[rows, columns]
-            return float(np.abs(np.linalg.eigvals(table)).max())
+            return float(np.abs(np.linalg.eigvals(_table(noise, float(rate), float(momentum), nesterov))).max())
 
     (made,) = over_points(core, [(learning_rate, []), (momentum, [])], [[]], {})
     return unswept(made)
