@@ -16,6 +16,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 on is needed, not {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description="Compute, draw and check the figures.")
     parser.add_argument("--fast", action="store_true", help="coarser grids and fewer samples: all figures in minutes")
@@ -25,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the figures with their claims and stop")
     parser.add_argument("--explorer", action="store_true", help="write explorer.html and stop")
     parser.add_argument("--out", type=Path, default=Path("out/figures"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="other randomness, for N > 0")
     parser.add_argument("--jobs", type=_count, metavar="N", help="processes; default: one for each processor")
     return parser
 
@@ -66,7 +73,14 @@ def main(arguments: Sequence[str] | None = None, *, package: str = "figures") ->
     from figures._runner import run
 
     try:
-        return run(package, only=options.only, fast=options.fast, directory=options.out, jobs=options.jobs)
+        return run(
+            package,
+            only=options.only,
+            fast=options.fast,
+            directory=options.out,
+            jobs=options.jobs,
+            seed=options.seed,
+        )
     except DirectoryInUse as error:
         print(error, file=sys.stderr)
         return 2

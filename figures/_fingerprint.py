@@ -38,7 +38,7 @@ def shared_digest(package: str) -> str:
     return _digest(json.dumps(versions(), sort_keys=True), sources)
 
 
-def fingerprint(figure: FigureModule, *, fast: bool, shared: str) -> str:
+def fingerprint(figure: FigureModule, *, fast: bool, shared: str, seed: int = 0) -> str:
     """The fingerprint of one figure.
 
     Parameters
@@ -49,13 +49,15 @@ def fingerprint(figure: FigureModule, *, fast: bool, shared: str) -> str:
         Whether it is the coarser version.
     shared : str
         The hash of what all figures share.
+    seed : int
+        What is mixed into all seeds.
 
     Returns
     -------
     str
         Hexadecimal.
     """
-    return _digest(json.dumps({"fast": fast, "shared": shared}), [figure.path])
+    return _digest(json.dumps({"fast": fast, "shared": shared, "seed": seed}), [figure.path])
 
 
 def _digest(text: str, paths: Iterable[Path]) -> str:

@@ -24,7 +24,9 @@ from figures._report import Entry, counted, write_report
 from figures._worker import Order, begin, make
 
 
-def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Path, jobs: int | None) -> int:
+def run(
+    package: str, *, only: Collection[str] | None, fast: bool, directory: Path, jobs: int | None, seed: int = 0
+) -> int:
     """Bring figures up to date and write the report on all that are.
 
     Parameters
@@ -39,6 +41,8 @@ def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Pa
         Where everything goes.
     jobs : int, optional
         Number of processes; by default one for each processor.
+    seed : int
+        A number that is mixed into all seeds; 0 leaves them as they are.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Pa
                 figure.claim,
                 fast,
                 directory,
-                fingerprint(figure, fast=fast, shared=shared),
+                fingerprint(figure, fast=fast, shared=shared, seed=seed),
                 figure.companions,
             )
             for name, figure in known.items()
@@ -66,7 +70,7 @@ def run(package: str, *, only: Collection[str] | None, fast: bool, directory: Pa
         for order in asked:
             if order not in to_make:
                 print(f"kept  {order.name}")
-        errors = _make_all(to_make, jobs or _processors())
+        errors = _make_all(to_make, jobs or _processors(), seed)
         entries = [_entry(order, known[order.name].look, errors.get(order.name)) for order in orders]
         write_report(directory, entries, fast=fast)
 
@@ -103,7 +107,7 @@ def _entry(order: Order, look: str, error: str | None) -> Entry:
     return Entry(order.name, order.claim, error=error)
 
 
-def _make_all(orders: Collection[Order], jobs: int) -> dict[str, str]:
+def _make_all(orders: Collection[Order], jobs: int, seed: int) -> dict[str, str]:
     """Make the figures; returns the tracebacks of those that raised, by name."""
     if not orders:
         return {}
@@ -117,7 +121,7 @@ def _make_all(orders: Collection[Order], jobs: int) -> dict[str, str]:
     errors: dict[str, str] = {}
     homes: dict[str, ProcessPoolExecutor] = {}
     with (
-        _processes(min(jobs, len(waiting)), waiting[0].directory) as processes,
+        _processes(min(jobs, len(waiting)), waiting[0].directory, seed) as processes,
         tqdm(total=len(waiting), unit="figure", desc="figures", disable=None) as progress,
     ):
         running: dict[Future[str | None], tuple[Order, ProcessPoolExecutor]] = {}
@@ -177,13 +181,13 @@ def _processors() -> int:
 
 
 @contextmanager
-def _processes(count: int, directory: Path) -> Iterator[list[ProcessPoolExecutor]]:
+def _processes(count: int, directory: Path, seed: int) -> Iterator[list[ProcessPoolExecutor]]:
     """Warm processes, each with a queue of its own, that cannot outlive this one nor a block left by an exception."""
     # Fresh interpreters, not forks: forking a process whose libraries have threads is not safe.
     context = multiprocessing.get_context("spawn")
     lifeline, held_here = context.Pipe(duplex=False)
     threads = max(1, _processors() // count)
-    arguments = (directory, lifeline, threads)
+    arguments = (directory, lifeline, threads, seed)
     made = [ProcessPoolExecutor(1, mp_context=context, initializer=begin, initargs=arguments) for _ in range(count)]
     try:
         with _deaf_to_interrupts():

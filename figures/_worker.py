@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from figures._check import Check
 from figures._files import remove, replacing, share_as_worker, write_text
+from figures._randomness import mix_into_all_seeds
 
 _kept_open: list[object] = []
 
@@ -37,7 +38,7 @@ class Order:
     companions: str = ""
 
 
-def begin(directory: Path, lifeline: Connection, threads: int) -> None:
+def begin(directory: Path, lifeline: Connection, threads: int, seed: int = 0) -> None:
     """Prepare a worker process.
 
     Parameters
@@ -49,6 +50,8 @@ def begin(directory: Path, lifeline: Connection, threads: int) -> None:
         stops, is interrupted or is killed, and the worker ends with it.
     threads : int
         How many threads sgdynamics may use here.
+    seed : int
+        A number that is mixed into all seeds; 0 leaves them as they are.
     """
     # The share of the directory comes first: whoever then finds the run alive is waited for by the next run, and
     # whoever finds it gone leaves before anything is written.
@@ -60,6 +63,7 @@ def begin(directory: Path, lifeline: Connection, threads: int) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mix_into_all_seeds(seed)
 
 
 def _end_with(lifeline: Connection) -> None:
