@@ -1,0 +1,134 @@
+"""Many small networks: SGD of sixteen at once against one after another, their matrix products and JAX's vmap.
+
+Every run has its own start and its own batches; the weights that they end at must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks._measure import Contender, Run, Workload, faster
+from sgdynamics.simulate import trainer
+
+RUNS, STEPS, BATCH, RATE = 16, 200, 32, 0.1
+OURS, LOOP, PRODUCTS, VMAP = "train_runs", "train, one after another", "their matrix products alone", "JAX vmap"
+OPTIONS: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "batch_size": BATCH,
+    "replacement": True,
+    "evaluate_loss": False,
+}
+WHY = "the products alone take half of the time of the loop"
+
+
+def _widths(hidden: int) -> list[int]:
+    """One hidden layer of 32 units, two where they are wider."""
+    return [64, 32, 10] if hidden == 32 else [64, hidden, hidden, 10]
+
+
+def _nets(hidden: int) -> list[trainer.Network]:
+    return [trainer.network(_widths(hidden), "tanh", seed=run) for run in range(RUNS)]
+
+
+def _ours(hidden: int) -> Run:
+    (x, labels), nets, rates = trainer.digits(), _nets(hidden), np.full(STEPS, RATE)
+    return lambda: trainer.train_runs(nets, x, labels, rates, seed=range(RUNS), **OPTIONS).final_weights.values
+
+
+def _loop(hidden: int) -> Run:
+    (x, labels), nets, rates = trainer.digits(), _nets(hidden), np.full(STEPS, RATE)
+    return lambda: np.array(
+        [trainer.train(net, x, labels, rates, seed=run, **OPTIONS).final_weights for run, net in enumerate(nets)]
+    )
+
+
+def _products(hidden: int) -> Run:
+    """Of one network after the other, into arrays that are there."""
+    widths, random = _widths(hidden), np.random.default_rng(0)
+    values = [random.standard_normal((BATCH, width)) for width in widths]
+    deltas = [random.standard_normal((BATCH, width)) for width in widths]
+    weights = _nets(hidden)[0].weights
+    slopes = [np.empty_like(w) for w in weights]
+    calls = [(values[k], w, values[k + 1]) for k, w in enumerate(weights)]
+    calls += [(deltas[k + 1], weights[k].T, deltas[k]) for k in range(len(weights) - 1, 0, -1)]
+    calls += [(values[k].T, deltas[k + 1], slopes[k]) for k in range(len(weights))]
+
+    def run() -> None:
+        for _ in range(RUNS * STEPS):
+            for left, right, out in calls:
+                np.matmul(left, right, out)
+
+    return run
+
+
+def _vmap(hidden: int) -> Run:
+    import jax
+    import jax.numpy as jnp
+
+    images, digits = trainer.digits()
+    x, labels = jnp.asarray(images), jnp.asarray(digits)
+    nets = _nets(hidden)
+    layers = range(len(nets[0].weights))
+    biases = [net.biases or [] for net in nets]
+    start = [(jnp.stack([net.weights[k] for net in nets]), jnp.stack([shifts[k] for shifts in biases])) for k in layers]
+    numbers = np.arange(len(images))[:, None]
+    rows = np.array(
+        [
+            [
+                chosen[:, 0]
+                for chosen, _ in trainer.batches(
+                    numbers, digits, steps=STEPS, batch_size=BATCH, replacement=True, loss="cross_entropy", seed=run
+                )
+            ]
+            for run in range(RUNS)
+        ]
+    ).astype(np.int64)
+
+    def loss(parameters: Any, x: Any, labels: Any) -> Any:
+        for w, b in parameters[:-1]:
+            x = jnp.tanh(x @ w + b)
+        w, b = parameters[-1]
+        return -jnp.take_along_axis(jax.nn.log_softmax(x @ w + b), labels[:, None], axis=1).mean()
+
+    def step(parameters: Any, chosen: Any) -> tuple[Any, None]:
+        slopes = jax.grad(loss)(parameters, x[chosen], labels[chosen])
+        return jax.tree.map(lambda w, slope: w - RATE * slope, parameters, slopes), None
+
+    train = jax.jit(jax.vmap(lambda parameters, rows: jax.lax.scan(step, parameters, rows)[0]))
+    drawn = jnp.asarray(rows)
+
+    def run() -> np.ndarray:
+        ends = jax.block_until_ready(train(start, drawn))
+        return np.concatenate([np.asarray(part).reshape(RUNS, -1) for pair in ends for part in pair], axis=1)
+
+    return run
+
+
+def _contenders(threads: int) -> list[Contender]:
+    return [
+        Contender(OURS, _ours),
+        Contender(LOOP, _loop),
+        Contender(PRODUCTS, _products),
+        Contender(VMAP, _vmap, requires=("jax",)),
+    ]
+
+
+def _check(results: Mapping[str, Any], size: int) -> None:
+    for name in set(results) - {OURS, PRODUCTS}:
+        np.testing.assert_allclose(results[name], results[OURS], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+WORKLOADS = (
+    Workload(
+        name="trainer_stacked",
+        title=f"{STEPS} SGD steps of {RUNS} networks, batches of {BATCH}: 64-32-10, and 64-h-h-10 for wider ones",
+        size_name="hidden width h",
+        sizes=(32, 128),
+        contenders=_contenders,
+        check=_check,
+        goals=(faster(OURS, LOOP, 3, why=WHY), faster(OURS, VMAP, 1, why=WHY)),
+    ),
+)
