@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, nonnegative, one, positive, real, unit_interval
+from sgdynamics.domains import Numeric, checked, nonnegative, positive, real, unit_interval
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.theory.uv._choose import choose
 
@@ -93,7 +93,7 @@ def ntk_nullcline(residual: Numeric, q: Numeric) -> Numeric:
 
 
 @law(quantity="factor")
-@checked(residual=one(real), ntk=one(nonnegative), q=one(real))
+@checked(residual=real, ntk=nonnegative, q=real)
 def jacobian(residual: Numeric, ntk: Numeric, q: Numeric) -> tuple[tuple[Numeric, Numeric], tuple[Numeric, Numeric]]:
     r"""Jacobian of the scaled map in the coordinates :math:`(s, l)`.
 
