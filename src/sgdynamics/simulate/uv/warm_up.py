@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 import sgdynamics
-from sgdynamics.domains import Interval, Numeric, checked, complain, integer, nonnegative, positive, real
+from sgdynamics.domains import Interval, Numeric, checked, complain, integer, nonnegative, one, positive, real
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.models.uv import imbalance
 from sgdynamics.models.uv.dynamics import inside_cone
@@ -154,8 +154,8 @@ def scheduled_trajectory(output: float, ntk: float, rates: Numeric, *, kappa: fl
     ntk=positive,
     kappa=positive,
     target=real,
-    strength=_strength,
-    peak=positive,
+    strength=one(_strength),
+    peak=one(positive),
     steps=integer(1),
 )
 def persistent_catapults(

@@ -9,7 +9,7 @@ how far below :math:`2/\eta` a run ends                      ``end_gap``, ``end_
 where the minima are, and how sharp                          ``minimum_sharpness``, ``four_factor_edge``,
                                                              ``imbalance_factor``
 the cycle of self-stabilisation                              ``cycle_amplitude``, ``cycle_period``, ``cycle_growth``,
-                                                             ``cycle_invariant``
+                                                             ``cycle_invariant``, ``cycle_drift``
 the oscillation that holds a run at the edge                 ``oscillation_variance``, ``oscillation_covariance``,
                                                              ``flip_coefficient``
 gradient flow that may not cross the edge                    ``central_flow``

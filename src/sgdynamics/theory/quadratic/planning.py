@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, instance_of, integer, optional, positive
+from sgdynamics.domains import Numeric, checked, instance_of, integer, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.theory.quadratic._sweep import over_modes
@@ -176,7 +176,7 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
 
 
 @law(quantity="schedule")
-@checked(model=instance_of(MiniBatchQuadratic), steps=integer(1), largest=optional(positive))
+@checked(model=instance_of(MiniBatchQuadratic), steps=integer(1), largest=optional(one(positive)))
 def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | None = None) -> Numeric:
     r"""The schedule with the lowest expected risk after the last step that is found from several starts.
 
