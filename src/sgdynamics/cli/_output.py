@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgdynamics.checkpoints.writing import appearing_file
-
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -75,6 +73,8 @@ def bullets(prefix: str, sentences: Iterable[str]) -> str:
 
 def write_text(path: str, text: str) -> None:
     """Write a file, whole or not at all."""
+    from sgdynamics.checkpoints.writing import appearing_file
+
     try:
         with appearing_file(Path(path)) as file:
             file.write(text.encode())
