@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -318,7 +319,7 @@ def test_a_workload_runs_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
         return subprocess.CompletedProcess(arguments, 0)
 
     monkeypatch.setattr(command, "workloads", lambda: {"made_up": made})
-    monkeypatch.setattr(command.subprocess, "run", child_here)
+    monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=child_here))  # others start processes, too
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, allowed: None, raising=False)
     monkeypatch.setattr(_measure, "_repeated", lambda run, repeats, threads: 1.0)
     text = run_command(monkeypatch, capsys, "made_up", "--quick", "--out", str(tmp_path / "out"))
