@@ -22,6 +22,7 @@ PAGES = [page for page in ALL_PAGES if "\n>>> " in page.read_text(encoding="utf-
 
 def run(page: Path) -> doctest.TestResults:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    sgdynamics.formulas()  # imports all rows: what a page imports first would be gone with it, too
     registered = dict(REGISTRY)
     try:
         return doctest.testfile(str(page), module_relative=False, optionflags=flags)
