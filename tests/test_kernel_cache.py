@@ -142,3 +142,14 @@ def test_threads_and_two_kinds_of_arguments(tmp_path, monkeypatch, fresh_folder)
         assert [half(3), half(3.0), half(3j)] == [1.5, 1.5, 1.5j]
     assert sum(half.stats.cache_hits.values()) == 3
     assert len(list(tmp_path.rglob("*.nbc"))) == 3
+
+
+def test_who_waits_at_a_terminal_is_told_once(monkeypatch, capsys):
+    _kernel_cache.say_once.cache_clear()
+    _kernel_cache.say_once()
+    assert not capsys.readouterr().err
+    _kernel_cache.say_once.cache_clear()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    _kernel_cache.say_once()
+    _kernel_cache.say_once()
+    assert capsys.readouterr().err.count("compiling, once") == 1

@@ -79,6 +79,15 @@ def _drop_unused(versions: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
+@functools.cache
+def say_once() -> None:
+    """Tell who waits at a terminal or in a notebook what for; programs that read the output are told nothing."""
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        print(
+            "sgdynamics: compiling, once: later sessions find it in the folder for caches", file=sys.stderr, flush=True
+        )
+
+
 @contextlib.contextmanager
 def _only_one(path: str) -> Iterator[None]:
     """One process at a time: Numba numbers its files by an index that it reads before."""
@@ -100,11 +109,14 @@ class KernelCache(FunctionCache):
             settings.CACHE_DIR = given
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function for such arguments, or None."""
+        """The compiled function for such arguments, or None; then it is compiled, which takes seconds."""
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            found = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except (OSError, EOFError, pickle.UnpicklingError):
-            return None
+            found = None
+        if found is None:
+            say_once()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what was just compiled."""
