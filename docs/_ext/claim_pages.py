@@ -46,7 +46,7 @@ def table(checks: list[dict]) -> str:
 
 def _row(check: dict) -> str:
     sign = {"below": "&le; ", "above": "&ge; "}.get(check["comparison"], "")
-    found = f"<br><em>{escape(check['found'])}</em>" if check["found"] else ""
+    found = f"<br><em>{escape(check['found'])}</em>" if check.get("found") else ""
     error = "" if check["standard_error"] is None else f" &plusmn; {check['standard_error']:.2g}"
     return (
         f"<tr><td>{escape(check['claim'])}{found}</td>"
