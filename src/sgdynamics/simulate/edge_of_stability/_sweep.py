@@ -28,7 +28,7 @@ def _run(*inputs: Floats, orbits: Kernel, parameters: Floats, record: Integers) 
     *starts, rates = np.broadcast_arrays(*inputs)
     shape = rates.shape
     flat = np.stack([np.ravel(start) for start in starts], axis=1)
-    flat_rates = np.ascontiguousarray(rates).ravel()
+    flat_rates = rates.flatten()  # a copy, as kernels ask whether an array is theirs to write
     path = np.empty((flat.shape[0], record.size, flat.shape[1]))
     diverged = np.empty(flat.shape[0], np.int64)
     run_all(
