@@ -33,14 +33,14 @@ def unnoticed(factors: Mapping[str, float], files: Iterable[Path]) -> list[str]:
     return [name for name, word in found.items() if word == "not noticed"]
 
 
-def tests_of(stem: str) -> list[Path]:
+def files_of(stem: str) -> list[Path]:
     return list(TESTS.glob(f"test_{stem}*.py"))
 
 
 def naming(item: Formula) -> list[Path]:
     """The tests of a formula's stem that name it."""
     name = re.compile(rf"\b{item.name.rpartition('.')[2]}\b")
-    return [path for path in tests_of(item.stem) if name.search(path.read_text(encoding="utf-8"))]
+    return [path for path in files_of(item.stem) if name.search(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_every_formula_that_is_wrong_is_caught_by_the_tests_of_its_stem():
     for item in FORMULAS:
         factors[item.stem][item.name] = 1 + 1e-6 if item.status == "exact" else 1.1
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        survivors = list(pool.map(lambda stem: unnoticed(factors[stem], tests_of(stem)), factors))
+        survivors = list(pool.map(lambda stem: unnoticed(factors[stem], files_of(stem)), factors))
     assert not any(survivors), f"no test of the stem notices when these are wrong: {survivors}"
 
 
