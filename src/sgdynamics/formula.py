@@ -246,7 +246,10 @@ class Formula(Generic[P, R]):
         self.name = ".".join([*parts[:2], function.__name__])
 
     def __repr__(self) -> str:
-        return f"<formula {self.name}: {self.status}, source {self.source}>"
+        bare = [one.replace(annotation=inspect.Parameter.empty) for one in self.signature.parameters.values()]
+        call = inspect.Signature(bare)
+        assumed = f"; assumes {', '.join(self.assumptions)}" if self.assumptions else ""
+        return f"<formula {self.name}{call}: {self.status}, source {self.source}{assumed}>"
 
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled by reference, so that worker processes meet the same object
