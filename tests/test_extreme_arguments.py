@@ -22,6 +22,7 @@ LARGEST, SMALLEST = mp.mpf(np.finfo(float).max), mp.mpf(np.finfo(float).tiny)
 size = st.floats(-307, 307).map(lambda power: 10.0**power)
 real = st.tuples(size, st.sampled_from([-1.0, 1.0])).map(math.prod)
 moderate = st.floats(-100, 100).map(lambda power: 10.0**power)
+signed = st.tuples(moderate, st.sampled_from([-1.0, 1.0])).map(math.prod)
 fraction = st.one_of(
     st.floats(-307, -0.31).map(lambda power: 10.0**power), st.floats(-15, -0.31).map(lambda power: 1 - 10.0**power)
 )
@@ -112,6 +113,21 @@ CASES = {
         (real, real),
         lambda x, y: mp.sqrt(1 + (x * y) ** 2) - 1,
     ),
+    "ProductLoss quartic": (
+        ProductLoss("quartic", target=1e154).loss,
+        (signed, signed),
+        lambda x, y: ((x * y) ** 2 - mp.mpf(1e154) ** 2) ** 2 / 4,
+    ),
+    "ProductLoss quartic slope": (
+        ProductLoss("quartic", target=1e154).slope,
+        (signed, signed),
+        lambda x, y: x * y * ((x * y) ** 2 - mp.mpf(1e154) ** 2),
+    ),
+    "ProductLoss square sharpness": (
+        ProductLoss("square").sharpness,
+        (real, real),
+        lambda x, y: (x * x + y * y + mp.sqrt((x * x - y * y) ** 2 + 16 * (x * y) ** 2)) / 2,
+    ),
     "critical_learning_rate": (
         uv.critical_learning_rate,
         (size, real),
@@ -146,6 +162,13 @@ def test_a_formula_is_its_definition_wherever_its_arguments_are_floats(name, dat
             assert abs(made - value) <= 2e-12 * largest
         else:
             assert agrees(made, value, 2e-12)
+
+
+def test_the_quartic_at_its_minima_is_0_however_far_they_are_out():
+    for side in (1, -1):
+        model = ProductLoss("quartic", target=1e160)
+        assert float(model.loss(1e80, side * 1e80)) == 0
+        assert float(model.slope(1e80, side * 1e80)) == 0
 
 
 def test_false_values_are_seen():

@@ -84,6 +84,7 @@ def expression(item: Formula, static: tuple[tuple[str, Any], ...]) -> Any:
 class Truth:
     value: Any
     conditioned: float  # how far the value moves when every argument moves by a rounding
+    at_edge: bool = False  # within a rounding, where the value may be infinite
 
 
 def digits(numbers: Iterable[float], factors: int) -> int:
@@ -95,11 +96,13 @@ def truth(item: Formula, at: dict[str, Any]) -> Truth | None:
     """The value in many digits; None where the expression has no value of its own."""
     numeric = {name: at[name] for name in item.numeric}
     value_of, edge_of = expression(item, tuple((name, value) for name, value in at.items() if name not in numeric))
+    at_edge = False
     with mpmath.workdps(digits(numeric.values(), 4 if item.symbolic else 2)):
         point = [mpmath.mpf(value) for value in numeric.values()]
         with contextlib.suppress(ZeroDivisionError):  # a pole: no edge
             if edge_of and at[item.edge.parameter] >= edge_of(*point):
                 return Truth(mpmath.inf, 0.0)
+            at_edge = bool(edge_of and at[item.edge.parameter] * (1 + mpmath.mpf(ROUNDING)) >= edge_of(*point))
         try:
             value = value_of(*point)
             moved = mpmath.mpf(0)
@@ -111,10 +114,12 @@ def truth(item: Formula, at: dict[str, Any]) -> Truth | None:
             return None
         if isinstance(value, mpmath.mpc) or mpmath.isnan(value):
             return None
-        return Truth(value, float(moved) * ROUNDING if not isinstance(moved, mpmath.mpc) else 0.0)
+        return Truth(value, float(moved) * ROUNDING if not isinstance(moved, mpmath.mpc) else 0.0, at_edge)
 
 
 def wrong(value: float, true: Truth) -> str:
+    if true.at_edge and value == math.inf:
+        return ""
     if abs(true.value) > LARGEST * (1 - EXACT):
         return "" if value * mpmath.sign(true.value) > LARGEST * (1 - EXACT) else "not infinite"
     allowed = max(EXACT * abs(true.value), SMALLEST, true.conditioned)

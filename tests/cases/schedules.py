@@ -86,6 +86,12 @@ WRONG_LENGTH = {
     "theory.schedules.schedule_of_merge": ("weights", [0.5, 0.5]),
 }
 
+
+def possible(at: dict) -> bool:
+    """Whether a step is one of the run."""
+    return at.get("step", 0) <= at.get("steps", at.get("step", 0))
+
+
 # Arguments that every formula takes.
 TYPICAL = {
     "beta": 0.75,

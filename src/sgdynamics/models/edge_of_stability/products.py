@@ -6,6 +6,7 @@ is, the imbalance obeys :math:`(y^2-x^2)' = (y^2-x^2)(1 - \eta^2 \ell'(xy)^2)` e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal
@@ -29,10 +30,16 @@ def _log_cosh(z: Numeric) -> Numeric:
 def _outer(kind: str, target: float, z: Numeric) -> tuple[Numeric, Numeric, Numeric]:
     """The outer function and its first two derivatives at a product z."""
     if kind == "quartic":
-        return (z - target) ** 2 * (z + target) ** 2 / 4, z * (z - target) * (z + target), 3 * z * z - target**2
+        size = abs(z)  # of two factors only the first can be 0, and it is taken before the other one overflows
+        root = math.sqrt(3) * size
+        return (
+            ((size - target) / 2 * (size + target)) ** 2,
+            z * (size - target) * (size + target),
+            (root - target) * (root + target),
+        )
     r = z - target
     if kind == "square":
-        return r * r / 2, r, 1 + 0 * r
+        return r * r / 2, r, np.ones_like(r)
     if kind == "log_cosh":
         e = np.exp(-2 * abs(r))
         return _log_cosh(r), np.tanh(r), 4 * e / (1 + e) ** 2
@@ -110,7 +117,8 @@ class ProductLoss(Shown):
         }[self.outer]
 
     def _at(self, x: Numeric, y: Numeric) -> tuple[Numeric, Numeric, Numeric]:
-        return _outer(self.outer, self.target, x * y)
+        with np.errstate(over="ignore"):  # infinite is an answer
+            return _outer(self.outer, self.target, x * y)
 
     @checked(x=real, y=real)
     def loss(self, x: Numeric, y: Numeric) -> Numeric:
