@@ -84,7 +84,7 @@ def _look(tree: ast.Module) -> str:
     paragraphs = [" ".join(paragraph.split()) for paragraph in documentation.split("\n\n")]
     paragraphs[0] = paragraphs[0].removeprefix(_claim(tree)).strip()
     text = "\n".join(filter(None, paragraphs))
-    return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", text)
+    return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", text).replace("\\", "")
 
 
 def _claim(tree: ast.Module) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rst import raw, title
 
+from figures._catalogue import in_words
+
 INTRODUCTION = (
     "Every figure holds its predictions to its measurements. A measurement agrees within a tolerance, or within four "
     "standard errors. What networks do not bear out is *not reproduced*, where the experiment would "
@@ -32,7 +34,7 @@ def pages(figures: Path) -> dict[str, str]:
     text += f"{len(checks)} claims: {counts}.\n\n"
     for figure in dict.fromkeys(check["figure"] for check in checks):
         mine = [check for check in checks if check["figure"] == figure]
-        text += title(figure, "-") + f":doc:`The figure </gallery/{figure}>`.\n\n" + raw(table(mine))
+        text += title(in_words(figure), "-") + f":doc:`The figure </gallery/{figure}>`.\n\n" + raw(table(mine))
     return {"claims": text}
 
 
