@@ -72,7 +72,7 @@ def _noisy(noise: float, displacement: float = 1.0) -> FiniteSumQuadratic:
     odds = np.sqrt(EXAMPLES - 1)
     curvatures = np.full(EXAMPLES, 1 - noise / odds)
     curvatures[0] = 1 + noise * odds
-    return FiniteSumQuadratic(curvatures, displacement=displacement)
+    return FiniteSumQuadratic(curvatures, displacement=displacement, sampling="replacement")
 
 
 def _features(batch_size: float) -> GaussianLeastSquares:
@@ -131,7 +131,7 @@ def _edges(name: str, models: dict[float, Model], rates: Floats, measured: Seque
 def _tails(fast: bool) -> xr.Dataset:
     """The stationary law of two curvatures with Gaussian center noise, beyond a few thresholds."""
     replicas, block = (200_000, 100_000) if fast else (1_000_000, 100_000)
-    model = FiniteSumQuadratic(PAIR, center_covariance=1.0)
+    model = FiniteSumQuadratic(PAIR, center_covariance=1.0, sampling="replacement")
     levels = xr.DataArray(2.0 ** np.arange(19), dims="level")
     levels = levels.assign_coords(level=levels.values)
     rates = xr.DataArray(list(TAIL_RATES), dims="tail_rate", coords={"tail_rate": list(TAIL_RATES)})
@@ -174,7 +174,7 @@ def _tails(fast: bool) -> xr.Dataset:
 def _growth(fast: bool) -> xr.Dataset:
     """Growth rates of runs and of their mean squares against the learning rate, and the early second moment."""
     steps, replicas = (1000, 400) if fast else (2000, 1000)
-    model = FiniteSumQuadratic(PAIR, displacement=1.0)
+    model = FiniteSumQuadratic(PAIR, displacement=1.0, sampling="replacement")
     rates = xr.DataArray(np.linspace(0.05, 3.2, 127), dims="growth_rate")
     rates = rates.assign_coords(growth_rate=rates.values)
     some = xr.DataArray([0.3, 0.8, 1.3, 1.8, 2.2, 2.6, 3.0], dims="measured_rate")
@@ -206,7 +206,7 @@ def _growth(fast: bool) -> xr.Dataset:
 
     # well below the edge in mean square, where fourth moments are finite and a sample variance means something
     stable = xr.DataArray([0.4, 0.8, 1.2], dims="stable_rate", coords={"stable_rate": [0.4, 0.8, 1.2]})
-    noisy = FiniteSumQuadratic(PAIR, center_covariance=1.0)
+    noisy = FiniteSumQuadratic(PAIR, center_covariance=1.0, sampling="replacement")
 
     def squares(indices: Indices) -> xr.DataArray:
         square: xr.DataArray = ensemble(noisy, constant(stable, 80), replicas=indices, seed=65).error ** 2

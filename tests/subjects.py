@@ -141,9 +141,13 @@ DIAGONAL = MiniBatchQuadratic([2.0, 0.3], [1.0, 4.0], displacement=[1.0, -2.0], 
 FULL = FullQuadratic([[1.0, 0.3], [0.3, 0.5]], [[1.0, -0.2], [-0.2, 2.0]], displacement=1.0, batch_size=3)
 MATRICES = [[[1.0, 0.2], [0.2, 0.5]], [[0.3, -0.1], [-0.1, 2.0]], [[0.5, 0.0], [0.0, 0.0]]]
 POINTS = [[1.0, 0.0], [-0.5, 2.0], [0.3, 0.3]]
-WITH = FiniteSumQuadratic(MATRICES, POINTS, displacement=1.0, batch_size=2, probabilities=[0.5, 0.3, 0.2])
+WITH = FiniteSumQuadratic(
+    MATRICES, POINTS, displacement=1.0, batch_size=2, probabilities=[0.5, 0.3, 0.2], sampling="replacement"
+)
 WITHOUT = FiniteSumQuadratic(MATRICES, POINTS, displacement=1.0, batch_size=2, sampling="without_replacement")
-NOISY = FiniteSumQuadratic([0.5, 1.5], [1.0, -1.0], center_covariance=0.7, displacement=1.0, batch_size=2)
+NOISY = FiniteSumQuadratic(
+    [0.5, 1.5], [1.0, -1.0], center_covariance=0.7, displacement=1.0, batch_size=2, sampling="replacement"
+)
 REGRESSION = GaussianLeastSquares([1.0, 0.4], 0.1, displacement=1.0)
 
 QUADRATICS = {

@@ -276,7 +276,7 @@ def test_a_killing_rate_is_stable_again_beyond_the_edge():
             lambda: almost_sure_edge(FiniteSumQuadratic(np.arange(1.0, 30), batch_size=5)),
             "at most 4096 different batches",
         ),
-        (lambda: reshuffled_edge(TWO), "sampling 'reshuffled', got 'replacement'"),
+        (lambda: reshuffled_edge(TWO), "sampling 'reshuffled', got 'without_replacement'"),
         (
             lambda: reshuffled_edge(FiniteSumQuadratic(np.array([np.eye(2), 2 * np.eye(2)]), sampling="reshuffled")),
             "one mode, got 2 modes",

@@ -120,7 +120,9 @@ def test_center_noise_is_fresh_for_every_draw(update):
             velocity = gradient if nesterov else momentum * velocity + gradient
             previous, x = x, ahead - rate * velocity
         paths.append(x - minimizer)
-    model = FiniteSumQuadratic(curvatures, centers, center_covariance=sigma**2, displacement=0.3, batch_size=2)
+    model = FiniteSumQuadratic(
+        curvatures, centers, center_covariance=sigma**2, displacement=0.3, batch_size=2, sampling="replacement"
+    )
     data = moments(model, rates, **update)
     assert math.isclose(data.mean_error.item(), np.mean(paths), rel_tol=1e-12)
     assert math.isclose(data.second_moment.item(), np.mean(np.square(paths)), rel_tol=1e-12)
@@ -169,7 +171,7 @@ def test_random_curvature_of_half_and_three_halves():
 @every_update
 def test_the_closed_variance_of_random_curvature_is_that_of_the_model(update):
     values, probabilities = np.array([0.2, 1.0, 2.5]), np.array([0.5, 0.3, 0.2])
-    model = FiniteSumQuadratic(values, center_covariance=1.0, probabilities=probabilities)
+    model = FiniteSumQuadratic(values, center_covariance=1.0, probabilities=probabilities, sampling="replacement")
     mean = probabilities @ values
     relative = probabilities @ values**2 / mean**2 - 1
     law = stationary(model, 0.2, **update)
@@ -388,7 +390,11 @@ def test_a_direction_flat_for_all_examples_is_left_alone():
         (([1.0, 2.0],), {"batch_size": 3, "sampling": "without_replacement"}, "batch_size must be at most .* got 3"),
         (([1.0, 2.0, 3.0],), {"batch_size": 2, "sampling": "reshuffled"}, "batch_size must divide .* got 2"),
         (([1.0, 2.0],), {"sampling": "cyclic"}, "sampling must be one of .* got 'cyclic'"),
-        (([1.0, 2.0],), {"probabilities": [0.5, 0.6]}, "probabilities must be >= 0 and sum to 1"),
+        (
+            ([1.0, 2.0],),
+            {"probabilities": [0.5, 0.6], "sampling": "replacement"},
+            "probabilities must be >= 0 and sum to 1",
+        ),
         (([1.0, 2.0],), {"probabilities": [0.5, 0.3, 0.2]}, "probabilities must have one value per example, 2"),
         (
             ([1.0, 2.0],),

@@ -34,9 +34,9 @@ CENTERS = np.random.default_rng(1).standard_normal((5, 3))
 FULL = FullQuadratic(HESSIAN, SINGULAR, displacement=[1.0, -1.0, 0.5], batch_size=2)
 LEAST_SQUARES = GaussianLeastSquares([1.0, 0.6, 0.3, 0.1], 0.2, displacement=[1.0, 0.5, -1.0, 2.0], batch_size=3)
 FINITE_SUMS = {
-    "replacement": FiniteSumQuadratic(HESSIANS, CENTERS, displacement=0.5, batch_size=2),
-    "noise": FiniteSumQuadratic(HESSIANS, center_covariance=SINGULAR, batch_size=2),
-    "probabilities": FiniteSumQuadratic(0.8, CENTERS, probabilities=[0.1, 0.0, 0.4, 0.2, 0.3]),
+    "replacement": FiniteSumQuadratic(HESSIANS, CENTERS, displacement=0.5, batch_size=2, sampling="replacement"),
+    "noise": FiniteSumQuadratic(HESSIANS, center_covariance=SINGULAR, batch_size=2, sampling="replacement"),
+    "probabilities": FiniteSumQuadratic(0.8, CENTERS, probabilities=[0.1, 0.0, 0.4, 0.2, 0.3], sampling="replacement"),
     "without": FiniteSumQuadratic(
         HESSIAN, CENTERS, center_covariance=SINGULAR, batch_size=3, sampling="without_replacement"
     ),

@@ -52,8 +52,8 @@ class FiniteSumQuadratic(Shown):
     :math:`e = x - \mu^*`. A direction that is flat for every example is allowed: nothing ever moves along it and the
     minimiser has no component there.
 
-    A random curvature of any discrete law, one independent draw per step, is this model with ``batch_size=1``: the
-    values are the ``hessians``, their probabilities the ``probabilities``.
+    A random curvature of any discrete law, one independent draw per step, is this model with ``batch_size=1`` and
+    ``sampling="replacement"``: the values are the ``hessians``, their probabilities the ``probabilities``.
 
     Parameters
     ----------
@@ -70,9 +70,10 @@ class FiniteSumQuadratic(Shown):
         :math:`S \ge 1`, draws per step.
     sampling : {"replacement", "without_replacement", "reshuffled"}
         ``"replacement"``: S independent draws. ``"without_replacement"``: a fresh simple random sample of S different
-        examples in every step. ``"reshuffled"``: every epoch is a random partition of all examples into n/S batches.
+        examples in every step, the default, as of runs and measurements; of one draw a step both are the same law.
+        ``"reshuffled"``: every epoch is a random partition of all examples into n/S batches.
     probabilities : array, shape (n,), optional
-        Probability of every example in one draw, summing to 1; for sampling with replacement. Default: 1/n each.
+        Probability of every example in one draw, summing to 1; they need ``sampling="replacement"``. Default: 1/n each.
 
     ``hessians`` (n, d, d), ``centers`` (n, d), ``center_covariance`` (d, d), ``displacement`` (d,) and
     ``probabilities`` (n,) are kept as float64 arrays of full shape. The dim ``mode`` of a result numbers the
@@ -97,7 +98,7 @@ class FiniteSumQuadratic(Shown):
     center_covariance: Any = 0.0
     displacement: Any = 0.0
     batch_size: int = 1
-    sampling: str = "replacement"
+    sampling: str = "without_replacement"
     probabilities: Any = None
 
     domains: ClassVar[Mapping[str, Domain]] = {
