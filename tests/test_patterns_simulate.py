@@ -481,7 +481,7 @@ def test_arguments_that_do_not_fit_are_named():
     options = {"width_p": 4, "width_q": 8, "seed": 0}
     with pytest.raises(ValueError, match="sample must be of dimension 50"):
         finite_network(SHORT.with_data(dimension=50), sample, "small", **options)
-    with pytest.raises(ValueError, match=r"record must be steps in 0\.\.50, got 51"):
+    with pytest.raises(ValueError, match=r"record must be increasing steps in 0\.\.T = 50, got 51"):
         finite_network(SHORT, sample, "small", record=[51], **options)
     with pytest.raises(ValueError, match="width_q must be an even integer"):
         finite_network(SHORT, sample, "small", width_p=4, width_q=7, seed=0)

@@ -292,7 +292,7 @@ def test_moments_sweep_over_named_dims_and_stay_lazy(lazy):
 
 def test_moments_refuse_what_does_not_fit():
     model = MiniBatchQuadratic(1.0, 1.0)
-    with pytest.raises(ValueError, match=r"record must hold steps in 0\.\.5, got 6"):
+    with pytest.raises(ValueError, match=r"record must be increasing steps in 0\.\.T = 5, got 6"):
         moments(model, constant(0.1, 5), record=[6])
     with pytest.raises(ValueError, match="average must have T \\+ 1 = 6 weights"):
         moments(model, constant(0.1, 5), average=swa(4))

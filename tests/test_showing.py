@@ -104,8 +104,9 @@ def test_batch_size_is_a_whole_number_in_every_model():
 def test_a_schedule_says_its_pieces(warmup, plateau, decay, rate):
     """Of a warm-up, a plateau and a decay of more than two steps each, wherever they meet."""
     steps = warmup + plateau + decay
-    text = schedules.describe(schedules.warmup_stable_decay(rate, steps, warmup=warmup, decay=decay))
-    ends = f"from {rate / warmup:.4g} to {rate:.4g}", f"from {rate * (decay - 1) / decay:.4g} to 0"
+    rates = schedules.warmup_stable_decay(rate, steps, warmup=warmup, decay=decay)
+    text = schedules.describe(rates)
+    ends = f"from {rates[0]:.4g} to {rate:.4g}", f"from {rates[-decay]:.4g} to 0"
     assert text == f"{steps} steps: {warmup} in a line {ends[0]}, {plateau} at {rate:.4g}, {decay} in a line {ends[1]}"
 
 

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from sgdynamics.domains import (
     Domain,
     Interval,
-    _Choice,
     _Flag,
     _Indices,
     _Integer,
+    _One,
     _Optional,
     _Seed,
+    _Swept,
     average,
     positive,
     real,
@@ -233,13 +234,16 @@ def values(domain: Domain) -> Strategy[Any]:
 
 @functools.singledispatch
 def _values(domain: Any) -> Strategy[Any]:
+    if hasattr(domain, "options"):  # words, whatever else is taken beside them
+        return st.sampled_from(domain.options)
     raise TypeError(f"values: domain must be a range of which values can be drawn, got {domain.text!r}")
 
 
 _values.register(Interval, numbers)
 _values.register(Semidefinite, _semidefinite)
 _values.register(_Flag, lambda domain: st.booleans())
-_values.register(_Choice, lambda domain: st.sampled_from(domain.options))
+_values.register(_One, lambda domain: numbers(domain.interval))
+_values.register(_Swept, lambda domain: numbers(domain.interval))
 _values.register(_Seed, lambda domain: st.integers(0, 2**32 - 1))
 _values.register(_Integer, lambda domain: st.integers(domain.low, domain.low + 12))
 _values.register(_Optional, lambda domain: st.one_of(st.none(), values(domain.domain)))

@@ -164,6 +164,7 @@ def _no_bend(z: Array) -> Array:
 
 @dataclass(frozen=True)
 class _AnActivation:
+    options: tuple[str, ...] = tuple(ACTIVATIONS)
     text: str = (
         f"one of {', '.join(map(repr, ACTIVATIONS))}, or two or three callables of the pre-activation z: "
         "(value, slope) or (value, slope, second derivative)"
