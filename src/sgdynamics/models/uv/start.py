@@ -10,13 +10,15 @@ Quantile functions turn two uniform numbers into a start, at a cost that does no
 
 from __future__ import annotations
 
-from scipy.special import betainccinv, betaincinv, gammaincinv, ndtri
+from scipy.special import betainccinv, betaincinv, gammainccinv, gammaincinv, ndtri
 
 from sgdynamics.domains import Interval, Numeric, count, unit_interval
 from sgdynamics.formula import formula, sqrt, where
 
 _NORMAL = ("two linear layers", "one example", "independent normal weights of equal variance")
 _WIDE = 3e5
+# From here on the square of an alignment times the width is a chi-square of one degree, in every digit.
+_NORMAL_FROM = 2.0**54
 # The ratio r as a series in eta, eta^2/2 = r - 1 - log r, and the corrections of eta of order 1/n and 1/n^2 (Temme
 # 1992). At these widths |eta| < 0.071.
 _RATIO = (1, 1, 1 / 3, 1 / 36, -1 / 270, 1 / 4320, 1 / 17010, -139 / 5443200, 1 / 204120)
@@ -64,7 +66,9 @@ def alignment_quantile(probability: Numeric, width: Numeric) -> Numeric:
     # of the two differences from 1 the one that is used is exact
     center, tail = abs(2 * probability - 1), 2 * where(lower, probability, 1 - probability)
     square = where(tail < 0.5, betainccinv(0.5, width / 2, tail), betaincinv(0.5, width / 2, center))
-    return where(lower, -1, 1) * sqrt(square)
+    # the square times the width is that of a normal variable, to a part in the width
+    normal = 2 * where(tail < 0.5, gammainccinv(0.5, tail), gammaincinv(0.5, center))
+    return where(lower, -1, 1) * where(width < _NORMAL_FROM, sqrt(square), sqrt(normal) / sqrt(width))
 
 
 @formula(
