@@ -153,7 +153,9 @@ def draw(data: xr.Dataset) -> Figure:
     axes[1, 0].set(title="the same, all directions together")
     _draw(axes[1, 1], data.largest_covariance_top, "path_rate", "path_batch_size", "path_seed")
     axes[1, 1].set(
-        title="its maximum along a run: no lower by noise", ylabel="top eigenvalue, largest of a run", ylim=(0, None)
+        title="its maximum along a run: no lower by noise",
+        ylabel="top eigenvalue, largest of a run",
+        ylim=(0, 1.15 * float(data.largest_covariance_top.max())),
     )
     axes[1, 1].legend(loc="lower right")
     return figure
