@@ -74,7 +74,7 @@ def matched_directions(old: ArrayLike, new: ArrayLike) -> MatchedDirections:
     Examples
     --------
     >>> matched_directions([[1, 0], [0, 1]], [[0, -1], [1, 0]])
-    MatchedDirections(order=array([1, 0]), overlaps=array([1., 1.]), subspace_overlap=1.0)
+    MatchedDirections(order=[1, 0], overlaps=[1, 1], subspace_overlap=1)
     """
     from scipy.optimize import linear_sum_assignment
 
