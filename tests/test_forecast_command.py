@@ -89,6 +89,22 @@ def test_what_one_more_run_would_tell_of_a_decay(capsys, logs):
     assert "does nothing with --best" in refused(capsys, "forecast", *logs, "--best", 100, "--next")
 
 
+@pytest.mark.parametrize(
+    ("idle", "needed"),
+    [
+        (["--peak", 1.0], "--best"),
+        (["--output", "rates.txt"], "--best"),
+        (["--batch-size", 32], "--at-batch-size"),
+        (["--plot", "f.png", "--next"], "a forecast in place of --next"),
+        (["--at-batch-size", 64, "--batch-size", 32, "--next"], "a forecast in place of --next"),
+    ],
+)
+def test_an_option_of_forecast_that_would_do_nothing_is_refused_by_name(capsys, logs, idle, needed):
+    said = refused(capsys, "forecast", *logs, "--warmup", 100, "--predict", "constant:6000:3e-4", *idle)
+    assert idle[0] in said
+    assert needed in said
+
+
 def test_schedules_in_words_are_foretold_with_their_intervals(capsys, logs, curves):
     said = answer(
         capsys, "forecast", *logs, "--warmup", 100, "--predict", "cosine:6000:3e-4", "--predict", "constant:6000:3e-4"

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgdynamics.cli._options import whole_from
+from sgdynamics.cli._options import refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
 from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, read_runs
 from sgdynamics.cli._words import FORM, read_rates, schedule_of
@@ -55,6 +55,12 @@ def run(given: argparse.Namespace) -> str:
         raise ValueError("--at-batch-size needs --batch-size, that of the runs, to compare with")
     if given.best is not None and (given.next or given.at_batch_size is not None):
         raise ValueError(f"{'--next' if given.next else '--at-batch-size'} does nothing with --best")
+    if given.best is None:
+        refuse_idle(given, ["peak", "output"], "--best")
+    if given.next:
+        refuse_idle(given, ["at-batch-size", "plot"], "a forecast in place of --next")
+    if given.at_batch_size is None:
+        refuse_idle(given, ["batch-size"], "--at-batch-size")
     logs, notes = read_runs(given.runs, given)
     fitted = fit(logs, confidence=given.confidence, batch_size=given.batch_size)
     if given.next:
@@ -120,29 +126,16 @@ def _what_next(fitted: xr.Dataset, asked: dict[str, Any], given: argparse.Namesp
 
 def _candidates(fitted: xr.Dataset, warmup: int) -> dict[str, Any]:
     """Runs that one might make next, at the rate and of the length of those that are there."""
-    import numpy as np
-
-    from sgdynamics.models.schedules import constant, cosine, linear
-
     rate, steps = fitted.attrs["unit"], int(fitted.attrs["longest"])
-    warmup = min(warmup, steps // 4)
-
-    def warmed(*parts: Any) -> Any:
-        return np.concatenate((rate * np.arange(1, warmup + 1) / max(warmup, 1), *parts))
-
-    def decayed(part: float) -> Any:
-        last = max(1, round(part * steps))
-        return warmed(constant(rate, steps - warmup - last), linear(rate, last, final=0.1 * rate))
-
-    plateau = warmed(constant(rate, steps - warmup))
-    return {
-        "the plateau": plateau,
-        "the plateau, twice as long": warmed(constant(rate, 2 * steps - warmup)),
-        "the plateau at half its rate": 0.5 * plateau,
-        "to a tenth over the last fifth": decayed(0.2),
-        "to a tenth over the last half": decayed(0.5),
-        "cosine to a tenth": warmed(cosine(rate, steps - warmup, final=0.1 * rate)),
+    words = {
+        "the plateau": f"constant:{steps}:{rate!r}",
+        "the plateau, twice as long": f"constant:{2 * steps}:{rate!r}",
+        "the plateau at half its rate": f"constant:{steps}:{0.5 * rate!r}",
+        "to a tenth over the last fifth": f"wsd:{steps}:{rate!r}:0.2:{0.1 * rate!r}",
+        "to a tenth over the last half": f"wsd:{steps}:{rate!r}:0.5:{0.1 * rate!r}",
+        "cosine to a tenth": f"cosine:{steps}:{rate!r}:{0.1 * rate!r}",
     }
+    return {name: schedule_of(one, min(warmup, steps // 4)) for name, one in words.items()}
 
 
 def _along(fitted: xr.Dataset, rates: Any, batch_size: float | None) -> xr.Dataset:
