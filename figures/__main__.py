@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures._catalogue import catalogue
+from figures.engine.catalogue import catalogue
 
 
 def _count(text: str) -> int:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, *, package: str = "figures") ->
             print(f"{figure.name}\n    {figure.claim}")
         return 0
     if options.explorer:
-        from figures._explorer import write_explorer
+        from figures.engine.explorer import write_explorer
 
         print(write_explorer(options.out))
         return 0
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None, *, package: str = "figures") ->
         parser.error(f"no figure is called {', '.join(unknown)}; the figures are {', '.join(known) or '(none)'}")
 
     # Imported here, not above: every worker process imports this module first, and --list need not wait for libraries.
-    from figures._files import DirectoryInUse
-    from figures._runner import run
+    from figures.engine.files import DirectoryInUse
+    from figures.engine.runner import run
 
     try:
         return run(

@@ -13,7 +13,7 @@ import xarray as xr
 from browser import Browser, browser, needs_chromium
 
 from figures.__main__ import main
-from figures._explorer import FORMULAS
+from figures.engine.explorer import FORMULAS
 from sgdynamics.models import schedules
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.uv import UVNetwork

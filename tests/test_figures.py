@@ -27,14 +27,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from figures._catalogue import catalogue
-from figures._check import Check, perturbed
-from figures._files import replacing
-from figures._findings import FINDINGS, Finding
-from figures._report import Entry, write_report
-from figures._runner import _is_current, _next
-from figures._style import DOUBLE, PALETTE, SINGLE, measured_points, panels, style, theory_line
-from figures._worker import Order
+from figures.engine.catalogue import catalogue
+from figures.engine.check import Check, perturbed
+from figures.engine.files import replacing
+from figures.engine.findings import FINDINGS, Finding
+from figures.engine.report import Entry, write_report
+from figures.engine.runner import _is_current, _next
+from figures.engine.style import DOUBLE, PALETTE, SINGLE, measured_points, panels, style, theory_line
+from figures.engine.worker import Order
 
 CHECKOUT = Path(__file__).parents[1]
 FIGURES = catalogue("figures")
@@ -258,8 +258,8 @@ import time
 import numpy as np
 import xarray as xr
 
-from figures._check import Check
-from figures._style import measured_points, panels, theory_line
+from figures.engine.check import Check
+from figures.engine.style import measured_points, panels, theory_line
 
 
 def compute(fast):
@@ -530,25 +530,47 @@ def test_a_figure_is_current_only_with_all_its_files(finished, tmp_path):
 
 
 def test_the_fingerprint_knows_helpers_versions_and_the_library(toys, tmp_path, monkeypatch):
-    from figures import _fingerprint
+    from figures.engine import fingerprint
 
     package = tmp_path / "fingerprinted"
     shutil.copytree(toys.package, package, ignore=shutil.ignore_patterns("__pycache__"))
     library = tmp_path / "library"
     library.mkdir()
     (library / "module.py").write_text("one = 1\n")
-    monkeypatch.setattr(_fingerprint, "package_directory", lambda name: {"sgdynamics": library}.get(name, package))
-    seen = [_fingerprint.shared_digest("fingerprinted")]
-    assert _fingerprint.shared_digest("fingerprinted") == seen[0]
+    monkeypatch.setattr(fingerprint, "package_directory", lambda name: {"sgdynamics": library}.get(name, package))
+    seen = [fingerprint.shared_digest("fingerprinted")]
+    assert fingerprint.shared_digest("fingerprinted") == seen[0]
     for path in (library / "module.py", library / "references.bib", package / "_helper.py", package / "look.mplstyle"):
         path.write_text("another\n")
-        seen.append(_fingerprint.shared_digest("fingerprinted"))
-    monkeypatch.setattr(_fingerprint, "versions", lambda: {"numpy": "another"})
-    seen.append(_fingerprint.shared_digest("fingerprinted"))
+        seen.append(fingerprint.shared_digest("fingerprinted"))
+    monkeypatch.setattr(fingerprint, "versions", lambda: {"numpy": "another"})
+    seen.append(fingerprint.shared_digest("fingerprinted"))
     assert len(set(seen)) == len(seen)
     (package / "first.py").write_text("another\n")
-    (package / "_report.py").write_text("how it is shown\n")
-    assert _fingerprint.shared_digest("fingerprinted") == seen[-1]
+    (package / "engine").mkdir()
+    (package / "engine" / "report.py").write_text("how it is shown\n")
+    assert fingerprint.shared_digest("fingerprinted") == seen[-1]
+
+
+def test_figures_are_found_in_their_rows_by_their_names(tmp_path):
+    toys = Toys(tmp_path)
+    for row in ("uv", "quadratic", "engine"):
+        (toys.package / row).mkdir()
+        (toys.package / row / "__init__.py").touch()
+    toys.add("quadratic/zebra", "Rows work.")
+    toys.add("uv/ape")
+    toys.add("engine/check")
+    (toys.package / "uv" / "_starts.py").touch()
+    code, output = toys.run(tmp_path / "out", "--list")
+    assert code == 0
+    assert output.split("\n")[:3:2] == ["ape", "zebra"]
+    code, output = toys.run(tmp_path / "out", "--jobs", "1", "--only", "zebra")
+    assert code == 0, output
+    assert (tmp_path / "out" / "zebra.nc").exists()
+    toys.add("uv/zebra")
+    code, output = toys.run(tmp_path / "out", "--list")
+    assert code == 1
+    assert "two figures are called zebra" in output
 
 
 def test_a_wrong_figure_fails_and_a_broken_one_stops_no_other(tmp_path):
@@ -702,14 +724,14 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_has_a_claim_and_its_three_parts(name):
-    module = importlib.import_module(f"figures.{name}")
+    module = importlib.import_module(FIGURES[name].module)
     assert FIGURES[name].claim.endswith(".")
     assert all(callable(getattr(module, part)) for part in ("compute", "draw", "checks"))
     # Its fingerprint covers its own source and the shared modules, so it takes nothing from another figure.
     tree = ast.parse(FIGURES[name].path.read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert not imported & {f"figures.{other}" for other in FIGURES}
+    assert not imported & {other.module for other in FIGURES.values()}
 
 
 @pytest.mark.slow
@@ -759,4 +781,4 @@ def test_figures_that_share_runs_are_made_where_the_runs_are():
     taken = [_next(waiting, process, homes).name for process in (first, second, second, first, second)]
     assert taken == ["a", "long", "c", "b", "d"]  # the last one only because nothing else is left
     assert _next(waiting, first, homes) is None
-    assert {name: figure.companions for name, figure in FIGURES.items()}["merging_digits"] == "_digits_chains"
+    assert {name: figure.companions for name, figure in FIGURES.items()}["merging_digits"] == "quadratic._digits_chains"

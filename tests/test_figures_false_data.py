@@ -17,11 +17,11 @@ import pytest
 import xarray as xr
 from false_data import alterations
 
-from figures._catalogue import catalogue
-from figures._check import Check
-from figures._fingerprint import fingerprint, shared_digest
-from figures._runner import _is_current
-from figures._worker import Order
+from figures.engine.catalogue import catalogue
+from figures.engine.check import Check
+from figures.engine.fingerprint import fingerprint, shared_digest
+from figures.engine.runner import _is_current
+from figures.engine.worker import Order
 
 FIGURES = catalogue("figures")
 MADE = Path(os.environ.get("SGDYNAMICS_FIGURES", Path(__file__).parents[1] / "out" / "figures"))
@@ -39,7 +39,7 @@ def _quick(name: str, shared: str, home: Path) -> xr.Dataset:
     mark = fingerprint(FIGURES[name], fast=True, shared=shared)
     if _is_current(Order("figures", name, "", True, MADE, mark)):
         return xr.load_dataset(MADE / f"{name}.nc", engine="h5netcdf")
-    importlib.import_module(f"figures.{name}").compute(True).to_netcdf(home / "data.nc", engine="h5netcdf")
+    importlib.import_module(FIGURES[name].module).compute(True).to_netcdf(home / "data.nc", engine="h5netcdf")
     return xr.load_dataset(home / "data.nc", engine="h5netcdf")
 
 
@@ -144,7 +144,7 @@ IN_FULL: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IN_FULL)
 def test_so_do_those_of_the_full_figures(name, shared, tmp_path):
-    module, data = importlib.import_module(f"figures.{name}"), _quick(name, shared, tmp_path)
+    module, data = importlib.import_module(FIGURES[name].module), _quick(name, shared, tmp_path)
     full = IN_FULL[name](data)
     assert set(Compared(module, data)) < set(Compared(module, full))
     assert _blind(module, full) == set()
@@ -154,7 +154,7 @@ def test_so_do_those_of_the_full_figures(name, shared, tmp_path):
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_check_sees_that_its_claim_is_false(name, shared, tmp_path):
     data = _quick(name, shared, tmp_path)
-    assert _blind(importlib.import_module(f"figures.{name}"), data) == set()
+    assert _blind(importlib.import_module(FIGURES[name].module), data) == set()
 
 
 # ------------------------------------------------------------------------------------------------- the mechanism itself

@@ -17,7 +17,7 @@ CHEAP = ("sandler2023_two_points",)
 
 MIXED = """
 import numpy as np
-from figures._randomness import mix_into_all_seeds
+from figures.engine.randomness import mix_into_all_seeds
 mix_into_all_seeds({number})
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant

@@ -443,7 +443,7 @@ def test_regimes_refuse_what_they_cannot_read():
 
 @pytest.mark.slow
 def test_a_small_start_on_digits_goes_through_all_four_regimes():
-    from figures.kalra2023_four_regimes import _run
+    from figures.uv.kalra2023_four_regimes import _run
 
     run = _run(0.5, 0.6, 1200, 40)
     assert 0 < run.saturation_start < run.sharpening_start < run.edge_start

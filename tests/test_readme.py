@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sgdynamics
+from figures.engine.catalogue import catalogue
 from sgdynamics.formula import REGISTRY
 
 ROOT = Path(__file__).parent.parent
@@ -73,12 +74,13 @@ def test_the_readme_is_short_and_opens_with_the_question():
     assert len(re.findall(r"^\*\*[^*]+\?\*\*", screen, re.MULTILINE)) == 3
 
 
+FIGURES = catalogue("figures")
 ESSENCES = sorted((ROOT / "docs" / "essence").glob("*.txt"))
 
 
 @pytest.mark.parametrize("page", ESSENCES, ids=lambda page: page.stem)
 def test_the_essence_of_a_figure_runs_as_printed(page):
-    assert (ROOT / "figures" / f"{page.stem}.py").is_file()
+    assert page.stem in FIGURES
     assert len(page.read_text(encoding="utf-8").splitlines()) <= 22
     assert run(page).failed == 0
 

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import pytest
 from browser import Browser, browser, needs_chromium
 
-from figures._catalogue import catalogue, in_words
-from figures._check import Check
-from figures._report import Entry, write_report
+from figures.engine.catalogue import catalogue, in_words
+from figures.engine.check import Check
+from figures.engine.report import Entry, write_report
 
 ABOUT = {"source": "derived, section 3", "status": "exact"}
 

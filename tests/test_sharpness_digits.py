@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from figures import _digits_sharpness as digits
+from figures.break_even import _digits_sharpness as digits
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.break_even import predict

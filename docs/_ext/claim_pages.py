@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rst import raw, title
 
-from figures._catalogue import in_words
+from figures.engine.catalogue import in_words
 
 INTRODUCTION = (
     "Every figure holds its predictions to its measurements. A measurement agrees within a tolerance, or within four "

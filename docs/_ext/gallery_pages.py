@@ -7,25 +7,22 @@ from pathlib import Path
 from claim_pages import read, table
 from rst import plain, raw, title, toctree
 
-from figures._catalogue import FigureModule, catalogue
+from figures.engine.catalogue import FigureModule, catalogue
 
 DOCS = Path(__file__).parent.parent
 ESSENCE = DOCS / "essence"
 
-# The rows of the gallery, by how the names of figures begin; the last takes the rest.
+# The section of the gallery that a row of figures is shown in.
 SECTIONS = {
-    "Averages and schedules": ("sandler2023", "nqm", "merging", "forecast"),
-    "Sharpness, catapults and the edge of stability": (
-        "kalra2023",
-        "lewkowycz2020",
-        "edge_models",
-        "beyond",
-        "deep_linear",
-        "error_budget",
-    ),
-    "Sharpest directions and the break-even point": ("jastrzebski", "break_even", "steering", "critical", "quadratic"),
-    "Two patterns": ("li2019",),
-    "All together": ("",),
+    "quadratic": "Averages and schedules",
+    "schedules": "Averages and schedules",
+    "forecast": "Averages and schedules",
+    "uv": "Sharpness, catapults and the edge of stability",
+    "deep_linear": "Sharpness, catapults and the edge of stability",
+    "edge_of_stability": "Sharpness, catapults and the edge of stability",
+    "sharpest_directions": "Sharpest directions and the break-even point",
+    "break_even": "Sharpest directions and the break-even point",
+    "patterns": "Two patterns",
 }
 
 
@@ -41,12 +38,11 @@ def pages(made: Path) -> dict[str, str]:
         "Lines are theory, points with bars are measurement. Every picture is made by ``python -m figures`` together "
         "with the numbers beside it; :doc:`all claims and verdicts </claims>` are on one page.\n\n"
     )
-    left = dict(figures)
-    for section, starts in SECTIONS.items():
-        names = [name for name in left if name.startswith(starts)]
-        index += title(section, "-") + raw(
-            '<div class="gallery">' + "".join(_card(left.pop(n), made) for n in names) + "</div>"
-        )
+    cards = dict.fromkeys(SECTIONS.values(), "")
+    for figure in figures.values():
+        cards[SECTIONS[figure.row]] += _card(figure, made)
+    for section, shown in cards.items():
+        index += title(section, "-") + raw(f'<div class="gallery">{shown}</div>')
     return pages | {"gallery/index": index + toctree(figures, hidden=True)}
 
 
@@ -71,4 +67,4 @@ def _page(figure: FigureModule, made: Path, checks: list[dict]) -> str:
         f"Made, with its numbers, by\n\n.. code-block:: text\n\n   python -m figures --fast --only {figure.name}\n\n"
     )
     text += title("Code", "-") + raw("<details><summary>The whole figure</summary>")
-    return text + f".. literalinclude:: ../../figures/{figure.name}.py\n\n" + raw("</details>")
+    return text + f".. literalinclude:: ../../{figure.module.replace('.', '/')}.py\n\n" + raw("</details>")

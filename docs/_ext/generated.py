@@ -11,7 +11,7 @@ import formula_pages
 import gallery_pages
 import reference_pages
 
-from figures._explorer import write_explorer
+from figures.engine.explorer import write_explorer
 
 FOLDERS = ("reference", "formulas", "commands", "gallery")
 

@@ -1,0 +1,1 @@
+"""Figures on minimal models of the edge of stability."""

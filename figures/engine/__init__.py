@@ -1,0 +1,12 @@
+"""What finds, makes, checks, draws and reports on figures, and knows none of them.
+
+=================  =============================================================================
+What does          module
+=================  =============================================================================
+finds them         ``catalogue``, ``fingerprint``
+makes them         ``runner``, ``worker``, ``files``, ``randomness``
+compares numbers   ``check``, ``findings``, ``sampling``
+draws              ``style``
+shows              ``report``, ``explorer``
+=================  =============================================================================
+"""

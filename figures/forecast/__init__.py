@@ -1,0 +1,1 @@
+"""Figures on forecasts of loss curves."""

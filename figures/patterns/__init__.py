@@ -1,0 +1,1 @@
+"""Figures on two patterns, one easy to generalise."""

@@ -1,0 +1,248 @@
+r"""Digits next to an easy pattern: even or odd is learnt better if the large learning rate comes first.
+
+Left, the two-pattern model with digits in place of pattern P: 400 training images, whitened to 50 dimensions, of unit
+length, labelled even or odd; Q is as before. Error on digits without Q, that the network has not seen, against training
+time; points are means over draws, bands their range. Middle, the same at the end, draw by draw. Right, the nearest
+relative of the published experiment: ten classes, a patch of 16 numbers that tells the class, and an ordinary network
+trained with momentum. Where the images are dimmed to three tenths the small rate learns the patch first, as published.
+But the large one learns it at once as well, so nothing is held back for annealing to release, and neither ends better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from figures.engine.check import Check
+from figures.engine.style import DOUBLE, GREY, measured_points, panels
+from figures.patterns._runs import COLORS, LABELS, LARGE, SMALL, grid, network_run
+from sgdynamics.models.patterns import TwoPatternSample, TwoPatternSetting
+from sgdynamics.simulate import trainer
+
+Array = NDArray[np.float64]
+
+EXAMPLES = 400
+DIMENSIONS = 50
+SETTING = replace(TwoPatternSetting.desk().with_data(dimension=DIMENSIONS), examples=EXAMPLES)
+ALGORITHMS = (LARGE, SMALL)
+POINTS = 12
+
+# The experiment with ten classes: length and spread of the patch, rates, and the share of each kind of image. The
+# images are dimmed: at their full length they are learnt sooner than the patch.
+PATCH, PATCH_SCALE, SPREAD = 16, 1.25, 0.3
+RATES = {LARGE: 0.1, SMALL: 0.004}
+PATCH_ONLY, CLEAN = 0.16, 0.2
+DIMMED = 0.3
+# The small rate needs as many steps to come to rest.
+STEPS, FAST_STEPS, DRAWS = 40_000, 4000, 10
+EARLY = (1000, 2000)
+# The order of the patch and the images at the small rate, and what that does not lead to.
+ENDS_WORSE = "with ten classes and a patch the small rate ends worse on clean images"
+HELD_BACK = "with ten classes the large rate holds the patch back until annealing"
+
+
+def _images(seed: int) -> trainer.Split:
+    """Digits whitened by the statistics of the training images, each of unit length."""
+    x, y, x_test, y_test = trainer.split(*trainer.digits(), train=EXAMPLES, seed=seed)
+    white = [trainer.whitened(part, DIMENSIONS, reference=x) for part in (x, x_test)]
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in white]
+    return trainer.Split(unit[0], y, unit[1], y_test)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Even or odd, next to pattern Q
+
+
+def _parity_samples(seed: int) -> tuple[TwoPatternSample, TwoPatternSample]:
+    """Training examples of all kinds, and test examples that carry both patterns."""
+    x, y, x_test, y_test = _images(seed)
+    train = SETTING.data.draw_around(x, 1 - 2 * (y % 2), seed)
+    both = SETTING.with_data(p_only=0.0, q_only=0.0).data
+    return train, both.draw_around(x_test, 1 - 2 * (y_test % 2), seed)
+
+
+def _record() -> list[int]:
+    """Steps that are evenly spaced on a logarithmic axis, then evenly; the same ones for both algorithms."""
+    every = grid(SETTING, LARGE, POINTS)
+    return sorted({*np.geomspace(1, every[-1], POINTS, dtype=int).tolist(), *every})
+
+
+def _parity(seed: int) -> xr.Dataset:
+    sample, test = _parity_samples(seed)
+    rows = [
+        network_run(SETTING, algorithm, seed, sample=sample, test=test, record=_record()) for algorithm in ALGORITHMS
+    ]
+    names = ["p_only_error", "q_only_error", "loss_p_only", "loss_q_only"]
+    return xr.concat([row[names] for row in rows], "algorithm")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ten classes, next to a patch
+
+
+def _ten_classes(seed: int, steps: int) -> xr.Dataset:
+    x, y, x_test, y_test = _images(seed)
+    x, x_test = DIMMED * x, DIMMED * x_test
+    rng = np.random.default_rng(seed)
+    center = PATCH_SCALE * rng.standard_normal(PATCH)
+    offset = rng.uniform(-SPREAD, SPREAD, (10, PATCH))
+
+    def patch(labels: NDArray[np.int64]) -> Array:
+        sign = np.where(rng.random(len(labels)) < 0.5, 1.0, -1.0)
+        return center + sign[:, None] * offset[labels]
+
+    kind = rng.random(EXAMPLES)[:, None]
+    inputs = np.hstack([np.where(kind < PATCH_ONLY, 0.0, x), np.where(kind >= 1 - CLEAN, 0.0, patch(y))])
+    tests = {
+        "clean_error": np.hstack([x_test, np.zeros((len(x_test), PATCH))]),
+        "patch_error": np.hstack([np.zeros_like(x_test), patch(y_test)]),
+    }
+
+    def errors(net: trainer.Network) -> dict[str, float]:
+        found = {}
+        (first, second), shifts = net.weights, net.biases or [np.zeros(1), np.zeros(1)]
+        for name, inside in tests.items():
+            hidden = np.maximum(inside @ first + shifts[0], 0.0)
+            found[name] = float(((hidden @ second + shifts[1]).argmax(axis=1) != y_test).mean())
+        return found
+
+    net = trainer.network([DIMENSIONS + PATCH, 200, 10], "relu", seed=seed)
+    rows = []
+    for algorithm in ALGORITHMS:
+        schedule = np.full(steps, RATES[SMALL])
+        schedule[: steps // 2] = RATES[algorithm]
+        run = trainer.train(
+            net,
+            inputs,
+            y,
+            schedule,
+            loss="cross_entropy",
+            batch_size=32,
+            replacement=True,
+            update=trainer.momentum(0.9),
+            weight_decay=5e-4,
+            record=sorted({200, 600, *EARLY, *np.geomspace(4000, steps, 8).astype(int).tolist()}),
+            measure=errors,
+            evaluate_loss=False,
+            seed=seed,
+        )
+        rows.append(run[["clean_error", "patch_error"]].drop_vars("time").rename(step="patch_step"))
+    return xr.concat(rows, "algorithm")
+
+
+def compute(fast: bool) -> xr.Dataset:
+    parity = xr.concat([_parity(seed) for seed in range(1 if fast else 4)], "seed")
+    draws, steps = (1, FAST_STEPS) if fast else (DRAWS, STEPS)
+    ten = xr.concat([_ten_classes(seed, steps) for seed in range(draws)], "patch_seed")
+    data = xr.merge([parity, ten]).assign_coords(algorithm=list(ALGORITHMS))
+    data.attrs["switch_step"] = float(SETTING.training.steps(LARGE).attrs["switch_step"])
+    return data
+
+
+def _draw_course(axes: Axes, data: xr.Dataset) -> None:
+    switch = data.time.sel(step=int(data.attrs["switch_step"]))
+    axes.axvline(switch, color=GREY, linewidth=0.8, linestyle=":")
+    axes.text(float(switch) / 1.1, 0.47, "switch", color=GREY, fontsize=7, ha="right")
+    for algorithm in ALGORITHMS:
+        error = data.p_only_error.sel(algorithm=algorithm).isel(step=slice(1, None))  # the axis is logarithmic
+        measured_points(axes, error.time, error.mean("seed"), color=COLORS[algorithm], label=LABELS[algorithm])
+        axes.fill_between(
+            error.time, error.min("seed"), error.max("seed"), color=COLORS[algorithm], alpha=0.15, linewidth=0
+        )
+    axes.set(title="even or odd, next to Q", xlabel="training time (sum of rates)")
+    axes.set(xscale="log", ylim=(0, 0.5))
+    axes.set_ylabel("test error on digits alone")
+    axes.legend(loc="lower left", fontsize=6.5)
+
+
+def _draw_ends(axes: Axes, data: xr.Dataset) -> None:
+    for seed in data.seed.values if "seed" in data.coords else range(data.sizes["seed"]):
+        ends = data.p_only_error.isel(step=-1, seed=seed)
+        axes.plot([0, 1], ends, color=GREY, linewidth=0.8)
+        for place, algorithm in enumerate(ALGORITHMS):
+            measured_points(axes, [place], [ends.sel(algorithm=algorithm)], color=COLORS[algorithm], markersize=4)
+    axes.set(title="at the end, paired", xlim=(-0.4, 1.4), ylim=(0.05, 0.14))
+    axes.set_xticks([0, 1], ["large,\nthen small", "small"])
+    axes.set_ylabel("test error on digits alone")
+
+
+def _draw_ten(axes: Axes, data: xr.Dataset) -> None:
+    for algorithm in ALGORITHMS:
+        run = data.sel(algorithm=algorithm).mean("patch_seed")
+        axes.plot(run.patch_step, run.clean_error, color=COLORS[algorithm], marker="o", markersize=2.5)
+        axes.plot(run.patch_step, run.patch_error, color=COLORS[algorithm], marker="s", markersize=2.5, linestyle="--")
+    axes.plot([], [], color=GREY, marker="o", markersize=2.5, label="images")
+    axes.plot([], [], color=GREY, marker="s", markersize=2.5, linestyle="--", label="patch")
+    axes.axvline(float(data.patch_step[-1]) / 2, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", title="ten classes: patch first", xlabel="step", ylim=(0, 1))
+    last = int(data.patch_step[-1])
+    axes.set_xticks([200, 2000, last], ["200", "2000", f"{last}"])
+    axes.minorticks_off()
+    axes.set_ylabel("test error")
+    axes.legend(loc="upper right", fontsize=6.5)
+
+
+def draw(data: xr.Dataset) -> Figure:
+    figure, axes = panels(1, 3, width=DOUBLE, height=2.6, width_ratios=[1.25, 0.75, 1.1])
+    _draw_course(axes[0], data)
+    _draw_ends(axes[1], data)
+    _draw_ten(axes[2], data)
+    return figure
+
+
+def checks(data: xr.Dataset) -> Iterator[Check]:
+    common: dict[str, Any] = {"source": "li2019, abstract", "status": "heuristic"}
+    large, small = (data.sel(algorithm=algorithm) for algorithm in ALGORITHMS)
+    switch = int(data.attrs["switch_step"])
+    yield Check.above(
+        claim="even or odd is told worse after the small rate, in every draw",
+        predicted=0.0,
+        measured=(small.p_only_error - large.p_only_error).isel(step=-1, drop=True),
+        note="error on digits without Q, at the end",
+        **common,
+    )
+    yield Check.above(
+        claim="the large rate holds Q back until annealing, next to digits too",
+        predicted=0.45,
+        measured=large.loss_q_only.sel(step=switch, drop=True),
+        **common,
+    )
+    yield Check.below(
+        claim="and Q is learnt without error in the end, by both",
+        predicted=0.0,
+        measured=data.q_only_error.isel(step=-1, drop=True),
+        **common,
+    )
+    early = small.sel(patch_step=list(EARLY)).mean("patch_seed")
+    yield Check.below(
+        claim="with ten classes and a patch the small rate learns the patch before the images",
+        predicted=-0.1,
+        measured=early.patch_error - early.clean_error,
+        note=f"error on patches less error on images, after {EARLY[0]} and {EARLY[1]} steps",
+        **common,
+    )
+    yield Check.above(
+        claim=HELD_BACK,
+        predicted=0.45,
+        measured=large.patch_error.sel(patch_step=EARLY[-1]).mean("patch_seed"),
+        note="error on patches; chance is 0.9",
+        **common,
+    )
+    if data.sizes["patch_seed"] < DRAWS:  # a few draws, and not trained to the end, say nothing of the end
+        return
+    worse = (small.clean_error - large.clean_error).isel(patch_step=-1, drop=True)
+    yield Check.sign(
+        claim=ENDS_WORSE,
+        predicted=1,
+        measured=worse.mean(),
+        standard_error=float(worse.std(ddof=1)) / worse.size**0.5,
+        note=f"after {STEPS} steps, {worse.size} draws; after {EARLY[-1]} the small rate is merely behind",
+        **common,
+    )

@@ -1,0 +1,387 @@
+r"""Laws that plan a run: shapes of decays, averages with momentum, Adam and signs, and a large rate first.
+
+Top left, the share of a plateau's noise that a decay leaves, by its length: dashed lines know the end of the decay
+only. Top right, averages of the last iterates of runs at rest, plain and with momentum: long ones see the noise alone.
+Bottom left, what three optimisers come to rest at in one direction. Bottom right, descent on two linear patterns whose
+test loss weighs them otherwise than the training loss: a large rate first ends lower where the flat pattern counts
+more, makes no difference where the two losses are in proportion, and ends higher in the opposite case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from figures.engine.check import Check
+from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import constant, power_decay, tail, warmup_stable_decay
+from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.theory.quadratic import (
+    adam_gain,
+    average_variance,
+    decay_noise_left,
+    late_decay_noise_left,
+    learning_order_rate,
+    moments,
+    risk_odds_factor,
+    risk_transfer,
+    sign_descent_variance,
+    stationary_variance,
+)
+
+# shape of the decay: exponent and amplitude of its end
+SHAPES = {
+    "linear": (1.0, 1.0, BLUE, "o"),
+    "one_minus_sqrt": (1.0, 0.5, ORANGE, "s"),
+    "cosine": (2.0, math.pi**2 / 4, GREEN, "^"),
+    "square": (2.0, 1.0, VERMILION, "v"),
+}
+GAIN, SETTLE = 0.02, 500
+LENGTHS = np.array([30, 100, 300, 1000, 3000])
+
+MOMENTA = {0.0: (BLUE, "o"), 0.9: (ORANGE, "s")}
+TAIL_GAIN = 0.3  # over 1 - momentum: the runs forget in the same time
+POINTS = np.array([1, 3, 10, 30, 100, 300, 1000])
+
+RATES = np.array([0.03, 0.1, 0.3, 1.0, 3.0])  # over the standard deviation of a center
+LOGISTIC = math.sqrt(3) / math.pi  # its scale, where its variance is 1
+
+SHARP, FLAT, LARGE, SMALL = 1.0, 0.02, 1.98, 0.2
+PATTERNS = {  # test curvatures of the sharp and of the flat pattern
+    "flat counts more": ([0.1, 1.0], BLUE, "o"),
+    "in proportion": ([0.5, 0.01], BLACK, "s"),
+    "sharp counts more": ([1.0, 1e-4], VERMILION, "^"),
+}
+FIRST, LEVELS = 250, np.geomspace(1e-1, 1e-6, 11)
+
+
+def _decay(shape: str, steps: int) -> Any:
+    if shape == "square":
+        return power_decay(GAIN, SETTLE + steps, 2.0, steps)
+    return warmup_stable_decay(GAIN, SETTLE + steps, 0, steps, shape=shape)
+
+
+def _decays(replicas: int) -> xr.Dataset:
+    model, plateau = MiniBatchQuadratic(1.0, 1.0), stationary_variance(GAIN)
+    measured, exact = np.empty((2, len(SHAPES), LENGTHS.size))
+    for i, shape in enumerate(SHAPES):
+        for j, steps in enumerate(LENGTHS):
+            run = ensemble(model, _decay(shape, int(steps)), replicas=replicas, seed=1)
+            measured[i, j] = np.mean(run.error.values**2) / plateau
+            exact[i, j] = moments(model, _decay(shape, int(steps))).variance.item() / plateau
+    error = measured * math.sqrt(2 / replicas)
+    return xr.Dataset(
+        {
+            "left": (("shape", "length"), exact),
+            "left_measured": (("shape", "length"), measured),
+            "left_standard_error": (("shape", "length"), error),
+        },
+        coords={"shape": list(SHAPES), "length": LENGTHS},
+    )
+
+
+def _averages(replicas: int) -> xr.Dataset:
+    predicted, measured = np.empty((2, len(MOMENTA), POINTS.size))
+    for i, momentum in enumerate(MOMENTA):
+        gain = TAIL_GAIN * (1 - momentum)
+        for j, points in enumerate(POINTS):
+            steps = 300 + int(points)
+            average = tail(steps, int(points))
+            run = ensemble(
+                MiniBatchQuadratic(1.0, 1.0),
+                constant(gain, steps),
+                replicas=replicas,
+                seed=2,
+                average=average,
+                momentum=momentum,
+            )
+            measured[i, j] = np.mean(run.error.values**2)
+            predicted[i, j] = average_variance(gain, average, momentum=momentum)
+    return xr.Dataset(
+        {
+            "tail": (("momentum", "points"), predicted),
+            "tail_measured": (("momentum", "points"), measured),
+            "tail_standard_error": (("momentum", "points"), measured * math.sqrt(2 / replicas)),
+        },
+        coords={"momentum": list(MOMENTA), "points": POINTS},
+    )
+
+
+def _adam(rate: float, replicas: int, steps: int) -> np.ndarray:
+    """Squares of errors that started at rest; the second moment is that of ten thousand steps, without momentum."""
+    rng = np.random.default_rng(3)
+    variance = stationary_variance(adam_gain(rate))
+    error, second = rng.normal(0, math.sqrt(variance), replicas), np.full(replicas, 1 + variance)
+    for _ in range(steps):
+        gradient = error - rng.normal(size=replicas)
+        second = 0.9999 * second + 0.0001 * gradient**2
+        error = error - rate * gradient / np.sqrt(second)
+    return error**2
+
+
+def _signs(rate: float, replicas: int, steps: int) -> np.ndarray:
+    rng = np.random.default_rng(4)
+    side = rng.choice([-0.5, 0.5], replicas)  # the law at rest: it does not forget its lattice
+    error = rng.normal(rate * side, math.sqrt(rate * LOGISTIC))
+    for _ in range(steps):
+        error = error - rate * np.sign(error - rng.logistic(0, LOGISTIC, replicas))
+    return error**2
+
+
+def _optimisers(replicas: int) -> xr.Dataset:
+    runs = {"Adam": _adam, "sign": _signs}
+    laws = {
+        "Adam": stationary_variance(adam_gain(RATES)),
+        "sign": sign_descent_variance(RATES, LOGISTIC),
+    }
+    squares = np.array(
+        [
+            [run(rate, replicas, 50 + math.ceil(8 / rate)) for rate in RATES]  # several times what they forget in
+            for run in runs.values()
+        ]
+    )
+    return xr.Dataset(
+        {
+            "rest": (("optimiser", "rate"), np.array(list(laws.values()))),
+            "rest_measured": (("optimiser", "rate"), squares.mean(-1)),
+            "rest_standard_error": (("optimiser", "rate"), squares.std(-1) / math.sqrt(replicas)),
+        },
+        coords={"optimiser": list(runs), "rate": RATES},
+    )
+
+
+def _regression(test: list[float], schedule: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, training and test losses of gradient descent on planted linear patterns, where training passes levels."""
+    rng = np.random.default_rng(5)
+    unit = np.linalg.qr(rng.normal(size=(200, 2)))[0] * math.sqrt(200)
+    features, held_out = unit * np.sqrt([SHARP, FLAT]), unit[::-1] * np.sqrt(test)
+    rule, weights = np.ones(2), np.zeros(2)
+    training, testing = np.empty((2, schedule.size))
+    for step, rate in enumerate(schedule):
+        residuals = features @ (weights - rule)
+        training[step] = 0.5 * np.mean(residuals**2)
+        testing[step] = 0.5 * np.mean((held_out @ (weights - rule)) ** 2)
+        weights = weights - rate * features.T @ residuals / len(features)
+    steps = np.array([np.flatnonzero(training <= level)[0] for level in LEVELS])
+    return steps, training[steps], testing[steps]
+
+
+def _annealing() -> xr.Dataset:
+    schedules = {
+        "small": constant(SMALL, 4000),
+        "large first": np.append(constant(LARGE, FIRST), constant(SMALL, 4000)),
+    }
+    shape = (len(PATTERNS), len(schedules), LEVELS.size)
+    training, testing, predicted = np.empty(shape), np.empty(shape), np.empty(shape)
+    for i, (test, _, _) in enumerate(PATTERNS.values()):
+        for j, schedule in enumerate(schedules.values()):
+            steps, training[i, j], testing[i, j] = _regression(test, schedule)
+            early = np.minimum(steps, FIRST) if j else 0 * steps
+            odds = FLAT / SHARP * risk_odds_factor(SMALL, steps - early, SHARP, FLAT)
+            odds = odds * risk_odds_factor(LARGE, early, SHARP, FLAT)
+            predicted[i, j] = training[i, j] * risk_transfer(odds, test[0] / SHARP, test[1] / FLAT)
+    dims = ("pattern", "schedule", "level")
+    return xr.Dataset(
+        {"training": (dims, training), "test": (dims, predicted), "test_measured": (dims, testing)},
+        coords={"pattern": list(PATTERNS), "schedule": list(schedules), "level": LEVELS},
+    )
+
+
+def compute(fast: bool) -> xr.Dataset:
+    replicas = 20_000 if fast else 200_000
+    data = xr.merge([_decays(replicas), _averages(replicas), _optimisers(replicas), _annealing()])
+    data["turnaround_rate"] = learning_order_rate(SHARP, FLAT)
+    for name in data.variables:
+        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
+        data[name].attrs.setdefault("units", "1")
+    return data.assign_attrs(source="derived")
+
+
+def draw(data: xr.Dataset) -> Figure:
+    figure, ((decays, averages), (optimisers, annealing)) = panels(2, 2, width=DOUBLE, height=5.0)
+    lengths = np.geomspace(20, 4000, 60)
+    for name, (exponent, amplitude, color, marker) in SHAPES.items():
+        here = data.sel(shape=name)
+        if amplitude == 1:
+            theory_line(decays, GAIN * lengths, decay_noise_left(GAIN, lengths, exponent), color=color)
+        else:
+            late = late_decay_noise_left(GAIN, lengths, exponent, amplitude)
+            theory_line(decays, GAIN * lengths, late, color=color, linestyle="--")
+        label = {"one_minus_sqrt": "1 - root"}.get(name, name)
+        measured_points(
+            decays,
+            GAIN * data.length,
+            here.left_measured,
+            here.left_standard_error,
+            color=color,
+            marker=marker,
+            label=label,
+        )
+    decays.set(xscale="log", yscale="log", ylim=(0.03, 1.2))
+    decays.set(xlabel="gain of the plateau x steps of the decay", ylabel="share of the noise left")
+    decays.legend(fontsize=6.5)
+
+    for momentum, (color, marker) in MOMENTA.items():
+        here = data.sel(momentum=momentum)
+        theory_line(averages, data.points, here["tail"], color=color)
+        measured_points(
+            averages,
+            data.points,
+            here.tail_measured,
+            here.tail_standard_error,
+            color=color,
+            marker=marker,
+            label=f"momentum {momentum:g}",
+        )
+    theory_line(averages, data.points, 1 / data.points, color=BLACK, linestyle=":", label="1/points")
+    averages.set(xscale="log", yscale="log", ylim=(7e-4, 1.0))
+    averages.set(xlabel="iterates in the average", ylabel="variance / center variance")
+    averages.legend(fontsize=6.5)
+
+    fine = np.geomspace(0.02, 4, 60)
+    curves = {
+        "Adam": (stationary_variance(adam_gain(fine)), BLUE, "o"),
+        "sign": (sign_descent_variance(fine, LOGISTIC), ORANGE, "s"),
+    }
+    for name, (curve, color, marker) in curves.items():
+        theory_line(optimisers, fine, curve, color=color)
+        here = data.sel(optimiser=name)
+        measured_points(
+            optimisers, data.rate, here.rest_measured, here.rest_standard_error, color=color, marker=marker, label=name
+        )
+    stable = fine[fine < 1.97]
+    theory_line(
+        optimisers, stable, stationary_variance(stable), color=BLACK, linestyle=":", label="SGD, rate x curvature"
+    )
+    optimisers.set(xscale="log", yscale="log", ylim=(8e-3, 30))
+    optimisers.set(xlabel="learning rate / noise", ylabel="mean square at rest / noise$^2$")
+    optimisers.legend(fontsize=6.5)
+
+    for name, (_, color, marker) in PATTERNS.items():
+        for schedule, line in (("small", "-"), ("large first", "--")):
+            here = data.sel(pattern=name, schedule=schedule)
+            theory_line(annealing, here.training, here.test, color=color, linestyle=line)
+            measured_points(
+                annealing,
+                here.training,
+                here.test_measured,
+                color=color,
+                marker=marker,
+                label=name if schedule == "small" else None,
+            )
+    annealing.set(xscale="log", yscale="log", xlabel="training loss", ylabel="test loss")
+    annealing.set_title("small rate (solid), large rate first (dashed)", fontsize=8)
+    annealing.invert_xaxis()
+    annealing.legend(fontsize=6.5)
+    return figure
+
+
+def checks(data: xr.Dataset) -> Iterator[Check]:
+    yield Check.statistical(
+        claim="noise that a decay leaves, of simulated runs",
+        source="derived",
+        status="exact",
+        predicted=data.left,
+        measured=data.left_measured,
+        standard_error=data.left_standard_error,
+        kind="variance",
+        weakest=0.05,
+        reason="a variance of as many runs as a quick figure has time for",
+    )
+    for name, (exponent, amplitude, _, _) in SHAPES.items():
+        here = data.left.sel(shape=name)
+        if amplitude == 1:
+            yield Check.close(
+                claim=f"law of small gains, {name} decay",
+                source="derived",
+                status="asymptotic",
+                predicted=decay_noise_left(GAIN, LENGTHS, exponent),
+                measured=here.values,
+                tolerance=0.03,
+            )
+        long = here.isel(length=-1)
+        yield Check.close(
+            claim=f"long decays leave what their end says, {name}",
+            source="derived",
+            status="asymptotic",
+            predicted=late_decay_noise_left(GAIN, LENGTHS[-1], exponent, amplitude),
+            measured=long.values,
+            tolerance=0.05,
+        )
+    yield Check.statistical(
+        claim="averages of runs at rest, plain and with momentum",
+        source="derived",
+        status="exact",
+        predicted=data["tail"],
+        measured=data.tail_measured,
+        standard_error=data.tail_standard_error,
+        kind="variance",
+        weakest=0.05,
+        reason="a variance of as many runs as a quick figure has time for",
+    )
+    yield Check.close(
+        claim="long averages see the noise alone, with momentum or without",
+        source="derived",
+        status="asymptotic",
+        predicted=np.full(2, 1 / POINTS[-1]),
+        measured=data["tail"].isel(points=-1).values,
+        tolerance=0.05,
+    )
+    for name in ("Adam", "sign"):
+        here = data.sel(optimiser=name)
+        yield Check.statistical(
+            claim=f"mean square at rest in one direction, {name}",
+            source="derived",
+            status="exact" if name == "sign" else "asymptotic",
+            predicted=here.rest,
+            measured=here.rest_measured,
+            standard_error=here.rest_standard_error,
+            kind="variance",
+            weakest=0.08,
+            reason="a variance of as many runs as a quick figure has time for",
+        )
+    yield Check.close(
+        claim="test loss at a training loss, from the odds of two patterns",
+        source="derived",
+        status="exact",
+        predicted=data.test.values,
+        measured=data.test_measured.values,
+        tolerance=1e-6,
+    )
+    end = data.test_measured.isel(level=-1) / data.training.isel(level=-1)
+    gain = np.log(end.sel(schedule="small") / end.sel(schedule="large first"))
+    yield Check.sign(
+        claim="a large rate first ends lower on test where the flat pattern counts more there",
+        source="li2019; derived",
+        status="exact",
+        predicted=1,
+        measured=gain.sel(pattern="flat counts more").values,
+    )
+    yield Check.sign(
+        claim="and higher where the sharp one does",
+        source="derived",
+        status="exact",
+        predicted=-1,
+        measured=gain.sel(pattern="sharp counts more").values,
+    )
+    yield Check.close(
+        claim="it makes no difference where the two losses are in proportion",
+        source="derived",
+        status="exact",
+        predicted=0.0,
+        measured=gain.sel(pattern="in proportion").values,
+        absolute=1e-9,
+    )
+    yield Check.below(
+        claim="the large rate is beyond that at which the order of learning turns around",
+        source="derived",
+        status="exact",
+        predicted=LARGE,
+        measured=data.turnaround_rate,
+    )

@@ -1,0 +1,280 @@
+"""Averaging two iterates far apart is worth nearly a halving of the learning rate, and no more.
+
+Left, the excess risk on the chord between two iterates of a run at rest: a U, the deeper the further apart they are.
+Middle, its value at the midpoint, which settles at one half once they are further apart than the memory of the run.
+Right, the constant gain that has the variance of the midpoint of two far iterates: always more than half the gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.engine.check import Check
+from figures.engine.sampling import Indices, replica_mean
+from figures.engine.style import (
+    BLACK,
+    BLUE,
+    DOUBLE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    measured_points,
+    panels,
+    theory_line,
+)
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import constant
+from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.theory.quadratic import chord_excess, equivalent_gain, two_point_variance
+
+# The chord is drawn for one gain and some separations, its midpoint for all.
+GAINS = (0.02, 0.1, 0.5, 1.5)
+SEPARATIONS = (1, 2, 3, 5, 10, 20, 50, 200)
+CHORD_GAIN = 0.1
+CHORD_SEPARATIONS = (1, 5, 20, 200)
+POSITIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+COLORS = (BLUE, GREEN, ORANGE, VERMILION)
+
+# Steps until nothing is left of the start: 1e-7 of the variance at the smallest gain.
+BURN_IN = 400
+# Equivalent gains of the gain 0.1, by the steps apart.
+KNOWN_GAINS = {10: 0.0685501264, 10_000: 0.0512820513}
+FAR = 200
+MEASURED_GAINS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
+
+
+def _excess(ends: tuple[xr.DataArray, xr.DataArray], position: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """Mean square at a place on the chord over that at its ends, and the standard error of the ratio."""
+    first, last = ends
+    square = ((1 - position) * first + position * last) ** 2
+    at_the_ends = (first**2 + last**2) / 2
+    scale = at_the_ends.mean("replica")
+    ratio = square.mean("replica") / scale
+    # The error of a ratio of means, to first order, is that of the mean of what it leaves unexplained.
+    residual = (square - ratio * at_the_ends) / scale
+    return ratio, residual.std("replica") / np.sqrt(first.sizes["replica"])
+
+
+def _chords(replicas: int) -> xr.Dataset:
+    record = np.array([BURN_IN, *(BURN_IN + separation for separation in SEPARATIONS)])
+    schedule = constant(1.0, int(record[-1]))
+    model = MiniBatchQuadratic(GAINS, 1.0)
+    errors = ensemble(model, schedule, replicas=replicas, seed=41, record=record, method="jumps").error
+    errors = errors.rename(mode="gain").assign_coords(gain=list(GAINS))
+    last = errors.isel(step=slice(1, None)).rename(step="measured_separation")
+    ends = errors.isel(step=0, drop=True), last.assign_coords(measured_separation=list(SEPARATIONS))
+
+    midpoint, midpoint_error = _excess(ends, 0.5)
+    chosen = [end.sel(gain=CHORD_GAIN, drop=True) for end in ends]
+    of_chord = chosen[0], chosen[1].sel(measured_separation=list(CHORD_SEPARATIONS))
+    places = [_excess(of_chord, position) for position in POSITIONS]
+    chord = xr.concat([place[0] for place in places], "measured_position")
+    chord_error = xr.concat([place[1] for place in places], "measured_position")
+    names = {"measured_separation": "chord_separation"}
+    text = {"long_name": "excess risk over that at the ends", "units": "1"}
+
+    grid = np.unique(np.geomspace(1, 300, 80).round())
+    gain = xr.DataArray(list(GAINS), dims="gain", coords={"gain": list(GAINS)})
+    separation = xr.DataArray(grid, dims="separation", coords={"separation": grid})
+    chord_separation = xr.DataArray(
+        list(CHORD_SEPARATIONS), dims="chord_separation", coords={"chord_separation": list(CHORD_SEPARATIONS)}
+    )
+    along = np.linspace(-0.35, 1.35, 69)
+    position = xr.DataArray(along, dims="position", coords={"position": along})
+    there = midpoint["measured_separation"]
+    placed = xr.DataArray(list(POSITIONS), dims="measured_position", coords={"measured_position": list(POSITIONS)})
+    return xr.Dataset(
+        {
+            "chord": chord_excess(CHORD_GAIN, chord_separation, position).assign_attrs(text),
+            "chord_predicted": chord_excess(CHORD_GAIN, chord_separation, placed).assign_attrs(text),
+            "chord_measured": chord.rename(names).assign_attrs(text),
+            "chord_standard_error": chord_error.rename(names).assign_attrs(text),
+            "midpoint": chord_excess(gain, separation, 0.5).assign_attrs(text),
+            "midpoint_predicted": chord_excess(gain, there, 0.5).assign_attrs(text),
+            "midpoint_measured": midpoint.assign_attrs(text),
+            "midpoint_standard_error": midpoint_error.assign_attrs(text),
+        },
+        coords={"measured_position": list(POSITIONS)},
+    )
+
+
+def _equivalent_gains(replicas: int) -> xr.Dataset:
+    model = MiniBatchQuadratic(MEASURED_GAINS, 1.0)
+
+    def squares(indices: Indices) -> xr.DataArray:
+        record = [BURN_IN, BURN_IN + FAR]
+        schedule = constant(1.0, BURN_IN + FAR)
+        errors = ensemble(model, schedule, replicas=indices, seed=42, record=record, method="jumps").error
+        midpoint: xr.DataArray = errors.mean("step")
+        return midpoint**2
+
+    variance, error = replica_mean(squares, replicas)
+    there = np.array(MEASURED_GAINS)
+    variance, error = (
+        item.rename(mode="measured_gain").assign_coords(measured_gain=there) for item in (variance, error)
+    )
+    measured_gain = variance["measured_gain"]
+    grid = np.linspace(0.01, 1.99, 100)
+    gain = xr.DataArray(grid, dims="base_gain", coords={"base_gain": grid})
+    text = {"long_name": "equivalent gain", "units": "1"}
+    return xr.Dataset(
+        {
+            "equivalent": equivalent_gain(two_point_variance(gain, FAR)).assign_attrs(text),
+            "equivalent_predicted": equivalent_gain(two_point_variance(measured_gain, FAR)).assign_attrs(text),
+            "equivalent_measured": equivalent_gain(variance).assign_attrs(text),
+            # the derivative of 2V/(1+V) carries the error of the variance over
+            "equivalent_standard_error": (2 * error / (1 + variance) ** 2).assign_attrs(text),
+        }
+    )
+
+
+def compute(fast: bool) -> xr.Dataset:
+    replicas = 120_000 if fast else 400_000
+    data = xr.merge([_chords(replicas), _equivalent_gains(replicas)], combine_attrs="drop_conflicts")
+    for name, text, units in (
+        ("gain", "gain", "1"),
+        ("base_gain", "gain of the run", "1"),
+        ("measured_gain", "gain of the run", "1"),
+        ("position", "position on the chord", "1"),
+        ("measured_position", "position on the chord", "1"),
+        ("separation", "separation of the two iterates", "steps"),
+        ("measured_separation", "separation of the two iterates", "steps"),
+        ("chord_separation", "separation of the two iterates", "steps"),
+    ):
+        data[name].attrs = {"long_name": text, "units": units}
+    known = xr.DataArray(list(KNOWN_GAINS), dims="known_separation")
+    data["known_gain"] = equivalent_gain(two_point_variance(0.1, known)).assign_attrs(
+        long_name="equivalent gain of the gain 0.1", units="1"
+    )
+    # What one would say for small gains, and what is true of every gain.
+    for name, value, text in (
+        ("naive", data.base_gain / 2, "half the gain"),
+        ("naive_predicted", data.measured_gain / 2, "half the gain"),
+        ("far_limit", 2 * data.measured_gain / (4 - data.measured_gain), "far limit of the equivalent gain"),
+    ):
+        data[name] = value.assign_attrs(long_name=text, units="1")
+    return data.assign_attrs(source="sandler2023", chord_gain=CHORD_GAIN, far_separation=float(FAR))
+
+
+def _draw_chords(axes: Axes, data: xr.Dataset) -> None:
+    for separation, color in zip(CHORD_SEPARATIONS, COLORS, strict=True):
+        here = data.sel(chord_separation=separation)
+        theory_line(axes, here.position, here.chord, color=color, label=f"{separation}")
+        measured_points(axes, here.measured_position, here.chord_measured, here.chord_standard_error, color=color)
+    axes.set(ylim=(0.4, 1.72), xlabel="position on the chord", ylabel="excess risk / that at the ends")
+    axes.set_title(f"gain {CHORD_GAIN}: the middle is lower")
+    axes.legend(title="steps apart", ncols=2, loc="upper center", columnspacing=1.2)
+
+
+def _draw_midpoints(axes: Axes, data: xr.Dataset) -> None:
+    axes.axhline(0.5, color=GREY, linestyle=":", linewidth=0.9)
+    for gain, color in zip(GAINS, (SKY, GREEN, ORANGE, VERMILION), strict=True):
+        here = data.sel(gain=gain)
+        theory_line(axes, here.separation, here.midpoint, color=color, label=f"{gain:g}")
+        measured_points(
+            axes, here.measured_separation, here.midpoint_measured, here.midpoint_standard_error, color=color
+        )
+    axes.set(xscale="log", ylim=(0.2, 1.03), xlabel="steps apart", ylabel="excess risk, midpoint / ends")
+    axes.set_xticks([1, 10, 100], ["1", "10", "100"])
+    axes.set_title("far apart, one half remains")
+    axes.legend(title="gain", loc="upper right", bbox_to_anchor=(1.0, 1.0))
+
+
+def _draw_equivalent_gains(axes: Axes, data: xr.Dataset) -> None:
+    theory_line(axes, data.base_gain, data.base_gain, color=BLACK, linestyle=":", label="no averaging, $x$")
+    theory_line(axes, data.base_gain, data.equivalent, color=VERMILION, label="two far points, $2x/(4-x)$")
+    theory_line(axes, data.base_gain, data.naive, color=GREY, linestyle="--", label="naive, $x/2$")
+    measured_points(axes, data.measured_gain, data.equivalent_measured, data.equivalent_standard_error, color=VERMILION)
+    axes.set(xlim=(0, 2), ylim=(0, 2.6), xticks=[0, 1, 2], yticks=[0, 1, 2])
+    axes.set(title="more than half the rate", xlabel=r"gain $x = \eta h$", ylabel="equivalent gain")
+    axes.legend(loc="upper left")
+
+
+def draw(data: xr.Dataset) -> Figure:
+    figure, axes = panels(1, 3, width=DOUBLE, height=2.7)
+    _draw_chords(axes[0], data)
+    _draw_midpoints(axes[1], data)
+    _draw_equivalent_gains(axes[2], data)
+    return figure
+
+
+def checks(data: xr.Dataset) -> Iterator[Check]:
+    yield Check.statistical(
+        claim="excess risk on the chord at seven places and four separations",
+        source="derived",
+        status="exact",
+        predicted=data.chord_predicted,
+        measured=data.chord_measured,
+        standard_error=data.chord_standard_error,
+        kind="variance",
+    )
+    middle = data.chord_measured.sel(measured_position=0.5, drop=True)
+    yield Check.below(
+        claim="the chord is lowest in the middle, at every separation",
+        source="derived",
+        status="bound",
+        predicted=data.chord_measured.drop_sel(measured_position=0.5),
+        measured=middle,
+        note="measured on the same runs",
+    )
+    yield Check.statistical(
+        claim="excess risk at the midpoint, eight separations and four gains",
+        source="derived",
+        status="exact",
+        predicted=data.midpoint_predicted,
+        measured=data.midpoint_measured,
+        standard_error=data.midpoint_standard_error,
+        kind="variance",
+    )
+    yield Check.statistical(
+        claim=f"{FAR} steps apart the midpoint has half the excess risk, at gains from {CHORD_GAIN} on",
+        source="sandler2023, abstract: averaging two points many steps apart",
+        status="asymptotic",
+        predicted=0.5,
+        measured=data.midpoint_measured.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
+        standard_error=data.midpoint_standard_error.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
+        kind="variance",
+    )
+    yield Check.statistical(
+        claim=f"equivalent gain of two points {FAR} apart, ten gains",
+        source="derived",
+        status="exact",
+        predicted=data.equivalent_predicted,
+        measured=data.equivalent_measured,
+        standard_error=data.equivalent_standard_error,
+        kind="variance",
+    )
+    yield Check.statistical(
+        claim="the far limit of the equivalent gain is 2x/(4-x)",
+        source="derived",
+        status="asymptotic",
+        predicted=data.far_limit,
+        measured=data.equivalent_measured,
+        standard_error=data.equivalent_standard_error,
+        kind="variance",
+    )
+    wide = data.sel(measured_gain=slice(0.2, None))
+    yield Check.sign(
+        claim="the naive x/2 is too small: the equivalent gain is above it, at gains from 0.2 on",
+        source="derived",
+        status="exact",
+        predicted=1,
+        measured=wide.equivalent_measured - wide.naive_predicted,
+        standard_error=wide.equivalent_standard_error,
+    )
+    yield Check.close(
+        claim="at gain 0.1 the equivalent gain is 0.0685501264 at 10 steps apart and 0.0512820513 far apart",
+        source="derived",
+        status="exact",
+        predicted=list(KNOWN_GAINS.values()),
+        measured=data.known_gain.values,
+        tolerance=1e-9,
+        note="closed form against the rounded numbers",
+    )

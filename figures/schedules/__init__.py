@@ -1,0 +1,1 @@
+"""Figures on schedules, averages and merges."""

@@ -1,0 +1,1 @@
+"""Figures on the uv network and networks' first steps."""
