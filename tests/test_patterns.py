@@ -13,6 +13,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.special import owens_t
 from scipy.stats import norm
 
 import sgdynamics
@@ -262,6 +263,23 @@ def test_the_error_without_margin_is_the_angle_over_pi():
     np.testing.assert_allclose(p_only_error(inside, 0.0), np.arccos(inside) / np.pi, rtol=1e-13)
     assert p_only_error(0.8, 1.0) == pytest.approx(0.02353, abs=1e-4)
     assert p_only_error(0.92, 1.0) == pytest.approx(0.00107, abs=1e-5)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("c", [-0.95, -0.3, 0.0, 0.3, 0.95])
+def test_each_expression_of_the_error_holds_where_it_is_said_to(c, margin):
+    k = c / math.sqrt(1 - c**2)
+    owen = norm.cdf(-c * margin) - 2 * owens_t(c * margin, k)
+    assert p_only_error(c, margin) == pytest.approx(owen, abs=1e-14)
+
+    def angles(cosine):
+        part = quad(lambda a: math.exp(-((cosine * margin / math.sin(a)) ** 2) / 2), 0, math.acos(cosine))[0]
+        return part / math.pi
+
+    error = angles(c) if c >= 0 else 1 - angles(-c)
+    assert p_only_error(c, margin) == pytest.approx(error, abs=1e-10)
+    # the integral over angles itself is another number on the far side
+    assert (abs(angles(c) - error) > 1e-3) == (c < 0 < margin)
 
 
 @given(st.floats(-1, 1), st.floats(0, 10))

@@ -413,6 +413,26 @@ def reduced_run(algorithm, seed):
     return reduced_dynamics(DESK, DESK.draw(seed), algorithm)
 
 
+def test_the_output_of_random_weights_is_as_large_at_any_width_and_proportional_to_them():
+    """What the reduced model leaves out: a random function that no width makes small, only small weights do."""
+
+    def outputs(scale, width):
+        setting = SHORT.with_training(noise_scale_q=scale)
+        sample = setting.draw(0)
+        runs = [
+            finite_network(setting, sample, "small", width_p=2, width_q=width, seed=seed, record=[0]).ray_output[0]
+            for seed in range(40)
+        ]
+        return np.array(runs)
+
+    sizes = {width: np.sqrt(np.mean(outputs(3.0, width) ** 2)) for width in (200, 20_000)}
+    # forty runs tell their root mean square to a ninth
+    assert max(sizes.values()) < 1.7 * min(sizes.values())
+    assert min(sizes.values()) > 3
+    np.testing.assert_allclose(outputs(0.3, 200), outputs(3.0, 200) / 10, rtol=1e-12)
+    assert not reduced_dynamics(SHORT, SHORT.draw(0), "small").ray_output[0].any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_small_rate_ends_worse_on_p_only_examples(seed):

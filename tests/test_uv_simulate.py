@@ -418,6 +418,28 @@ def test_a_diagram_agrees_with_its_trajectories():
 
 
 @few
+@given(st.floats(-3, 3), st.floats(0, 1), st.floats(0, 5), st.booleans(), st.sampled_from([0.0, 0.3, 1.0, 5.0]))
+def test_from_the_level_of_no_return_the_kernel_does_not_fall_over_two_steps(excess, alignment, log_ntk, negative, q):
+    s = (4 + 3 * q) * (1 + 10**excess) * (-1 if negative else 1)
+    start = kernel = 2 * abs(s + q) * (1 + alignment * 10**log_ntk)
+    for _ in range(2):
+        s, kernel = s * (1 - kernel + s * (s + q)), kernel + s * (s * kernel - 4 * (s + q))
+    assert kernel >= start * (1 - 1e-9)
+
+
+def test_from_the_level_of_no_return_a_residual_may_fall_once_and_a_rare_orbit_ends_at_a_minimum():
+    """Why divergence is said of almost every orbit."""
+    # output and kernel at rate and kappa 1 and target 1: from a residual of 8, beyond 7
+    path = trajectory(9.0, 73.0, 1.0, kappa=1.0, target=1.0, steps=5)
+    assert path.loss.values[0] == 32
+    assert not path.loss.values[1:].any()
+    assert int(path.divergence_step) == -1
+    path = trajectory(9.0, 73.5, 1.0, kappa=1.0, target=1.0, steps=100)
+    assert path.loss.values[1] < path.loss.values[0]
+    assert int(path.divergence_step) > 1
+
+
+@few
 @given(st.floats(-4, 4), st.floats(0, 1), st.floats(0, 5), st.booleans())
 def test_from_the_level_of_no_return_nothing_comes_back(excess, alignment, log_ntk, negative):
     """A residual of that size, any kernel above the cone: the next residuals pass any bound."""

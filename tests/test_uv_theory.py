@@ -690,6 +690,24 @@ def test_mean_largest_rates_at_target_2_are_those_once_found_by_simulation(width
     assert np.mean(largest * sharpness) == pytest.approx(in_hessian, abs=0.03)
 
 
+def test_a_run_whose_first_step_is_lazy_may_end_at_twice_its_sharpness_and_the_label_does_not_deny_it():
+    data = regime([0.3], 4, target=20.0)
+    assert Regime(data.regime.item()) is Regime.LAZY
+    output, ntk, rate = data.output.item(), data.ntk.item(), 0.3 / data.sharpness.item()
+    sharpness = []
+    for _ in range(400):
+        sharpness.append(hessian_eigenvalues(output, ntk, target=20.0, kappa=0.25)[0])
+        residual = output - 20.0
+        factor = 1 - rate * ntk + rate**2 * 0.25 * output * residual
+        kernel = ntk + rate * 0.25 * residual * (rate * residual * ntk - 4 * output)
+        output, ntk = 20.0 + factor * residual, kernel
+    assert abs(residual) < 1e-9
+    assert sharpness[1] <= sharpness[0]
+    assert sharpness[-1] / sharpness[0] == pytest.approx(1.94, abs=5e-3)
+    for member in (Regime.LAZY, Regime.PROGRESSIVE_SHARPENING, Regime.SHARPNESS_REDUCTION, Regime.LOSS_CATAPULT):
+        assert member.sentence.startswith("The first step ")
+
+
 def test_runs_end_as_the_atlas_says_but_at_its_walls():
     """20,000 random starts, each run by the recursion; periodic windows belong to the chaotic regime, as it says."""
     random, count, steps = np.random.default_rng(11), 20_000, 1500

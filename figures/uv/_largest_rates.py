@@ -22,7 +22,7 @@ LARGEST_TARGET = 4.0
 TARGETS = np.sort([*KNOWN_TARGETS, 0.25, 0.8, 1.25, 2.5, 3.5])
 SETTLED = 1e-3
 
-# Neutral tangent parametrization, target 2: mean over networks from an independent run.
+# Neural tangent parametrization, target 2: mean over networks from an independent run.
 WIDTH_TARGET = 2.0
 KNOWN_WIDTHS = {4: 2.38, 8: 2.87, 16: 3.29, 32: 3.59, 64: 3.78, 128: 3.88, 512: 3.97}
 

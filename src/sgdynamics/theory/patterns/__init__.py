@@ -1,4 +1,4 @@
-r"""Two patterns and two learning rates: kernels, time scales and the infinitely wide network of Li, Wei and Ma's model.
+r"""Two patterns and two learning rates: kernels, time scales and the reduced model of a wide network of Li, Wei and Ma.
 
 A large learning rate keeps turning the activation pattern, so that the kernel loses the kink that pattern Q needs; a
 small one leaves the pattern frozen and learns Q first. See :mod:`sgdynamics.models.patterns` for the model. The ideas
