@@ -49,7 +49,8 @@ def ladder(domain: Interval) -> list[float]:
 
 
 def typical(item: Formula) -> dict[str, Any]:
-    return {name: STEMS[item.stem].TYPICAL[name] for name in item.domains}
+    table = getattr(STEMS[item.stem], "TYPICAL", {})
+    return {name: table.get(name, value) for name, value in item.typical.items()}
 
 
 def arguments(item: Formula) -> st.SearchStrategy[dict[str, Any]]:

@@ -45,8 +45,8 @@ IDS = [item.name for item in FORMULAS]
 
 
 def typical(item: Formula) -> dict:
-    table = STEMS[item.stem].TYPICAL
-    return {name: table[name] for name in item.domains}
+    table = getattr(STEMS[item.stem], "TYPICAL", {})
+    return {name: table.get(name, value) for name, value in item.typical.items()}
 
 
 def numeric_parameters(item: Formula) -> list[str]:

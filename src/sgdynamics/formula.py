@@ -27,13 +27,15 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import xarray as xr
 
 from sgdynamics._precise import PreciseExpression
-from sgdynamics.domains import Domain, Interval, Numeric, bind, check_arguments, declared, is_symbolic
+from sgdynamics.domains import Domain, Interval, Numeric, bind, check_arguments, is_symbolic
+from sgdynamics.parameters import Parameter, documented, found
 from sgdynamics.vocabulary import QUANTITIES
 
 __all__ = [
@@ -173,6 +175,10 @@ class Edge:
         self._limit = limit
         self._uses = tuple(inspect.signature(limit).parameters) if callable(limit) else ()
 
+    def __str__(self) -> str:
+        where = "the stability edge" if callable(self._limit) else f"{self._limit:g}"
+        return f"At or beyond {where} the result is +inf."
+
     def limit(self, arguments: Mapping[str, Any]) -> Numeric:
         """The edge at the given arguments."""
         return self._limit(*(arguments[name] for name in self._uses)) if callable(self._limit) else self._limit
@@ -205,7 +211,12 @@ class Formula(Generic[P, R]):
     source : str
         A key of the bibliography and a section, or "derived".
     assumptions : tuple of str
+    parameters : dict of str to Parameter
+        What its arguments mean; see :mod:`sgdynamics.parameters`.
     domains : dict of str to Domain
+        What they may be.
+    typical : dict of str to object
+        Arguments that it takes.
     numeric : tuple of str
         The parameters that may be arrays or symbols.
     edge : Edge or None
@@ -220,7 +231,7 @@ class Formula(Generic[P, R]):
     def __init__(
         self,
         function: Callable[P, R],
-        domains: dict[str, Domain],
+        parameters: dict[str, Parameter],
         edge: Edge | None,
         quantity: str,
         status: Status,
@@ -233,10 +244,13 @@ class Formula(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.quantity = known_quantity(quantity)
         self.function = function
-        self.signature = declared(function, domains)
-        self.domains = domains
-        self.numeric = tuple(name for name, domain in domains.items() if isinstance(domain, Interval))
+        self.signature = inspect.signature(function)
+        self.parameters = parameters
+        self.domains = {name: parameter.domain for name, parameter in parameters.items()}
+        self.typical = {name: parameter.typical for name, parameter in parameters.items()}
+        self.numeric = tuple(name for name, domain in self.domains.items() if isinstance(domain, Interval))
         self.edge = edge
+        self.__doc__ = documented(function.__doc__, self.signature, self._entries())
         self.status = status
         self.symbolic = symbolic
         self.source = source
@@ -244,6 +258,13 @@ class Formula(Generic[P, R]):
         parts = function.__module__.removeprefix("sgdynamics.").split(".")
         self.stem = parts[1] if len(parts) > 1 else parts[0]
         self.name = ".".join([*parts[:2], function.__name__])
+
+    def _entries(self) -> dict[str, Parameter | str]:
+        """What the documentation says of every parameter."""
+        if self.edge is None:
+            return dict(self.parameters)
+        name = self.edge.parameter
+        return {**self.parameters, name: f"{self.parameters[name]} {self.edge}"}
 
     def __repr__(self) -> str:
         bare = [one.replace(annotation=inspect.Parameter.empty) for one in self.signature.parameters.values()]
@@ -475,6 +496,8 @@ def law(*, quantity: str) -> Callable[[F], F]:
 
 
 def formula(
+    parameters: Mapping[str, Parameter] = MappingProxyType({}),
+    /,
     *,
     quantity: str,
     status: Status,
@@ -482,12 +505,14 @@ def formula(
     symbolic: bool = False,
     assumptions: tuple[str, ...] = (),
     edge: Edge | None = None,
-    **domains: Domain,
+    **own: Domain | Parameter,
 ) -> Callable[[Callable[P, R]], Formula[P, R]]:
     """Give a function its facts and the manners of a formula; see the module's page.
 
     Parameters
     ----------
+    parameters : mapping of str to Parameter
+        Those of its row, where its arguments are looked up by name; see :mod:`sgdynamics.parameters`.
     quantity : str
         What the value is, a word of :mod:`sgdynamics.vocabulary`.
     status : {"exact", "bound", "asymptotic", "heuristic"}
@@ -499,12 +524,14 @@ def formula(
         What must hold for the formula to be true, beside the domains.
     edge : Edge, optional
         Where the value turns ``+inf``; see :func:`stable_below`.
-    **domains : Domain
-        The range of every parameter, by name.
+    **own : Domain or Parameter
+        By name, parameters that have another range here, or another meaning, than in the table.
     """
 
     def decorate(function: Callable[P, R]) -> Formula[P, R]:
-        made = Formula(function, domains, edge, quantity, status, symbolic, source, assumptions)
+        made = Formula(
+            function, found(function, parameters, own), edge, quantity, status, symbolic, source, assumptions
+        )
         REGISTRY[made.name] = made
         return made
 

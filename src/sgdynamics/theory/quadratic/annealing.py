@@ -10,8 +10,9 @@ the opposite case the large rate ends worse. No ReLU, no memorising and no noise
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive, whole
+from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import decay, formula, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 
 __all__ = ["learning_order_rate", "risk_odds_factor", "risk_transfer"]
 
@@ -19,8 +20,7 @@ _SETTING = ("gradient descent, or the mean of SGD", "two directions")
 
 
 @formula(
-    sharp=positive,
-    flat=positive,
+    PARAMETERS,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -32,11 +32,6 @@ def learning_order_rate(sharp: Numeric, flat: Numeric) -> Numeric:
 
     :math:`|1 - \eta h_s| = |1 - \eta h_f|` at :math:`\eta = 2/(h_s + h_f)`, just below the edge :math:`2/h_s` where the
     other direction is much flatter.
-
-    Parameters
-    ----------
-    sharp, flat : Numeric
-        Curvatures of the training risk, > 0, in any order.
 
     Returns
     -------
@@ -52,10 +47,7 @@ def learning_order_rate(sharp: Numeric, flat: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    steps=whole,
-    sharp=positive,
-    flat=positive,
+    PARAMETERS,
     quantity="factor",
     status="exact",
     symbolic=True,
@@ -70,15 +62,6 @@ def risk_odds_factor(learning_rate: Numeric, steps: Numeric, sharp: Numeric, fla
 
     Factors of several rates multiply. Above 1 below :func:`learning_order_rate`, below 1 beyond it; at
     :math:`\eta = 1/h_s`, which learns the sharp direction in one step, infinite.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    steps : Numeric
-        :math:`T \ge 0`.
-    sharp, flat : Numeric
-        Curvatures :math:`h_s, h_f` of the training risk, > 0.
 
     Returns
     -------
@@ -97,9 +80,7 @@ def risk_odds_factor(learning_rate: Numeric, steps: Numeric, sharp: Numeric, fla
 
 
 @formula(
-    odds=nonnegative,
-    sharp_ratio=nonnegative,
-    flat_ratio=nonnegative,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -113,13 +94,6 @@ def risk_transfer(odds: Numeric, sharp_ratio: Numeric, flat_ratio: Numeric) -> N
         + \frac{\rho}{1+\rho} \frac{k_f}{h_f}
 
     Runs that end at one training risk so rank by their odds: the same for all where the two ratios are equal.
-
-    Parameters
-    ----------
-    odds : Numeric
-        :math:`\rho \ge 0`, training risk of the flat direction over that of the sharp one.
-    sharp_ratio, flat_ratio : Numeric
-        :math:`k_s/h_s` and :math:`k_f/h_f`, test curvature over training curvature, >= 0.
 
     Returns
     -------

@@ -6,17 +6,17 @@ One direction of curvature :math:`h`, constant learning rate :math:`\eta`, indep
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, count, flag, is_symbolic, nonnegative, positive, unit_interval
+from sgdynamics.domains import Numeric, count, is_symbolic, unit_interval
 from sgdynamics.formula import decay, decayed, formula, geometric_sum, raised, stable_below, triangular_sum, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.quadratic._kernel import edge_gain
 from sgdynamics.theory.quadratic.stationary import stationary_variance
 
 
 @formula(
-    gain=positive,
-    beta=unit_interval,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
+    momentum=Parameter(r"\mu", "of the run", unit_interval, 0.5),
     edge=stable_below(gain=edge_gain),
     quantity="variance",
     status="exact",
@@ -41,18 +41,6 @@ def ema_variance(gain: Numeric, beta: Numeric, *, momentum: Numeric = 0.0, neste
         {(1-\beta)(1-d\beta) + \beta x}.
 
     For slow averages this is :math:`(1-\beta)/2` at any gain and momentum: they see the noise alone.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond the stability edge the result is
-        +inf.
-    beta : Numeric
-        Decay of the average, in [0, 1). 0 is the last iterate.
-    momentum : Numeric
-        :math:`\mu` of the run, in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -84,8 +72,7 @@ def ema_variance(gain: Numeric, beta: Numeric, *, momentum: Numeric = 0.0, neste
 
 
 @formula(
-    gain=positive,
-    separation=count,
+    PARAMETERS,
     edge=stable_below(gain=2),
     quantity="variance",
     status="exact",
@@ -99,13 +86,6 @@ def two_point_variance(gain: Numeric, separation: Numeric) -> Numeric:
     .. math:: V = \frac{x}{2-x}\,\frac{1+a^k}{2}
 
     Far apart it halves the variance; the equivalent gain is then :math:`2x/(4-x)`, more than half the gain.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond 2 the result is +inf.
-    separation : Numeric
-        :math:`k >= 1` steps between the two points.
 
     Returns
     -------
@@ -121,9 +101,7 @@ def two_point_variance(gain: Numeric, separation: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
-    points=count,
-    stride=count,
+    PARAMETERS,
     edge=stable_below(gain=2),
     quantity="variance",
     status="exact",
@@ -140,15 +118,6 @@ def tail_variance(gain: Numeric, points: Numeric, stride: Numeric = 1) -> Numeri
         = \frac{x}{2-x}\,\frac{1}{n^2} \Bigl[ 2 \sum_{i<n} (n-i)\rho^i - n \Bigr],
 
     evaluated in the second form, which does not cancel for small gains, and for negative :math:`\rho` in the first.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond 2 the result is +inf.
-    points : Numeric
-        :math:`n >= 1` iterates in the average.
-    stride : Numeric
-        :math:`s >= 1` steps between two of them.
 
     Returns
     -------
@@ -169,8 +138,7 @@ def tail_variance(gain: Numeric, points: Numeric, stride: Numeric = 1) -> Numeri
 
 
 @formula(
-    gain=positive,
-    points=count,
+    PARAMETERS,
     edge=stable_below(gain=2),
     quantity="variance",
     status="asymptotic",
@@ -183,13 +151,6 @@ def far_points_variance(gain: Numeric, points: Numeric) -> Numeric:
 
     :math:`V = x/((2-x) n)`, the limit of :func:`tail_variance` for a long stride, off by a relative
     :math:`2 \sum_{0<i<n} (1-i/n) a^{is}`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond 2 the result is +inf.
-    points : Numeric
-        :math:`n >= 1` iterates in the average.
 
     Returns
     -------
@@ -205,7 +166,7 @@ def far_points_variance(gain: Numeric, points: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
+    PARAMETERS,
     steps=count,
     quantity="weight of the start",
     status="exact",
@@ -217,13 +178,6 @@ def swa_start_weight(gain: Numeric, steps: Numeric) -> Numeric:
     r"""Weight of the start in the uniform average of :math:`x_1..x_T`: its bias.
 
     .. math:: b_0 = \frac{a (1-a^T)}{x T}
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0.
-    steps : Numeric
-        :math:`T >= 1`.
 
     Returns
     -------
@@ -257,7 +211,7 @@ def _swa_squares(gain: Numeric, steps: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
+    PARAMETERS,
     steps=count,
     edge=stable_below(gain=2),
     quantity="variance",
@@ -274,13 +228,6 @@ def swa_variance(gain: Numeric, steps: Numeric) -> Numeric:
 
     .. math:: V = \frac{1}{T^2} \sum_{m=1}^{T} (1-a^m)^2
         = \frac{1}{T^2} \Bigl[ T - \frac{2a(1-a^T)}{x} + \frac{a^2 (1-a^{2T})}{x(2-x)} \Bigr].
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond 2 the result is +inf.
-    steps : Numeric
-        :math:`T >= 1`.
 
     Returns
     -------
@@ -302,8 +249,7 @@ def swa_variance(gain: Numeric, steps: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
-    beta=unit_interval,
+    PARAMETERS,
     steps=count,
     quantity="weight of the start",
     status="exact",
@@ -315,15 +261,6 @@ def ema_start_weight(gain: Numeric, beta: Numeric, steps: Numeric) -> Numeric:
 
     .. math:: \beta^T + (1-\beta) \sum_{s=1}^{T} \beta^{T-s} a^s
         = \beta^T + (1-\beta)\, a\, \frac{\beta^T - a^T}{\beta - a}
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0.
-    beta : Numeric
-        Decay of the average, in [0, 1).
-    steps : Numeric
-        :math:`T >= 1`.
 
     Returns
     -------
@@ -343,7 +280,7 @@ def ema_start_weight(gain: Numeric, beta: Numeric, steps: Numeric) -> Numeric:
 
 
 @formula(
-    variance=nonnegative,
+    PARAMETERS,
     quantity="gain",
     status="exact",
     symbolic=True,
@@ -357,11 +294,6 @@ def equivalent_gain(variance: Numeric) -> Numeric:
 
     the inverse of :math:`V = x/(2-x)`. It does not depend on the batch size. Over the gain it is the effective learning
     rate of an average as a fraction of the actual one.
-
-    Parameters
-    ----------
-    variance : Numeric
-        :math:`V` in units of the center variance, >= 0.
 
     Returns
     -------
@@ -377,9 +309,7 @@ def equivalent_gain(variance: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
-    momentum=unit_interval,
-    dampening=unit_interval,
+    PARAMETERS,
     edge=stable_below(gain=lambda momentum, dampening: 2 * (1 + momentum) / (1 - dampening)),
     quantity="gain",
     status="exact",
@@ -398,16 +328,6 @@ def heavy_ball_equivalent_gain(gain: Numeric, momentum: Numeric, dampening: Nume
     With dampening, :math:`u \leftarrow \beta u + (1-\tau) \nabla`, every gain is :math:`(1-\tau) x`, here and in all
     laws of the heavy ball. At :math:`\tau = \beta`, where u is an average of gradients, a small gain stays what it is
     and the edge moves to :math:`2(1+\beta)/(1-\beta)`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond :math:`2(1+\beta)/(1-\tau)` the
-        result is +inf.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    dampening : Numeric
-        :math:`\tau` in [0, 1).
 
     Returns
     -------

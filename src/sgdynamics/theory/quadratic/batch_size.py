@@ -18,17 +18,14 @@ from typing import Any
 import xarray as xr
 
 from sgdynamics.domains import (
-    Interval,
     Numeric,
     checked,
-    flag,
     increasing_steps,
     optional,
-    positive,
-    unit_interval,
 )
 from sgdynamics.formula import formula, law, stable_below
 from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel
 from sgdynamics.theory.quadratic._kernel import edge_gain
@@ -39,12 +36,10 @@ __all__ = ["batch_efficiency", "examples_for_steps", "noise_scale", "plateau_noi
 
 _ONE_STEP = ("one step of plain SGD", "additive noise", "rate chosen for the batch")
 _WHOLE_RUN = (*_ONE_STEP, "noise scale constant over the run")
-more_than_one = Interval("a finite number > 1", low=1)
 
 
 @formula(
-    batch_size=positive,
-    noise_scale=positive,
+    PARAMETERS,
     quantity="share",
     status="exact",
     symbolic=True,
@@ -58,13 +53,6 @@ def batch_efficiency(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
 
     Linear in the batch size while that is small, where doubling the batch halves the steps; no more than 1 beyond the
     noise scale.
-
-    Parameters
-    ----------
-    batch_size : Numeric
-        :math:`B > 0`.
-    noise_scale : Numeric
-        :math:`B_\text{noise} > 0`, examples.
 
     Returns
     -------
@@ -80,8 +68,7 @@ def batch_efficiency(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
 
 
 @formula(
-    batch_size=positive,
-    noise_scale=positive,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -92,13 +79,6 @@ def steps_for_batch(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
     r"""Steps to a given loss over those of full gradients, :math:`1 + B_\text{noise}/B`.
 
     Where the noise scale changes along the run this is the law of each of its parts.
-
-    Parameters
-    ----------
-    batch_size : Numeric
-        :math:`B > 0`.
-    noise_scale : Numeric
-        :math:`B_\text{noise} > 0`, examples.
 
     Returns
     -------
@@ -114,7 +94,7 @@ def steps_for_batch(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
 
 
 @formula(
-    relative_steps=more_than_one,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -128,11 +108,6 @@ def examples_for_steps(relative_steps: Numeric) -> Numeric:
 
     The batch size in between is :math:`B = B_\text{noise}/(T/T_{\min} - 1)`: at the noise scale a run takes twice the
     steps and twice the examples.
-
-    Parameters
-    ----------
-    relative_steps : Numeric
-        :math:`T/T_{\min} > 1`.
 
     Returns
     -------
@@ -193,10 +168,7 @@ def noise_scale(model: MiniBatchQuadratic | MatrixModel, schedule: Numeric, *, r
 
 
 @formula(
-    gain=positive,
-    batch_size=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     edge=stable_below(gain=edge_gain),
     quantity="batch size",
     status="exact",
@@ -214,18 +186,6 @@ def plateau_noise_scale(
     with :func:`stationary_variance` :math:`V`. The squared gradient is then the noise that the run itself has made: a
     smaller rate or a larger batch raises the noise scale in proportion, whatever the problem. It asks for larger
     batches wherever the gain is below 1.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond the stability edge there is no
-        plateau: +inf.
-    batch_size : Numeric
-        :math:`B > 0`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

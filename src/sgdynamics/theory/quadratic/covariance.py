@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import Numeric, checked, flag, increasing_steps, positive, swept, unit_interval
 from sgdynamics.formula import formula, law, stable_below, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory.quadratic._gradient_noise import MATRIX_MODEL, MatrixModel
 from sgdynamics.theory.quadratic._kernel import edge_gain, kernel_parts
 from sgdynamics.theory.quadratic._matrix_stationary import lagged_covariance
@@ -26,10 +27,7 @@ Array = NDArray[np.float64]
 
 
 @formula(
-    gain=positive,
-    other_gain=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     edge=stable_below(
         gain=lambda other_gain, momentum, nesterov: where(
             other_gain < edge_gain(momentum, nesterov), edge_gain(momentum, nesterov), 0.0
@@ -56,16 +54,6 @@ def covariance_ratio(gain: Numeric, other_gain: Numeric, *, momentum: Numeric = 
 
     At equal gains this is :func:`stationary_variance`. Momentum decorrelates directions of different curvature: the
     squares :math:`(x-y)^2` are what it adds.
-
-    Parameters
-    ----------
-    gain, other_gain : Numeric
-        :math:`x` and :math:`y`, learning rate times curvature, dimensionless, > 0. If either is at or beyond the
-        stability edge the result is +inf.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from scipy.special import gamma, hyp1f1
 
-from sgdynamics.domains import Numeric, nonnegative, positive
+from sgdynamics.domains import Numeric, positive
 from sgdynamics.formula import exp, formula, log, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
+
+_STEPS = Parameter("D", "steps of the decay", positive, 7.0)
 
 __all__ = ["decay_noise_left", "late_decay_noise_left"]
 
@@ -19,9 +23,8 @@ _SMALL_GAINS = ("one direction", "additive noise", "from a plateau", "gain << 1"
 
 
 @formula(
-    gain=positive,
-    steps=positive,
-    exponent=nonnegative,
+    PARAMETERS,
+    steps=_STEPS,
     quantity="share",
     status="asymptotic",
     source="derived",
@@ -36,15 +39,6 @@ def decay_noise_left(gain: Numeric, steps: Numeric, exponent: Numeric) -> Numeri
     with the lower incomplete gamma function; U is twice the curvature times the flow time of the decay. Linear:
     :math:`\sqrt{\pi}\, \operatorname{erf}(\sqrt U)/(2\sqrt U)` with :math:`U = xD`. Long decays leave
     :math:`\Gamma(1+q)\, U^{-q}`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the plateau, learning rate times curvature, dimensionless, > 0.
-    steps : Numeric
-        :math:`D > 0`, of the decay.
-    exponent : Numeric
-        :math:`p \ge 0`.
 
     Returns
     -------
@@ -63,10 +57,8 @@ def decay_noise_left(gain: Numeric, steps: Numeric, exponent: Numeric) -> Numeri
 
 
 @formula(
-    gain=positive,
-    steps=positive,
-    exponent=nonnegative,
-    amplitude=positive,
+    PARAMETERS,
+    steps=_STEPS,
     quantity="share",
     status="asymptotic",
     source="derived",
@@ -80,17 +72,6 @@ def late_decay_noise_left(gain: Numeric, steps: Numeric, exponent: Numeric, ampl
 
     Only the end of a long decay counts. A cosine has :math:`p = 2, c = \pi^2/4`; one minus the root of time, :math:`p =
     1, c = 1/2`, leaves :math:`1/\sqrt2` of what a linear decay leaves.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the plateau, learning rate times curvature, dimensionless, > 0.
-    steps : Numeric
-        :math:`D > 0`, of the decay.
-    exponent : Numeric
-        :math:`p \ge 0` at the end.
-    amplitude : Numeric
-        :math:`c > 0`.
 
     Returns
     -------

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from sgdynamics.domains import Numeric, checked, count, flag, instance_of, is_symbolic, positive, swept, unit_interval
 from sgdynamics.formula import formula, geometric_sum, law, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory.quadratic._kernel import edge_gain
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
@@ -34,9 +36,8 @@ _GRID = 64
 
 
 @formula(
-    gain=positive,
-    batches=count,
-    batch_size=count,
+    PARAMETERS,
+    batch_size=Parameter("S", "examples of one batch", count, 4.0),
     edge=stable_below(gain=2),
     quantity="variance",
     status="exact",
@@ -56,15 +57,6 @@ def reshuffled_variance(gain: Numeric, batches: Numeric, batch_size: Numeric = 1
     The bracket is the ratio to independent batches (:func:`stationary_variance`), up to :math:`n/(n-1)`; for
     :math:`m x \to 0` it vanishes like :math:`(m^2-1) x^2/12`. Within an epoch the variance is larger for gains up to
     1; beyond, where every step overshoots, it may be smaller.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond 2 the result is +inf.
-    batches : Numeric
-        :math:`m \ge 1` batches per epoch.
-    batch_size : Numeric
-        :math:`S \ge 1`.
 
     Returns
     -------

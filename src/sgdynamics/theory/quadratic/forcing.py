@@ -21,25 +21,29 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import gamma, gammaln
 
-from sgdynamics.domains import Interval, Numeric, checked, increasing_steps, instance_of, optional, positive
+from sgdynamics.domains import Numeric, checked, increasing_steps, instance_of, optional, positive
 from sgdynamics.formula import exp, formula, law, log, where
 from sgdynamics.models.quadratic import GaussianLeastSquares
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.models.schedules import schedule_of_rates
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.quadratic._sweep import over_points
-from sgdynamics.theory.quadratic.power_law import source_exponent_above_one
+
+_NOISE = Parameter(
+    "N", r"gradient noise over curvature, :math:`\sigma^2/S` of label noise and batch size", positive, 0.1
+)
 
 __all__ = ["best_decay_exponent", "best_schedule_peak", "best_schedule_risk", "forcing_and_memory", "memory_kernel"]
 
 Array = NDArray[np.float64]
 
-above_half = Interval("a number > 1/2", low=0.5)
 _NOISE_LIKE_CURVATURE = ("gradient noise proportional to the curvature", "infinitely many modes", "small gains")
 _BEST = (*_NOISE_LIKE_CURVATURE, "rates are not limited", "2 * intrinsic time >> 1")
 
 
 @formula(
+    PARAMETERS,
     time=positive,
-    curvature_exponent=above_half,
     quantity="loss",
     status="asymptotic",
     source="derived",
@@ -52,13 +56,6 @@ def memory_kernel(time: Numeric, curvature_exponent: Numeric) -> Numeric:
         h_i = i^{-a}
 
     Per squared learning rate and variance :math:`\sigma^2/S` of the labels of a batch.
-
-    Parameters
-    ----------
-    time : Numeric
-        :math:`t`, learning rate times steps since, > 0.
-    curvature_exponent : Numeric
-        :math:`a > 1/2`; otherwise the sum does not converge.
 
     Returns
     -------
@@ -74,7 +71,7 @@ def memory_kernel(time: Numeric, curvature_exponent: Numeric) -> Numeric:
 
 
 @formula(
-    curvature_exponent=above_half,
+    PARAMETERS,
     quantity="exponent",
     status="asymptotic",
     symbolic=True,
@@ -89,11 +86,6 @@ def best_decay_exponent(curvature_exponent: Numeric) -> Numeric:
     then :math:`u \propto s^{2a}`. The source exponent has no say: it sets how long the run flows in all
     (:func:`best_schedule_peak`). Where rates are limited, the plateau at the limit comes first and the same power after
     it.
-
-    Parameters
-    ----------
-    curvature_exponent : Numeric
-        :math:`a > 1/2`, of :math:`h_i = i^{-a}`.
 
     Returns
     -------
@@ -119,10 +111,9 @@ def _log_gamma_over(a: Numeric, b: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     steps=positive,
-    curvature_exponent=above_half,
-    source_exponent=source_exponent_above_one,
-    noise=positive,
+    noise=_NOISE,
     quantity="loss",
     status="asymptotic",
     source="derived",
@@ -141,15 +132,6 @@ def best_schedule_risk(
     where the second term is the noise of the best decay (:func:`best_decay_exponent`). It falls like
     :math:`T^{-(b-1)/b}`, whatever the curvatures.
 
-    Parameters
-    ----------
-    steps : Numeric
-        :math:`T > 0`.
-    curvature_exponent, source_exponent : Numeric
-        :math:`a > 1/2` and :math:`b > 1`, of :math:`h_i = i^{-a}` and :math:`h_i e_{0,i}^2 = i^{-b}`.
-    noise : Numeric
-        :math:`N > 0`, gradient noise over curvature, :math:`\sigma^2/S` of label noise and batch size.
-
     Returns
     -------
     Numeric
@@ -165,10 +147,9 @@ def best_schedule_risk(
 
 
 @formula(
+    PARAMETERS,
     steps=positive,
-    curvature_exponent=above_half,
-    source_exponent=source_exponent_above_one,
-    noise=positive,
+    noise=_NOISE,
     quantity="learning rate",
     status="asymptotic",
     source="derived",
@@ -184,15 +165,6 @@ def best_schedule_peak(
     It is proportional to :math:`T^{a/b-1}`. On easy tasks, :math:`b > a`, it falls with the length of the run and some
     decay of exponent :math:`2a-1` from the start is best. On hard ones, :math:`b < a`, it grows until it meets the
     largest stable rate: runs then stay at that one and decay at the end.
-
-    Parameters
-    ----------
-    steps : Numeric
-        :math:`T > 0`.
-    curvature_exponent, source_exponent : Numeric
-        :math:`a > 1/2` and :math:`b > 1`, of :math:`h_i = i^{-a}` and :math:`h_i e_{0,i}^2 = i^{-b}`.
-    noise : Numeric
-        :math:`N > 0`, gradient noise over curvature, :math:`\sigma^2/S` of label noise and batch size.
 
     Returns
     -------

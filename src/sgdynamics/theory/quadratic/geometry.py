@@ -7,8 +7,9 @@ x/(2-x)`. Squared lengths are per dimension in units of the center variance; los
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, count, is_symbolic, positive, real, whole
+from sgdynamics.domains import Interval, Numeric, count, is_symbolic
 from sgdynamics.formula import decay, decayed, formula, raised, sqrt, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 
 stable_gain = Interval("a number in (0, 2), inside the stability edge", low=0, high=2)
 _HIGH_DIMENSION = ("isotropic", "additive noise", "stationary", "plain SGD", "dimension to infinity")
@@ -16,8 +17,8 @@ _EXPECTED = ("isotropic", "additive noise", "stationary", "plain SGD")
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
-    lag=whole,
     quantity="correlation",
     status="exact",
     symbolic=True,
@@ -26,13 +27,6 @@ _EXPECTED = ("isotropic", "additive noise", "stationary", "plain SGD")
 )
 def iterate_cosine(gain: Numeric, lag: Numeric) -> Numeric:
     r"""Correlation of two iterates ``lag`` steps apart, the cosine seen from the minimiser: :math:`a^k`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
-    lag : Numeric
-        :math:`k >= 0` steps.
 
     Returns
     -------
@@ -47,8 +41,8 @@ def iterate_cosine(gain: Numeric, lag: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
-    lag=whole,
     quantity="variance",
     status="exact",
     symbolic=True,
@@ -57,13 +51,6 @@ def iterate_cosine(gain: Numeric, lag: Numeric) -> Numeric:
 )
 def squared_distance(gain: Numeric, lag: Numeric) -> Numeric:
     r"""Mean squared distance of two iterates ``lag`` steps apart: :math:`2 V (1-a^k)`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
-    lag : Numeric
-        :math:`k >= 0` steps.
 
     Returns
     -------
@@ -79,9 +66,8 @@ def squared_distance(gain: Numeric, lag: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
-    lag=whole,
-    position=real,
     quantity="relative loss",
     status="exact",
     symbolic=True,
@@ -94,15 +80,6 @@ def chord_excess(gain: Numeric, lag: Numeric, position: Numeric) -> Numeric:
     .. math:: (1-s)^2 + s^2 + 2 s (1-s) a^k,
 
     lowest at the midpoint, where it is :math:`(1+a^k)/2`: averaging moves to the inside.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
-    lag : Numeric
-        :math:`k >= 0` steps between the ends.
-    position : Numeric
-        :math:`s`, 0 and 1 at the ends; outside [0, 1] the chord is extended.
 
     Returns
     -------
@@ -121,6 +98,7 @@ def chord_excess(gain: Numeric, lag: Numeric, position: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
     quantity="correlation",
     status="asymptotic",
@@ -132,11 +110,6 @@ def gradient_cosine(gain: Numeric) -> Numeric:
     r"""Cosine of the gradients of two independent batches at the same iterate: :math:`V/(V+1) = x/2`.
 
     The mean cosine in d dimensions is smaller by a relative O(1/d).
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
 
     Returns
     -------
@@ -151,6 +124,7 @@ def gradient_cosine(gain: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
     quantity="correlation",
     status="asymptotic",
@@ -160,11 +134,6 @@ def gradient_cosine(gain: Numeric) -> Numeric:
 )
 def batch_full_gradient_cosine(gain: Numeric) -> Numeric:
     r"""Cosine of a batch gradient and the full gradient at the same iterate: :math:`\sqrt{x/2}`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
 
     Returns
     -------
@@ -179,6 +148,7 @@ def batch_full_gradient_cosine(gain: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
     lag=count,
     quantity="correlation",
@@ -191,13 +161,6 @@ def lagged_gradient_cosine(gain: Numeric, lag: Numeric = 1) -> Numeric:
     r"""Cosine of two gradients that SGD used ``lag`` steps apart: :math:`-\tfrac{x}{2} a^{k-1}`.
 
     Consecutive gradients point against each other exactly as much as independent ones point along each other.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
-    lag : Numeric
-        :math:`k >= 1` steps.
 
     Returns
     -------
@@ -212,15 +175,16 @@ def lagged_gradient_cosine(gain: Numeric, lag: Numeric = 1) -> Numeric:
 
 
 @formula(
-    gain=stable_gain, quantity="relative loss", status="exact", symbolic=True, source="derived", assumptions=_EXPECTED
+    PARAMETERS,
+    gain=stable_gain,
+    quantity="relative loss",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_EXPECTED,
 )
 def held_out_loss(gain: Numeric) -> Numeric:
     r"""Expected loss of a batch that has not been used yet, hence of held-out data: :math:`1 + V = 2/(2-x)`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
 
     Returns
     -------
@@ -236,8 +200,8 @@ def held_out_loss(gain: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
-    lag=whole,
     quantity="relative loss",
     status="exact",
     symbolic=True,
@@ -251,13 +215,6 @@ def used_batch_loss(gain: Numeric, lag: Numeric) -> Numeric:
 
     At lag 0, right after its step, it is :math:`(1-x)^2` times what it was before; it then recovers to the held-out
     loss.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2).
-    lag : Numeric
-        :math:`k >= 0` further steps.
 
     Returns
     -------
@@ -273,8 +230,8 @@ def used_batch_loss(gain: Numeric, lag: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
-    trial_gain=real,
     quantity="relative loss",
     status="exact",
     symbolic=True,
@@ -287,13 +244,6 @@ def stepped_loss(gain: Numeric, trial_gain: Numeric) -> Numeric:
     .. math:: 1 + (1-\lambda h)^2 V + (\lambda h)^2
 
     A jump to the batch minimum, :math:`\lambda h = 1`, multiplies the held-out loss by :math:`2-x`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2) of the run.
-    trial_gain : Numeric
-        :math:`\lambda h` of the trial step.
 
     Returns
     -------
@@ -309,6 +259,7 @@ def stepped_loss(gain: Numeric, trial_gain: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
     quantity="gain",
     status="exact",
@@ -321,11 +272,6 @@ def line_search_gain(gain: Numeric) -> Numeric:
 
     Holds in every eigendirection and so for every spectrum: at stationarity the population loss is the same before and
     after a step, and a parabola with equal values at 0 and :math:`\eta` has its vertex half way.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2) of the run.
 
     Returns
     -------
@@ -340,6 +286,7 @@ def line_search_gain(gain: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=stable_gain,
     quantity="relative loss",
     status="exact",
@@ -349,11 +296,6 @@ def line_search_gain(gain: Numeric) -> Numeric:
 )
 def half_rate_excess(gain: Numeric) -> Numeric:
     r"""Excess risk after one step at half the learning rate, over its stationary value: :math:`1 - x/2`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` in (0, 2) of the run.
 
     Returns
     -------
@@ -368,7 +310,7 @@ def half_rate_excess(gain: Numeric) -> Numeric:
 
 
 @formula(
-    dimension=positive,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -377,11 +319,6 @@ def half_rate_excess(gain: Numeric) -> Numeric:
 )
 def shell_fluctuation(dimension: Numeric) -> Numeric:
     r"""Relative standard deviation of the squared distance from the minimiser: :math:`\sqrt{2/d}`, a thin shell.
-
-    Parameters
-    ----------
-    dimension : Numeric
-        Effective dimension :math:`(\operatorname{tr} S)^2/\operatorname{tr} S^2` of the stationary covariance, > 0.
 
     Returns
     -------

@@ -16,8 +16,10 @@ v_i` takes the place of :math:`\lambda_i^2 v_i`.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, flag, positive, unit_interval
+from sgdynamics.domains import Numeric, positive
 from sgdynamics.formula import formula, stable_below, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS, at_least_one
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.quadratic._kernel import below_the_edge, gradient_point_parts, variance_edge_gain
 
 __all__ = ["trace_rule_term"]
@@ -29,11 +31,16 @@ def _edge(batch_size: Numeric, momentum: Numeric, nesterov: bool, kurtosis: Nume
 
 
 @formula(
-    gain=positive,
-    batch_size=Interval("a finite number >= 1", low=1, low_open=False),
-    momentum=unit_interval,
-    nesterov=flag,
-    kurtosis=Interval("a finite number >= 1", low=1, low_open=False),
+    PARAMETERS,
+    gain=Parameter("x_i", "learning rate times feature variance", positive, 0.5),
+    batch_size=Parameter(
+        "S",
+        "for batches of different examples from a finite set :math:`1/c_S`, with "
+        ":func:`sgdynamics.theory.break_even.batch_variance_factor`",
+        at_least_one,
+        4.0,
+    ),
+    kurtosis=at_least_one,
     edge=stable_below(gain=_edge),
     quantity="share",
     status="exact",
@@ -64,21 +71,6 @@ def trace_rule_term(
 
     Features must be independent of each other and symmetric, or Gaussian. A common random length, as of elliptical
     laws, couples directions more strongly.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x_i`, learning rate times feature variance, dimensionless, > 0. Where :math:`(\kappa-2) V'(x_i) \ge S`
-        the result is +inf.
-    batch_size : Numeric
-        :math:`S \ge 1`; for batches of different examples from a finite set :math:`1/c_S`, with
-        :func:`sgdynamics.theory.break_even.batch_variance_factor`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
-    kurtosis : Numeric
-        :math:`\kappa = E\phi^4/(E\phi^2)^2 \ge 1` of the features: 3 if Gaussian, 1 for signs.
 
     Returns
     -------

@@ -10,10 +10,11 @@ import math
 
 from scipy.special import gammaln
 
-from sgdynamics.domains import Interval, Numeric, positive
+from sgdynamics.domains import Numeric, positive
 from sgdynamics.formula import exp, formula, log, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 
-source_exponent_above_one = Interval("a number > 1", low=1)
 _STIRLING = 1e16  # beyond, log Gamma(k) is k (log k - 1) to the last digit
 _LOG_2 = math.log(2)
 _WINDOW = (
@@ -31,9 +32,9 @@ def _decay(curvature_exponent: Numeric, source_exponent: Numeric) -> tuple[Numer
 
 
 @formula(
+    PARAMETERS,
     time=positive,
     curvature_exponent=positive,
-    source_exponent=source_exponent_above_one,
     quantity="loss",
     status="asymptotic",
     source="derived",
@@ -44,15 +45,6 @@ def power_law_bias(time: Numeric, curvature_exponent: Numeric, source_exponent: 
 
     .. math:: \tfrac12 \sum_i i^{-b} (1-\eta i^{-a})^{2t} \to \frac{\Gamma(\kappa)}{2a} (2\tau)^{-\kappa}, \qquad \kappa
         = \frac{b-1}{a}
-
-    Parameters
-    ----------
-    time : Numeric
-        :math:`\tau`, learning rate times steps, > 0.
-    curvature_exponent : Numeric
-        :math:`a > 0`.
-    source_exponent : Numeric
-        :math:`b > 1`.
 
     Returns
     -------
@@ -71,10 +63,9 @@ def power_law_bias(time: Numeric, curvature_exponent: Numeric, source_exponent: 
 
 
 @formula(
-    steps=positive,
+    PARAMETERS,
+    steps=Parameter("t", "number of steps", positive, 7.0),
     curvature_exponent=positive,
-    source_exponent=source_exponent_above_one,
-    noise=positive,
     quantity="learning rate",
     status="asymptotic",
     source="derived",
@@ -88,17 +79,6 @@ def power_law_optimal_rate(
     The minimum over :math:`\eta` of :math:`\frac{\Gamma(\kappa)}{2a}(2\eta t)^{-\kappa} + N\eta`:
 
     .. math:: \eta^* = \Bigl( \frac{\kappa\,\Gamma(\kappa)}{2 a N} \Bigr)^{1/(\kappa+1)} (2t)^{-\kappa/(\kappa+1)}.
-
-    Parameters
-    ----------
-    steps : Numeric
-        :math:`t > 0`.
-    curvature_exponent : Numeric
-        :math:`a > 0`.
-    source_exponent : Numeric
-        :math:`b > 1`.
-    noise : Numeric
-        :math:`N > 0`, stationary excess risk per learning rate; for small gains :math:`\tfrac14 \sum_i h_i^2 C_i/B`.
 
     Returns
     -------
@@ -117,10 +97,8 @@ def power_law_optimal_rate(
 
 
 @formula(
-    learning_rate=positive,
+    PARAMETERS,
     curvature_exponent=positive,
-    source_exponent=source_exponent_above_one,
-    noise=positive,
     quantity="steps",
     status="asymptotic",
     source="derived",
@@ -132,17 +110,6 @@ def power_law_crossover_steps(
     r"""Number of steps after which the noise floor :math:`N\eta` exceeds what is left of the start.
 
     .. math:: t^\times = \frac{1}{2\eta} \Bigl( \frac{\Gamma(\kappa)}{2 a N \eta} \Bigr)^{1/\kappa}
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    curvature_exponent : Numeric
-        :math:`a > 0`.
-    source_exponent : Numeric
-        :math:`b > 1`.
-    noise : Numeric
-        :math:`N > 0`, stationary excess risk per learning rate.
 
     Returns
     -------

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sgdynamics.domains import Numeric, checked, instance_of, one, positive, real
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 
 __all__ = ["adam_gain", "preconditioned", "sign_descent_variance"]
 
@@ -52,7 +54,7 @@ def preconditioned(model: MiniBatchQuadratic, exponent: Numeric) -> MiniBatchQua
 
 
 @formula(
-    relative_rate=positive,
+    PARAMETERS,
     quantity="gain",
     status="asymptotic",
     symbolic=True,
@@ -71,12 +73,6 @@ def adam_gain(relative_rate: Numeric) -> Numeric:
     direction has no edge. Small rates have the gain :math:`\eta/\sigma` and the variance :math:`\eta\sigma/2`.
     Directions that are no coordinates share their scale; the law is then a heuristic.
 
-    Parameters
-    ----------
-    relative_rate : Numeric
-        :math:`r`, learning rate over the standard deviation :math:`\sigma` of a batch center, > 0. Adam's rate has the
-        unit of the weights.
-
     Returns
     -------
     Numeric
@@ -91,8 +87,8 @@ def adam_gain(relative_rate: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    scale=positive,
+    PARAMETERS,
+    learning_rate=Parameter(r"\eta", "in the unit of the weights", positive, 0.25, "weight"),
     quantity="second moment",
     status="exact",
     symbolic=True,
@@ -118,13 +114,6 @@ def sign_descent_variance(learning_rate: Numeric, scale: Numeric) -> Numeric:
     A run stays on the points that are whole steps away from its start. Its own mean square differs from this one, the
     mean over starts drawn from p, by a share of some :math:`8\pi^2 (s/\eta) \exp(-2\pi^2 s/\eta)`: nothing, unless the
     rate is larger than the spread of the centers. Without noise a run alternates between two points.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`, in the unit of the weights.
-    scale : Numeric
-        :math:`s > 0` of the batch centers.
 
     Returns
     -------

@@ -11,9 +11,13 @@ Second moments at any step, for any batch size, centers that depend on the curva
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, flag, nonnegative, positive, unit_interval, whole
+from sgdynamics.domains import Numeric, positive, whole
 from sgdynamics.formula import decay, formula, geometric_sum, stable_below
+from sgdynamics.models.quadratic.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.quadratic._kernel import below_the_edge, gradient_point_parts, kernel_parts, variance_edge_gain
+
+_GAIN = Parameter("x", "learning rate times mean curvature", positive, 0.5)
 
 __all__ = [
     "almost_sure_edge_gain",
@@ -25,8 +29,8 @@ __all__ = [
 
 
 @formula(
-    gain=positive,
-    relative_variance=nonnegative,
+    PARAMETERS,
+    gain=_GAIN,
     quantity="factor",
     status="exact",
     symbolic=True,
@@ -42,14 +46,6 @@ def mean_square_factor(gain: Numeric, relative_variance: Numeric) -> Numeric:
     bound of the factor of the whole second moment, so that at most 1 is necessary for stability and not sufficient
     (:func:`mean_square_edge`).
 
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times mean curvature, dimensionless, > 0.
-    relative_variance : Numeric
-        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean. From n examples it is that of one
-        example times :func:`sgdynamics.theory.break_even.batch_variance_factor`.
-
     Returns
     -------
     Numeric
@@ -63,9 +59,7 @@ def mean_square_factor(gain: Numeric, relative_variance: Numeric) -> Numeric:
 
 
 @formula(
-    relative_variance=nonnegative,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     quantity="gain",
     status="exact",
     symbolic=True,
@@ -89,15 +83,6 @@ def mean_square_edge_gain(relative_variance: Numeric, *, momentum: Numeric = 0.0
     The heavy ball raises the edge of the mean from 2 to :math:`2(1+\beta)`; the edge in mean square it raises only
     where :math:`q < (1-\beta)/(1+\beta)`, and lowers it where curvature noise is stronger.
 
-    Parameters
-    ----------
-    relative_variance : Numeric
-        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
-
     Returns
     -------
     Numeric
@@ -112,8 +97,7 @@ def mean_square_edge_gain(relative_variance: Numeric, *, momentum: Numeric = 0.0
 
 
 @formula(
-    relative_width=nonnegative,
-    momentum=unit_interval,
+    PARAMETERS,
     quantity="gain",
     status="exact",
     symbolic=True,
@@ -136,13 +120,6 @@ def almost_sure_edge_gain(relative_width: Numeric, *, momentum: Numeric = 0.0) -
     laws have no closed form with momentum; :func:`mean_square_edge` is then a bound from below and
     :func:`sgdynamics.simulate.quadratic.top_lyapunov_exponent` measures.
 
-    Parameters
-    ----------
-    relative_width : Numeric
-        :math:`q \ge 0`, half-width at half maximum of the curvature of a batch over its location.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-
     Returns
     -------
     Numeric
@@ -158,10 +135,8 @@ def almost_sure_edge_gain(relative_width: Numeric, *, momentum: Numeric = 0.0) -
 
 
 @formula(
-    gain=positive,
-    relative_variance=nonnegative,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
+    gain=_GAIN,
     edge=stable_below(gain=variance_edge_gain),
     quantity="variance",
     status="exact",
@@ -181,18 +156,6 @@ def random_curvature_variance(
     (1+2\beta)x)]`. Plain SGD at random curvature is plain SGD at the constant curvature
     :math:`E h^2/E h`.
 
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times mean curvature, dimensionless, > 0. At or beyond :func:`mean_square_edge_gain`
-        the result is +inf.
-    relative_variance : Numeric
-        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
-
     Returns
     -------
     Numeric
@@ -209,10 +172,9 @@ def random_curvature_variance(
 
 
 @formula(
-    gain=positive,
-    relative_variance=nonnegative,
-    steps=whole,
-    start=nonnegative,
+    PARAMETERS,
+    gain=_GAIN,
+    steps=Parameter("t", "number of steps", whole, 7.0),
     quantity="variance",
     status="exact",
     symbolic=True,
@@ -226,17 +188,6 @@ def random_curvature_second_moment(
 
     .. math:: \frac{E e_t^2}{\sigma^2} = \rho^t \frac{E e_0^2}{\sigma^2} + x^2 (1+q) \frac{1-\rho^t}{1-\rho}, \qquad
         1 - \rho = x (2 - x(1+q)).
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times mean curvature, dimensionless, > 0.
-    relative_variance : Numeric
-        :math:`q \ge 0`, variance of the curvature of one batch over its squared mean.
-    steps : Numeric
-        :math:`t \ge 0`.
-    start : Numeric
-        :math:`E e_0^2/\sigma^2 \ge 0`.
 
     Returns
     -------

@@ -6,15 +6,14 @@ One direction of curvature :math:`h`, constant learning rate :math:`\eta`, indep
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, flag, nonnegative, positive, unit_interval
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula, sqrt, stable_below, where
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory.quadratic._kernel import below_the_edge, edge_gain
 
 
 @formula(
-    gain=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     edge=stable_below(gain=edge_gain),
     quantity="variance",
     status="exact",
@@ -28,16 +27,6 @@ def stationary_variance(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     .. math:: V = \frac{x}{2-x}, \qquad
         V_\text{heavy ball} = \frac{x (1+\beta)}{(1-\beta)(2(1+\beta) - x)}, \qquad
         V_\text{Nesterov} = \frac{x (1+\beta q)}{(1-\beta q)(1 + q (1+2\beta))}, \quad q = 1-x.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond the stability edge the result is
-        +inf.
-    momentum : Numeric
-        :math:`\beta` in [0, 1), with :math:`u \leftarrow \beta u + \nabla`, :math:`x \leftarrow x - \eta u`.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -59,12 +48,7 @@ def stationary_variance(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
 
 
 @formula(
-    learning_rate=positive,
-    curvature=positive,
-    center_variance=nonnegative,
-    batch_size=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     edge=stable_below(learning_rate=lambda curvature, momentum, nesterov: edge_gain(momentum, nesterov) / curvature),
     quantity="loss",
     status="exact",
@@ -87,21 +71,6 @@ def stationary_risk(
 
     Its derivatives (``stationary_risk.derivative("batch_size")`` and the like) are the sensitivities of the plateau.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`. At or beyond the stability edge the result is +inf.
-    curvature : Numeric
-        :math:`h > 0`.
-    center_variance : Numeric
-        :math:`C >= 0` at batch size 1.
-    batch_size : Numeric
-        :math:`B > 0`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
-
     Returns
     -------
     Numeric
@@ -117,9 +86,7 @@ def stationary_risk(
 
 
 @formula(
-    curvature=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -137,15 +104,6 @@ def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     With additive noise the same matrix contracts mean, second moment and every path, so that the edges of the mean, in
     mean square and almost surely coincide. Curvature noise pulls them apart.
 
-    Parameters
-    ----------
-    curvature : Numeric
-        :math:`h > 0`; the largest one decides.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
-
     Returns
     -------
     Numeric
@@ -160,9 +118,7 @@ def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
 
 
 @formula(
-    gain=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     quantity="factor",
     status="exact",
     source="derived",
@@ -174,15 +130,6 @@ def contraction_factor(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: bool
     The spectral radius of the transfer matrix with trace :math:`1+\beta-x` and determinant :math:`\beta` (heavy ball),
     or :math:`(1+\beta)q` and :math:`\beta q` (Nesterov, :math:`q = 1-x`). The second moment has its square; its
     logarithm is the Lyapunov exponent of every path.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

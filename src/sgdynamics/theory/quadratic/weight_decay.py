@@ -11,8 +11,9 @@ gradient is summed up like any other and pulls :math:`1/(1-\beta)` times as stro
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, positive, unit_interval
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula, stable_below
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory.quadratic._kernel import below_the_edge
 
 __all__ = ["decayed_minimiser", "decayed_variance"]
@@ -23,9 +24,7 @@ def _edge(decay: Numeric, momentum: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
-    decay=unit_interval,
-    momentum=unit_interval,
+    PARAMETERS,
     edge=stable_below(gain=_edge),
     quantity="variance",
     status="exact",
@@ -40,16 +39,7 @@ def decayed_variance(gain: Numeric, decay: Numeric, *, momentum: Numeric = 0.0) 
         d = \beta(1-\delta)
 
     Decay lowers the variance of directions flatter than :math:`\lambda(1-\beta)` and leaves sharp ones as they are.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond :math:`(1+\beta)(2-\delta)` the
-        result is +inf.
-    decay : Numeric
-        :math:`\delta = \eta\lambda` in [0, 1), what a step takes off the weights.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
+    The edge is at :math:`x = (1+\beta)(2-\delta)`.
 
     Returns
     -------
@@ -67,9 +57,7 @@ def decayed_variance(gain: Numeric, decay: Numeric, *, momentum: Numeric = 0.0) 
 
 
 @formula(
-    gain=positive,
-    decay=unit_interval,
-    momentum=unit_interval,
+    PARAMETERS,
     edge=stable_below(gain=_edge),
     quantity="share",
     status="exact",
@@ -83,17 +71,7 @@ def decayed_minimiser(gain: Numeric, decay: Numeric, *, momentum: Numeric = 0.0)
     .. math:: \frac{\bar w_\infty}{w^*} = \frac{x}{x + \delta(1-\beta)} = \frac{h}{h + \lambda(1-\beta)}
 
     Ridge regression of strength :math:`\lambda(1-\beta)`, at any learning rate. A schedule that ends at 0 comes to the
-    same point if it has the time.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x`, learning rate times curvature, dimensionless, > 0. At or beyond :math:`(1+\beta)(2-\delta)` the mean
-        does not come to rest: +inf.
-    decay : Numeric
-        :math:`\delta = \eta\lambda` in [0, 1), what a step takes off the weights.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
+    same point if it has the time. From :math:`x = (1+\beta)(2-\delta)` on the mean does not come to rest.
 
     Returns
     -------
