@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sgdynamics._lazy import lazy
+
+if TYPE_CHECKING:
+    from sgdynamics import models, plot, simulate, theory
+    from sgdynamics.registry import citation, formulas
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "citation", "formulas", "models", "plot", "simulate", "theory"]

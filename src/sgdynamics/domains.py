@@ -14,17 +14,20 @@ import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 __all__ = [
     "Domain",
     "Interval",
+    "Numbers",
     "Numeric",
+    "Scalar",
     "average",
     "bind",
     "check_arguments",
@@ -59,6 +62,9 @@ __all__ = [
 
 # Floats, arrays, DataArrays (lazy ones too) and SymPy expressions share arithmetic but no static type.
 Numeric: TypeAlias = Any
+# What a formula makes a float of, words and flags among it, and what it makes an array of.
+Scalar: TypeAlias = float | np.floating[Any] | np.integer[Any] | str | None
+Numbers: TypeAlias = NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -28,13 +28,14 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_args, overload
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sgdynamics._precise import PreciseExpression
-from sgdynamics.domains import Domain, Interval, Numeric, bind, check_arguments, is_symbolic
+from sgdynamics.domains import Domain, Interval, Numbers, Numeric, Scalar, bind, check_arguments, is_symbolic
 from sgdynamics.parameters import Parameter, documented, found
 from sgdynamics.vocabulary import QUANTITIES
 
@@ -275,7 +276,19 @@ class Formula(Generic[P, R]):
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled by reference, so that worker processes meet the same object
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    # What comes back follows what goes in, whatever the parameters are called: no type says both of every formula at
+    # once. The last signature has the names, and takes what the others do not.
+    @overload
+    def __call__(self, *args: Scalar, **kwargs: Scalar) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, *args: Scalar | Numbers, **kwargs: Scalar | Numbers
+    ) -> NDArray[np.float64]: ...
+    @overload
+    def __call__(self, *args: Scalar | xr.DataArray, **kwargs: Scalar | xr.DataArray) -> xr.DataArray: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value, after the arguments have been checked."""
         bound = bind(self.__name__, self.signature, args, kwargs)
         bound.apply_defaults()
@@ -284,8 +297,7 @@ class Formula(Generic[P, R]):
                 raise TypeError(f"{self.__name__} is not symbolic: every argument must be a number")
             arguments = check_arguments(self.__name__, self.domains, bound.arguments)
             return self.function(**{name: _exact(value) for name, value in arguments.items()})  # type: ignore[call-arg]
-        value: R = self._numeric(self._value, bound.arguments)
-        return value
+        return self._numeric(self._value, bound.arguments)
 
     def _numeric(self, evaluate: Callable[[Mapping[str, Any]], Any], arguments: Mapping[str, Any]) -> Any:
         """Evaluate on numbers: labels and laziness are dealt with here, the rest block by block."""

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sgdynamics._lazy import lazy
+
+if TYPE_CHECKING:
+    from sgdynamics.models import (
+        break_even,
+        deep_linear,
+        edge_of_stability,
+        patterns,
+        quadratic,
+        schedules,
+        spectra,
+        uv,
+    )
 
 __all__ = ["break_even", "deep_linear", "edge_of_stability", "patterns", "quadratic", "schedules", "spectra", "uv"]
 

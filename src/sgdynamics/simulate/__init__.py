@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sgdynamics._lazy import lazy
+
+if TYPE_CHECKING:
+    from sgdynamics.simulate import break_even, deep_linear, edge_of_stability, patterns, quadratic, trainer, uv
 
 __all__ = ["break_even", "deep_linear", "edge_of_stability", "patterns", "quadratic", "trainer", "uv"]
 

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sgdynamics._lazy import lazy
+
+if TYPE_CHECKING:
+    from sgdynamics.theory import (
+        break_even,
+        deep_linear,
+        diagnosis,
+        edge_of_stability,
+        forecast,
+        patterns,
+        quadratic,
+        regimes,
+        schedules,
+        sharpest_directions,
+        uv,
+    )
 
 __all__ = [
     "break_even",
