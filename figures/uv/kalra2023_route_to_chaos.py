@@ -45,8 +45,8 @@ def _exact_exponents(q: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     cycle = q.where(q > 1, 1.1).where(q < math.sqrt(5) - 1, 1.1)
     with np.errstate(divide="ignore"):
         point = np.log(abs(1 - 2 * q))
-        along = abs(two_cycle_multiplier(cycle)).pipe(np.log) / 2
-    across = two_cycle_transverse_multiplier(cycle).pipe(np.log) / 2
+        along = xr.apply_ufunc(np.log, abs(two_cycle_multiplier(cycle))) / 2
+    across = xr.apply_ufunc(np.log, two_cycle_transverse_multiplier(cycle)) / 2
     below, on_cycle = q < 1, (q > 1) & (q < math.sqrt(5) - 1)
     return (
         xr.where(below, point, along.where(on_cycle)),  # type: ignore[no-untyped-call]
