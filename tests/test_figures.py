@@ -28,7 +28,7 @@ import pytest
 import xarray as xr
 
 from figures.engine.catalogue import catalogue
-from figures.engine.check import Check, perturbed
+from figures.engine.check import Check, Claim, law, perturbed
 from figures.engine.files import replacing
 from figures.engine.findings import FINDINGS, Finding
 from figures.engine.report import Entry, write_report
@@ -61,7 +61,7 @@ ABOUT = {"claim": "one equals one", "source": "derived", "status": "exact"}
     ],
 )
 def test_close_holds_within_its_tolerance(predicted, measured, limits, verdict):
-    assert Check.close(**ABOUT, predicted=predicted, measured=measured, **limits).verdict == verdict
+    assert Claim(**ABOUT).close(predicted, measured, **limits).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_close_holds_within_its_tolerance(predicted, measured, limits, verdict):
 def test_statistical_holds_within_four_standard_errors_that_are_small_enough(
     kind, measured, standard_error, verdict, word
 ):
-    check = Check.statistical(**ABOUT, predicted=1.0, measured=measured, standard_error=standard_error, kind=kind)
+    check = Claim(**ABOUT).statistical(1.0, measured, standard_error, kind)
     assert check.verdict == verdict
     assert word in check.note
     assert check.detectable == 4 * standard_error
@@ -87,44 +87,44 @@ def test_statistical_holds_within_four_standard_errors_that_are_small_enough(
 
 def test_a_weaker_statistical_check_needs_a_reason():
     numbers = {"predicted": 1.0, "measured": 1.1, "standard_error": 0.05, "kind": "mean"}
-    check = Check.statistical(**ABOUT, **numbers, weakest=0.25, reason="twenty networks are all we can train")
+    check = Claim(**ABOUT).statistical(**numbers, weakest=0.25, reason="twenty networks are all we can train")
     assert check.verdict == "holds"
     assert "twenty networks" in check.note
     with pytest.raises(ValueError, match="reason"):
-        Check.statistical(**ABOUT, **numbers, weakest=0.25)
+        Claim(**ABOUT).statistical(**numbers, weakest=0.25)
     with pytest.raises(ValueError, match="reason"):
-        Check.statistical(**ABOUT, **numbers, reason="none")
+        Claim(**ABOUT).statistical(**numbers, reason="none")
 
 
 def test_a_mean_predicted_to_be_zero_needs_a_scale():
     numbers = {"predicted": 0.0, "measured": 0.001, "standard_error": 0.001, "kind": "mean"}
-    assert Check.statistical(**ABOUT, **numbers).verdict == "fails"
-    assert Check.statistical(**ABOUT, **numbers, scale=1.0).verdict == "holds"
+    assert Claim(**ABOUT).statistical(**numbers).verdict == "fails"
+    assert Claim(**ABOUT).statistical(**numbers, scale=1.0).verdict == "holds"
 
 
 @pytest.mark.parametrize(
     ("make", "limits", "holding", "failing"),
     [
-        (Check.below, {}, [0.5, 1.0, -math.inf], [1.1, math.nan, math.inf]),
-        (Check.below, {"tolerance": 0.2}, [1.19], [1.21]),
-        (Check.below, {"standard_error": 0.1}, [1.39], [1.41]),
-        (Check.above, {}, [1.5, 1.0, math.inf], [0.9, math.nan]),
-        (Check.above, {"standard_error": 0.1}, [0.61], [0.59]),
+        (Claim.below, {}, [0.5, 1.0, -math.inf], [1.1, math.nan, math.inf]),
+        (Claim.below, {"tolerance": 0.2}, [1.19], [1.21]),
+        (Claim.below, {"standard_error": 0.1}, [1.39], [1.41]),
+        (Claim.above, {}, [1.5, 1.0, math.inf], [0.9, math.nan]),
+        (Claim.above, {"standard_error": 0.1}, [0.61], [0.59]),
     ],
 )
 def test_bounds(make, limits, holding, failing):
     for measured in holding:
-        assert make(**ABOUT, predicted=1.0, measured=measured, **limits).verdict == "holds"
+        assert make(Claim(**ABOUT), 1.0, measured, **limits).verdict == "holds"
     for measured in failing:
-        assert make(**ABOUT, predicted=1.0, measured=measured, **limits).verdict == "fails"
+        assert make(Claim(**ABOUT), 1.0, measured, **limits).verdict == "fails"
 
 
 def test_a_sign_is_a_sign_beyond_the_noise():
-    assert Check.sign(**ABOUT, predicted=-1, measured=-1e-9).verdict == "holds"
-    assert Check.sign(**ABOUT, predicted=-1, measured=1e-9).verdict == "fails"
-    assert Check.sign(**ABOUT, predicted=1, measured=0.0).verdict == "fails"
-    assert Check.sign(**ABOUT, predicted=1, measured=0.41, standard_error=0.1).verdict == "holds"
-    assert Check.sign(**ABOUT, predicted=1, measured=0.39, standard_error=0.1).verdict == "fails"
+    assert Claim(**ABOUT).negative(-1e-9).verdict == "holds"
+    assert Claim(**ABOUT).negative(1e-9).verdict == "fails"
+    assert Claim(**ABOUT).positive(0.0).verdict == "fails"
+    assert Claim(**ABOUT).positive(0.41, 0.1).verdict == "holds"
+    assert Claim(**ABOUT).positive(0.39, 0.1).verdict == "fails"
 
 
 def test_an_array_reports_its_worst_entry_and_where_it_is():
@@ -132,42 +132,59 @@ def test_an_array_reports_its_worst_entry_and_where_it_is():
     decay = xr.DataArray([0.0, 0.9, 0.99], dims="decay", coords={"decay": [0.0, 0.9, 0.99]})
     measured = (decay + gain).copy()  # the dims come in the other order
     measured.loc[{"gain": 0.5, "decay": 0.9}] += 0.01
-    check = Check.close(**ABOUT, predicted=gain + decay, measured=measured, tolerance=1e-3)
+    check = Claim(**ABOUT).close(gain + decay, measured, tolerance=1e-3)
     assert (check.predicted, check.measured, check.verdict) == (1.4, pytest.approx(1.41), "fails")
     assert check.note == "worst of 6, at gain=0.5, decay=0.9"
-    assert Check.close(**ABOUT, predicted=gain + decay, measured=measured, tolerance=1e-2).verdict == "holds"
+    assert Claim(**ABOUT).close(gain + decay, measured, tolerance=1e-2).verdict == "holds"
 
 
 def test_an_array_is_as_weak_as_its_weakest_entry():
-    check = Check.statistical(
-        **ABOUT, predicted=[1, 1], measured=[1.001, 1], standard_error=[0.001, 0.01], kind="variance"
-    )
+    check = Claim(**ABOUT).statistical([1, 1], [1.001, 1], [0.001, 0.01], "variance")
     assert (check.measured, check.detectable, check.verdict) == (1.001, 0.04, "fails")
 
 
 def test_arrays_with_and_without_labels_are_not_mixed():
     labelled = xr.DataArray([1.0, 2.0], dims="gain")
     with pytest.raises(ValueError, match="measured has no dimension names"):
-        Check.close(**ABOUT, predicted=labelled, measured=np.ones(2))
+        Claim(**ABOUT).close(labelled, np.ones(2))
     with pytest.raises(ValueError, match="exact"):
-        Check.close(
-            **ABOUT, predicted=labelled.assign_coords(gain=[1, 2]), measured=labelled.assign_coords(gain=[1, 3])
-        )
+        Claim(**ABOUT).close(labelled.assign_coords(gain=[1, 2]), labelled.assign_coords(gain=[1, 3]))
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"status": "obvious"}, {"claim": " "}, {"source": ""}, {"predicted": math.nan}, {"predicted": []}],
+    ("wrong", "predicted"),
+    [
+        ({"status": "obvious"}, 1.0),
+        ({"status": None}, 1.0),
+        ({"claim": " "}, 1.0),
+        ({"source": ""}, 1.0),
+        ({"source": None}, 1.0),
+        ({}, math.nan),
+        ({}, []),
+    ],
 )
-def test_a_check_that_says_too_little_is_refused(wrong):
+def test_a_check_that_says_too_little_is_refused(wrong, predicted):
     with pytest.raises(ValueError):  # noqa: PT011 - each says its own
-        Check.close(**(ABOUT | {"predicted": 1.0, "measured": 1.0} | wrong))
+        Claim(**(ABOUT | wrong)).close(predicted, 1.0)
+
+
+def test_a_law_says_what_it_is_and_where_it_comes_from():
+    stamped = xr.DataArray(1.0, attrs={"status": "bound", "source": "theory.here"})
+    check = law("as the law says").below(stamped, 0.5)
+    assert (check.status, check.source) == ("bound", "theory.here")
+    with pytest.raises(ValueError, match="neither the claim nor its prediction says status and source: as nobody says"):
+        law("as nobody says").below(1.0, 0.5)
+
+
+def test_what_a_figure_holds_of_one_quantity_is_compared_by_its_name():
+    data = xr.Dataset({"risk_predicted": 1.0, "risk_measured": 1.002, "risk_standard_error": 0.001})
+    assert Claim(**ABOUT).agreement(data, "risk", "mean") == Claim(**ABOUT).statistical(1.0, 1.002, 0.001, "mean")
 
 
 @pytest.mark.parametrize("standard_error", [0.0, -1.0, math.nan, math.inf])
 def test_a_standard_error_is_positive_and_finite(standard_error):
     with pytest.raises(ValueError, match="positive and finite"):
-        Check.statistical(**ABOUT, predicted=1.0, measured=1.0, standard_error=standard_error, kind="mean")
+        Claim(**ABOUT).statistical(1.0, 1.0, standard_error, "mean")
 
 
 def test_every_finding_is_said_so_that_it_can_be_judged():
@@ -190,37 +207,37 @@ def _find(monkeypatch, verdict, **power):
 
 
 def test_not_reproduced_needs_an_experiment_that_would_have_seen_the_effect(monkeypatch):
-    off = LISTED | {"predicted": 1, "measured": 0.1}
-    assert Check.sign(**off, standard_error=0.1).verdict == "fails"
+    absent, error = Claim(**LISTED).positive, 0.1
+    assert absent(0.1, error).verdict == "fails"
     _find(monkeypatch, "not reproduced", effect=0.5)
-    close, wide = Check.sign(**off, standard_error=0.1), Check.sign(**off, standard_error=0.11)
+    close, wide = absent(0.1, error), absent(0.1, 1.1 * error)
     assert close.power == pytest.approx(0.8413, abs=1e-3)  # one standard error beyond the four that are asked for
     assert close.verdict == "not reproduced"
     assert wide.power == pytest.approx(0.7074, abs=1e-3)
     assert wide.verdict == "fails"
-    assert Check.sign(**(off | {"measured": -0.1})).verdict == "fails"  # no error, no power
-    assert Check.sign(**(off | {"measured": 0.6}), standard_error=0.1).verdict == "holds"
+    assert absent(-0.1).verdict == "fails"  # no error, no power
+    assert absent(0.6, error).verdict == "holds"
     _find(monkeypatch, "not reproduced", power=0.9)
-    assert Check.sign(**(off | {"measured": -0.1})).verdict == "not reproduced"
+    assert absent(-0.1).verdict == "not reproduced"
 
 
 def test_findings_are_only_of_claims_about_networks(monkeypatch):
-    off = {"predicted": 1.0, "measured": 2.0, "tolerance": 0.1}
+    claim = Claim(**LISTED)
     _find(monkeypatch, "not comparable")
-    assert Check.close(**LISTED, **off).verdict == "not comparable"
-    assert Check.close(**LISTED, **off).power is None
-    assert Check.close(**LISTED, **(off | {"measured": 1.0})).verdict == "holds"
-    assert Check.close(**LISTED, **(off | {"measured": math.nan})).verdict == "fails"
-    weak = Check.statistical(**LISTED, predicted=1.0, measured=1.0, standard_error=1.0, kind="mean")
+    assert claim.close(1.0, 2.0, tolerance=0.1).verdict == "not comparable"
+    assert claim.close(1.0, 2.0, tolerance=0.1).power is None
+    assert claim.close(1.0, 1.0, tolerance=0.1).verdict == "holds"
+    assert claim.close(1.0, math.nan, tolerance=0.1).verdict == "fails"
+    weak = Claim(**LISTED).statistical(1.0, 1.0, 1.0, "mean")
     assert weak.verdict == "fails"
     for status in ("exact", "bound", "asymptotic"):
         with pytest.raises(ValueError, match="holds or fails"):
-            Check.close(**(LISTED | {"status": status}), **off)
+            Claim(**(LISTED | {"status": status})).close(1.0, 2.0, tolerance=0.1)
 
 
 def test_the_report_says_what_was_found(monkeypatch, tmp_path):
     _find(monkeypatch, "not reproduced", effect=0.5)
-    absent = Check.sign(**LISTED, predicted=1, measured=0.1, standard_error=0.1)
+    absent = Claim(**LISTED).positive(0.1, 0.1)
     (tmp_path / "one.png").write_bytes(b"")
     write_report(tmp_path, [Entry("one", "One.", checks=(absent,))], fast=False)
     text = _page(tmp_path).text
@@ -234,7 +251,7 @@ def test_the_report_says_what_was_found(monkeypatch, tmp_path):
 
 
 def test_a_verdict_cannot_be_typed_in():
-    written = Check.close(**ABOUT, predicted=1.0, measured=2.0).to_dict()
+    written = Claim(**ABOUT).close(1.0, 2.0).to_dict()
     assert Check.from_dict(written).to_dict() == written
     for verdict in ("holds", "not reproduced", "not comparable"):
         with pytest.raises(ValueError, match="the verdict is 'fails'"):
@@ -242,7 +259,7 @@ def test_a_verdict_cannot_be_typed_in():
 
 
 def test_numbers_that_json_lacks_are_words():
-    check = Check.close(**ABOUT, predicted=math.inf, measured=-math.inf)
+    check = Claim(**ABOUT).close(math.inf, -math.inf)
     written = json.loads(json.dumps(check.to_dict(), allow_nan=False))
     assert (written["predicted"], written["measured"]) == ("inf", "-inf")
     assert Check.from_dict(written) == check
@@ -258,7 +275,7 @@ import time
 import numpy as np
 import xarray as xr
 
-from figures.engine.check import Check
+from figures.engine.check import exact
 from figures.engine.style import measured_points, panels, theory_line
 
 
@@ -283,15 +300,11 @@ def draw(data):
 
 
 def checks(data):
-    yield Check.statistical(
-        claim="variance is the scale squared, <not> its cube & more", source="derived", status="exact",
-        predicted={factor} * data.scale**2, measured=data.variance, standard_error=data.standard_error, kind="variance",
+    yield exact("variance is the scale squared, <not> its cube & more").statistical(
+        {factor} * data.scale**2, data.variance, data.standard_error, "variance"
     )
-    yield Check.close(
-        claim="no variance is infinite", source="derived", status="exact", predicted=np.inf, measured=np.inf,
-    )
-    yield Check.sign(claim="variances grow", source="derived", status="exact", predicted=1,
-                     measured=data.variance.diff("scale"))
+    yield exact("no variance is infinite").close(np.inf, np.inf)
+    yield exact("variances grow").positive(data.variance.diff("scale"))
 '''
 
 
@@ -468,13 +481,13 @@ def test_every_statistical_check_sees_twice_its_detectable_error(finished):
 
 
 def test_perturbing_moves_bounds_against_the_measurement():
-    for bound, measured in ((Check.below, 0.5), (Check.above, 1.5)):
-        check = bound(**ABOUT, predicted=1.0, measured=measured)
+    for bound, measured in ((Claim.below, 0.5), (Claim.above, 1.5)):
+        check = bound(Claim(**ABOUT), 1.0, measured)
         assert check.detectable == 0.5
         assert perturbed(check, 0.9).verdict == "holds"
         assert perturbed(check).verdict == "fails"
     with pytest.raises(ValueError, match="sign"):
-        perturbed(Check.sign(**ABOUT, predicted=1, measured=1.0))
+        perturbed(Claim(**ABOUT).positive(1.0))
 
 
 def test_a_finished_figure_is_kept_until_its_source_or_the_flag_changes(tmp_path):

@@ -18,7 +18,7 @@ import xarray as xr
 from false_data import alterations
 
 from figures.engine.catalogue import catalogue
-from figures.engine.check import Check
+from figures.engine.check import Check, Claim, heuristic
 from figures.engine.fingerprint import fingerprint, shared_digest
 from figures.engine.runner import _is_current
 from figures.engine.worker import Order
@@ -48,14 +48,14 @@ class Compared(dict[str, tuple[Check, np.ndarray]]):
 
     def __init__(self, module: ModuleType, data: xr.Dataset, *, false: bool = False) -> None:
         super().__init__()
-        compare = Check._compared.__func__
+        compare = Claim._compared
 
-        def seen(cls, comparison, predicted, measured, **rest):
-            check = compare(cls, comparison, predicted, measured, **rest)
+        def seen(claim, comparison, predicted, measured, **rest):
+            check = compare(claim, comparison, predicted, measured, **rest)
             self[check.claim] = check, np.array(measured, dtype=float)
             return check
 
-        with patch.object(Check, "_compared", classmethod(seen)):
+        with patch.object(Claim, "_compared", seen):
             checks = module.checks(data)
             self.count = sum(1 for _ in (_until_it_raises(checks) if false else checks))
 
@@ -166,18 +166,17 @@ def _module(checks) -> ModuleType:
     return module
 
 
-ABOUT = {"source": "derived", "status": "heuristic"}
 RUN = xr.Dataset({"sharpness": ("step", [1.0, 0.8, 0.9, 1.5, 2.0])}, {"step": np.arange(5)})
 
 
 def test_a_minimum_that_includes_the_start_is_found_out():
     def minimum(data):
         ratio = data.sharpness / data.sharpness[0]
-        yield Check.below(claim="falls below its start", predicted=1.0, measured=ratio.min("step"), **ABOUT)
+        yield heuristic("falls below its start").below(1.0, ratio.min("step"))
 
     def later(data):
         ratio = data.sharpness / data.sharpness[0]
-        yield Check.below(claim="falls below its start", predicted=0.95, measured=ratio[1:].min("step"), **ABOUT)
+        yield heuristic("falls below its start").below(0.95, ratio[1:].min("step"))
 
     assert _blind(_module(minimum), RUN) == {"falls below its start"}
     assert _blind(_module(later), RUN) == set()
@@ -185,17 +184,17 @@ def test_a_minimum_that_includes_the_start_is_found_out():
 
 def test_what_is_ordered_or_picked_by_construction_is_found_out():
     def ordered(data):
-        yield Check.sign(claim="grows", predicted=1, measured=np.diff(np.unique(data.sharpness)), **ABOUT)
+        yield heuristic("grows").positive(np.diff(np.unique(data.sharpness)))
 
     def picked(data):
         near = data.sharpness.where(abs(data.sharpness - 2) < 0.1)
-        yield Check.close(claim="is 2", predicted=2.0, measured=near.fillna(2.0).mean(), absolute=0.1, **ABOUT)
+        yield heuristic("is 2").close(2.0, near.fillna(2.0).mean(), absolute=0.1)
 
     def constant(data):
-        yield Check.close(claim="is 3", predicted=3.0, measured=3.0, **ABOUT)
+        yield heuristic("is 3").close(3.0, 3.0)
 
     def prediction(data):
-        yield Check.close(claim="as foretold", predicted=data.sharpness[0], measured=1.0, **ABOUT)
+        yield heuristic("as foretold").close(data.sharpness[0], 1.0)
 
     for checks in (ordered, picked, constant, prediction):
         (claim,) = Compared(_module(checks), RUN)

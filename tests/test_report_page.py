@@ -10,10 +10,8 @@ import pytest
 from browser import Browser, browser, needs_chromium
 
 from figures.engine.catalogue import catalogue, in_words
-from figures.engine.check import Check
+from figures.engine.check import exact
 from figures.engine.report import Entry, write_report
-
-ABOUT = {"source": "derived, section 3", "status": "exact"}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +21,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plt.figure(figsize=(7, 3)).savefig(folder / f"{name}.png")
     plt.close("all")
     checks = tuple(
-        Check.close(**ABOUT, claim=f"claim {place}", predicted=value, measured=value + off, tolerance=1e-3)
+        exact(f"claim {place}", "derived, section 3").close(value, value + off, tolerance=1e-3)
         for place, (value, off) in enumerate([(10.0, 0.0), (9.0, 1.0), (100.0, 0.0)])
     )
     write_report(folder, [Entry(name, "One claims.", checks=checks, look="Left, this.\nRight, that.")], fast=True)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.break_even import gaussian_features
 from sgdynamics.theory.break_even import (
@@ -171,56 +171,36 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    exact = data.edge.sel(rule="exact", drop=True)
+    edge = data.edge.sel(rule="exact", drop=True)
     one = data.edge.sel(rule="sharpest direction", drop=True)
-    yield Check.close(
-        claim="the second moment, propagated, neither grows nor shrinks at the exact edge, in all directions at once",
-        source="derived",
-        status="exact",
-        predicted=exact.sel(draw=0, batch_size=MEASURED, drop=True).values,
-        measured=data.measured_edge.values,
+    yield exact(
+        "the second moment, propagated, neither grows nor shrinks at the exact edge, in all directions at once"
+    ).close(
+        edge.sel(draw=0, batch_size=MEASURED, drop=True).values,
+        data.measured_edge.values,
         tolerance=1e-3,
         note="250 steps of the recursion from the identity, 24 bisections",
     )
-    yield Check.above(
-        claim="the edge of the sharpest direction is never below the exact one, in any draw",
-        source="derived",
-        status="bound",
-        predicted=exact,
-        measured=one,
-        tolerance=1e-9,
+    yield bound("the edge of the sharpest direction is never below the exact one, in any draw").above(
+        edge, one, tolerance=1e-9
     )
     for (n, d, decay), known, measured in zip(KNOWN, KNOWN.values(), data.known_ratio.values, strict=True):
-        yield Check.close(
-            claim=f"sharpest direction over exact, {n} examples, {d} directions, eigenvalues 1/j^{decay:g}: "
+        yield exact(
+            f"sharpest direction over exact, {n} examples, {d} directions, eigenvalues 1/j^{decay:g}: "
             + ", ".join(f"{value:.2f}" for value in known)
-            + " at batch sizes 1, 4, 16",
-            source="derived",
-            status="exact",
-            predicted=list(known),
-            measured=measured,
-            absolute=5.1e-3,
-        )
-    middle = (data.edge / exact).median("draw")
-    yield Check.close(
-        claim="for a flat spectrum the trace rule is within 3% of the exact edge, in the median draw, all batch sizes",
-        source="derived",
-        status="heuristic",
-        predicted=1.0 + 0 * middle.sel(decay=0.0, rule="trace rule", drop=True),
-        measured=middle.sel(decay=0.0, rule="trace rule", drop=True),
+            + " at batch sizes 1, 4, 16"
+        ).close(list(known), measured, absolute=5.1e-3)
+    middle = (data.edge / edge).median("draw")
+    yield heuristic(
+        "for a flat spectrum the trace rule is within 3% of the exact edge, in the median draw, all batch sizes"
+    ).close(
+        1.0 + 0 * middle.sel(decay=0.0, rule="trace rule", drop=True),
+        middle.sel(decay=0.0, rule="trace rule", drop=True),
         tolerance=0.03,
     )
-    yield Check.above(
-        claim="for a flat spectrum and single examples the sharpest direction promises more than three times the edge",
-        source="derived",
-        status="heuristic",
-        predicted=3.0,
-        measured=float(middle.sel(decay=0.0, rule="sharpest direction", batch_size=1)),
-    )
-    yield Check.below(
-        claim="for eigenvalues 1/j^2 it promises less than a quarter too much, in the median draw, all batch sizes",
-        source="derived",
-        status="heuristic",
-        predicted=1.25,
-        measured=middle.sel(decay=2.0, rule="sharpest direction", drop=True).max().item(),
-    )
+    yield heuristic(
+        "for a flat spectrum and single examples the sharpest direction promises more than three times the edge"
+    ).above(3.0, float(middle.sel(decay=0.0, rule="sharpest direction", batch_size=1)))
+    yield heuristic(
+        "for eigenvalues 1/j^2 it promises less than a quarter too much, in the median draw, all batch sizes"
+    ).below(1.25, middle.sel(decay=2.0, rule="sharpest direction", drop=True).max().item())

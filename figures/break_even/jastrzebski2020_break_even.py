@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, bound, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingMode, draw_ensemble
 from sgdynamics.simulate.break_even import self_stabilizing_runs
@@ -241,73 +241,41 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     calm = (data.learning_rate < 0.15) | (data.batch_size >= 64)
     dead = int(data.dead_draws.sum())
     note = f"not for batches of 16 at the largest rate, where modes soon die; {dead} runs with a dead mode left out"
-    common = {"source": "derived", "note": note}
-    yield Check.close(
-        claim="the curvature hovers at the fixed point of its averaged recursion",
-        status="asymptotic",
-        predicted=data.plateau,
-        measured=data.mean_curvature.where(calm, data.plateau),
-        tolerance=0.05,
-        **common,
+    yield asymptotic("the curvature hovers at the fixed point of its averaged recursion").close(
+        data.plateau, data.mean_curvature.where(calm, data.plateau), tolerance=0.05, note=note
     )
-    yield Check.close(
-        claim="at the plateau the mean minimiser is at half the step",
-        status="exact",
-        predicted=0.5,
-        measured=data.mean_minimiser.where(calm, 0.5),
-        absolute=0.02,
-        **common,
+    yield exact("at the plateau the mean minimiser is at half the step").close(
+        0.5, data.mean_minimiser.where(calm, 0.5), absolute=0.02, note=note
     )
-    yield Check.close(
-        claim="the oscillation is as large for every rate and batch",
-        status="asymptotic",
-        predicted=plateau_second_moment(SHARPENING),
-        measured=data.second_moment.where(calm, plateau_second_moment(SHARPENING)),
+    yield asymptotic("the oscillation is as large for every rate and batch").close(
+        plateau_second_moment(SHARPENING),
+        data.second_moment.where(calm, plateau_second_moment(SHARPENING)),
         tolerance=0.06,
-        **common,
+        note=note,
     )
     slopes = (data.projection_variance - FORCE**2).where(calm)
     ratio = slopes.values[:-1] / slopes.values[1:]
     both = np.broadcast_to((calm.values[:-1] & calm.values[1:]), ratio.shape)
-    yield Check.close(
-        claim="at twice the rate the gradient variance at the plateau is a quarter",
-        source="derived",
-        status="asymptotic",
-        predicted=4.0,
-        measured=ratio[both],
-        tolerance=0.125,
-        note="without the forces' own variance",
+    yield asymptotic("at twice the rate the gradient variance at the plateau is a quarter").close(
+        4.0, ratio[both], tolerance=0.125, note="without the forces' own variance"
     )
-    yield Check.close(
-        claim="the paper's fall of the gradient variance with the rate has a slope between -1 and -1/2, that of a path",
-        source="jastrzebski2020; derived",
-        status="heuristic",
-        predicted=-0.75,
-        measured=np.log(data.published_variance).diff("published_rate").item() / np.log(10),
+    yield heuristic(
+        "the paper's fall of the gradient variance with the rate has a slope between -1 and -1/2, that of a path",
+        "jastrzebski2020; derived",
+    ).close(
+        -0.75,
+        np.log(data.published_variance).diff("published_rate").item() / np.log(10),
         absolute=0.25,
         note="ten-fold rates",
     )
-    yield Check.above(
-        claim="no run breaks even before its curvature could have grown to the edge",
-        source="derived",
-        status="bound",
-        predicted=data.least_step,
-        measured=data.earliest_break_even_step,
+    yield bound("no run breaks even before its curvature could have grown to the edge").above(
+        data.least_step, data.earliest_break_even_step
     )
-    yield Check.close(
-        claim="break-even comes soon after the curvature could have grown to the edge",
-        source="derived",
-        status="heuristic",
-        predicted=data.least_step,
-        measured=data.break_even_step,
+    yield heuristic("break-even comes soon after the curvature could have grown to the edge").close(
+        data.least_step,
+        data.break_even_step,
         tolerance=xr.DataArray([0.02, 0.05, 0.2], dims="learning_rate", coords={"learning_rate": list(RATES)}),
     )
-    yield Check.close(
-        claim="with equal examples noise holds the plateau below 2/eta by the stochastic sharpness gap",
-        source="derived",
-        status="asymptotic",
-        predicted=data.gap_predicted,
-        measured=data.gap,
-        tolerance=0.25,
-        note="leading order in the noise",
+    yield asymptotic("with equal examples noise holds the plateau below 2/eta by the stochastic sharpness gap").close(
+        data.gap_predicted, data.gap, tolerance=0.25, note="leading order in the noise"
     )

@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import covariance_path, standard_error
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingModes, draw_ensemble
 from sgdynamics.simulate.break_even import self_stabilizing_runs
@@ -173,49 +173,24 @@ def _over_seeds(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     full = data.sel(batch_size=EXAMPLES)
-    yield Check.close(
-        claim="full batch: smallest over largest curvature is that of the clipped spectrum, and doubles with the rate",
-        source="derived",
-        status="heuristic",
-        predicted=full.condition_ratio_predicted,
-        measured=full.condition_ratio,
-        tolerance=0.05,
+    yield heuristic(
+        "full batch: smallest over largest curvature is that of the clipped spectrum, and doubles with the rate"
+    ).close(full.condition_ratio_predicted, full.condition_ratio, tolerance=0.05)
+    yield heuristic("full batch: the trace of the Hessian is that of the clipped spectrum").close(
+        full.trace_predicted, full.trace, tolerance=0.02
     )
-    yield Check.close(
-        claim="full batch: the trace of the Hessian is that of the clipped spectrum",
-        source="derived",
-        status="heuristic",
-        predicted=full.trace_predicted,
-        measured=full.trace,
-        tolerance=0.02,
+    yield heuristic("the smallest curvature is the same at every rate: the bulk is not touched").close(
+        full.curvature_predicted.isel(mode=-1), full.curvature.isel(mode=-1), tolerance=0.01
     )
-    yield Check.close(
-        claim="the smallest curvature is the same at every rate: the bulk is not touched",
-        source="derived",
-        status="heuristic",
-        predicted=full.curvature_predicted.isel(mode=-1),
-        measured=full.curvature.isel(mode=-1),
-        tolerance=0.01,
-    )
-    yield Check.sign(
-        claim="the trace of the Hessian falls with the learning rate",
-        source="derived",
-        status="heuristic",
-        predicted=-1,
-        measured=np.diff(full.trace),
-    )
+    yield heuristic("the trace of the Hessian falls with the learning rate").negative(np.diff(full.trace))
     if data.sizes["seed"] < DIGITS_SEEDS:  # one run does not tell
         return
     rise = np.log(data.digits_condition).diff("digits_rate").isel(digits_rate=0, drop=True)
     mean, error = _over_seeds(rise)
     few, many = (100 * float(np.expm1(mean.sel(digits_batch_size=size))) for size in DIGITS_SIZES)
-    yield Check.sign(
-        claim=NOT_SEEN,
-        source="jastrzebski2020",
-        status="heuristic",
-        predicted=1,
-        measured=mean,
-        standard_error=error,
+    yield heuristic(NOT_SEEN, "jastrzebski2020").positive(
+        mean,
+        error,
         note=f"logarithm of the ratio of trace over top eigenvalue at rates 0.4 and 0.1, exact covariance, "
         f"{data.sizes['seed']} seeds: {few:+.0f}% on batches of {DIGITS_SIZES[0]}, {many:+.0f}% on {DIGITS_SIZES[1]}",
     )

@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import EXAMPLES, described, name_of, over_cells, run, standard_error
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLUE, DOUBLE, GREY, VERMILION, measured_points, panels, theory_line
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.break_even import predict
@@ -109,62 +109,34 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         ("largest", edge.largest_sharpness, edge.cell != PEAKS),
         ("late", edge.late_sharpness, edge.cell == edge.cell),
     ):
-        yield Check.close(
-            claim=f"{name} sharpness, from the edge with the spread of curvatures at the crossing, in every run",
-            source="derived",
-            status="heuristic",
-            predicted=edge.predicted[cells.values],
-            measured=quantity[cells.values],
-            tolerance=0.2,
-        )
+        yield heuristic(
+            f"{name} sharpness, from the edge with the spread of curvatures at the crossing, in every run"
+        ).close(edge.predicted[cells.values], quantity[cells.values], tolerance=0.2)
     if PEAKS in edge.cell:
         peak = edge.sel(cell=PEAKS)
-        yield Check.above(
-            claim="on the full batch the sharpness first passes its edge by more than a fifth, at the highest rate",
-            source="derived",
-            status="heuristic",
-            predicted=1.2 * peak.predicted,
-            measured=peak.largest_sharpness,
-        )
+        yield heuristic(
+            "on the full batch the sharpness first passes its edge by more than a fifth, at the highest rate"
+        ).above(1.2 * peak.predicted, peak.largest_sharpness)
     error = edge.early / edge.largest_sharpness - 1
-    yield Check.sign(
-        claim="told early, the edge is no wrong scale: within a factor of two of the largest sharpness",
-        source="derived",
-        status="heuristic",
-        predicted=1,
-        measured=np.log(2) - abs(np.log1p(error)),
+    yield heuristic("told early, the edge is no wrong scale: within a factor of two of the largest sharpness").positive(
+        np.log(2) - abs(np.log1p(error)),
         note=f"errors from {100 * float(error.min()):.0f}% to {100 * float(error.max()):.0f}%",
     )
     at_edge = [cell for cell in edge.cell.values.tolist() if not cell.endswith(", 32") and cell != "0.4, all"]
-    yield Check.close(
-        claim="late in the run the second moment along the sharpest direction about breaks even, batches from 128 on",
-        source="derived",
-        status="heuristic",
-        predicted=1.15,
-        measured=edge.factor.sel(cell=at_edge).mean("seed"),
+    yield heuristic(
+        "late in the run the second moment along the sharpest direction about breaks even, batches from 128 on"
+    ).close(
+        1.15,
+        edge.factor.sel(cell=at_edge).mean("seed"),
         absolute=0.45,
         note="the curvature passes its edge by a tenth, and is held there by the next orders of the loss",
     )
-    yield Check.close(
-        claim="at a learning rate of 0.1 the prediction says that no edge is reached",
-        source="derived",
-        status="heuristic",
-        predicted=1,
-        measured=_outcome_share(data, FREE, {Outcome.EDGE_NOT_REACHED}),
-        note="share of runs",
+    yield heuristic("at a learning rate of 0.1 the prediction says that no edge is reached").close(
+        1, _outcome_share(data, FREE, {Outcome.EDGE_NOT_REACHED}), note="share of runs"
     )
-    yield Check.close(
-        claim="on batches of 8 the prediction says that the sharpness stalls below the edge of one direction",
-        source="derived",
-        status="heuristic",
-        predicted=1,
-        measured=_outcome_share(data, NOISY, {Outcome.STALLED_BELOW_EDGE}),
-        note="share of runs",
-    )
-    yield Check.below(
-        claim="on batches of 8 the second moment along the sharpest direction is far from breaking even",
-        source="derived",
-        status="heuristic",
-        predicted=0.5,
-        measured=data.factor.sel(cell=NOISY).mean("seed"),
+    yield heuristic(
+        "on batches of 8 the prediction says that the sharpness stalls below the edge of one direction"
+    ).close(1, _outcome_share(data, NOISY, {Outcome.STALLED_BELOW_EDGE}), note="share of runs")
+    yield heuristic("on batches of 8 the second moment along the sharpest direction is far from breaking even").below(
+        0.5, data.factor.sel(cell=NOISY).mean("seed")
     )

@@ -27,7 +27,7 @@ from figures.break_even._digits_sharpness import (
     run,
     standard_error,
 )
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLUE, DOUBLE, GREEN, VERMILION, measured_points, panels, theory_line
 from sgdynamics.theory.break_even import sharpness_bound
 
@@ -164,30 +164,22 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     mean = data.sharpness.mean("seed")
     both = mean.sel(learning_rate=[0.1, 0.4])
-    yield Check.sign(
-        claim="largest sharpness rises with the batch size",
-        source="jastrzebski2020, conjecture 1",
-        status="heuristic",
-        predicted=1,
-        measured=both.diff("batch_size"),
+    yield heuristic("largest sharpness rises with the batch size", "jastrzebski2020, conjecture 1").positive(
+        both.diff("batch_size")
     )
-    yield Check.sign(
-        claim="largest sharpness falls with the learning rate, for every batch size",
-        source="jastrzebski2020, conjecture 1",
-        status="heuristic",
-        predicted=-1,
-        measured=both.diff("learning_rate"),
-    )
+    yield heuristic(
+        "largest sharpness falls with the learning rate, for every batch size", "jastrzebski2020, conjecture 1"
+    ).negative(both.diff("learning_rate"))
     below = data.covariance_top / data.covariance_top.sel(noise_batch_size=EXAMPLES)
     traces = data.gradient_variance / data.gradient_variance.sel(noise_batch_size=EXAMPLES)
     for name, ratios, rate, size in (("trace", traces, 0.3, 8), ("largest eigenvalue", below, 1.0, 32)):
         found = ratios.sel(noise_rate=rate, noise_batch_size=size)
-        yield Check.below(
-            claim=f"{name} of the gradient covariance at equal loss: on batches of {size} a tenth below the full batch",
-            source="jastrzebski2020, conjecture 1",
-            status="heuristic",
-            predicted=0.9,
-            measured=found.mean("noise_seed"),
+        yield heuristic(
+            f"{name} of the gradient covariance at equal loss: on batches of {size} a tenth below the full batch",
+            "jastrzebski2020, conjecture 1",
+        ).below(
+            0.9,
+            found.mean("noise_seed"),
             note=f"learning rate {rate:g}, ratio {float(found.mean()):.3f} "
             f"with standard error {float(standard_error(found, 'noise_seed')):.3f}",
         )
@@ -195,23 +187,19 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     if path.sizes["path_seed"] < PATH_SEEDS:  # one run does not tell
         return
     rises = (path.sel(path_batch_size=EXAMPLES) - path.sel(path_batch_size=PATH_SIZES[0])).mean("path_rate")
-    yield Check.sign(
-        claim="largest gradient covariance along a run rises with the batch size",
-        source="jastrzebski2020, conjecture 1",
-        status="heuristic",
-        predicted=1,
-        measured=rises.mean("path_seed"),
-        standard_error=standard_error(rises, "path_seed"),
+    yield heuristic(
+        "largest gradient covariance along a run rises with the batch size", "jastrzebski2020, conjecture 1"
+    ).positive(
+        rises.mean("path_seed"),
+        standard_error(rises, "path_seed"),
         note=f"logarithm of its ratio, all examples over batches of {PATH_SIZES[0]}, {rises.sizes['path_seed']} "
         f"pairs, once the cross-entropy is below {PAST_THE_START}",
     )
     falls = (path.sel(path_rate=PATH_RATES[1]) - path.sel(path_rate=PATH_RATES[0])).sel(path_batch_size=EXAMPLES)
-    yield Check.sign(
-        claim="largest gradient covariance along a run falls with the learning rate",
-        source="jastrzebski2020, conjecture 1",
-        status="heuristic",
-        predicted=-1,
-        measured=falls.mean("path_seed"),
-        standard_error=standard_error(falls, "path_seed"),
+    yield heuristic(
+        "largest gradient covariance along a run falls with the learning rate", "jastrzebski2020, conjecture 1"
+    ).negative(
+        falls.mean("path_seed"),
+        standard_error(falls, "path_seed"),
         note="full batch; logarithm of the ratio of rates 0.4 and 0.1",
     )

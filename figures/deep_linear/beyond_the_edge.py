@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, bound, exact, heuristic
 from figures.engine.style import (
     BLACK,
     BLUE,
@@ -224,70 +224,35 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     for side in ("low", "high"):
-        yield Check.close(
-            claim=f"the {'smaller' if side == 'low' else 'larger'} point of the two-cycle is where descent goes",
-            source="ghosh2025",
-            status="exact",
-            predicted=data[f"{side}_predicted"],
-            measured=data[f"{side}_measured"],
-            tolerance=1e-9,
-        )
+        yield exact(
+            f"the {'smaller' if side == 'low' else 'larger'} point of the two-cycle is where descent goes", "ghosh2025"
+        ).close(data[f"{side}_predicted"], data[f"{side}_measured"], tolerance=1e-9)
     for side in ("low", "high"):
         found = data[f"{side}_with_momentum"]
-        yield Check.close(
-            claim=f"with momentum the {side} point of the cycle is that of the rate over 1 + momentum",
-            source="derived",
-            status="exact",
-            predicted=data[f"{side}_predicted"],
-            measured=found.where(found.notnull(), data[f"{side}_predicted"]),
+        yield exact(f"with momentum the {side} point of the cycle is that of the rate over 1 + momentum").close(
+            data[f"{side}_predicted"],
+            found.where(found.notnull(), data[f"{side}_predicted"]),
             tolerance=1e-9,
             note="where the cycle attracts with momentum, too",
         )
-    yield Check.close(
-        claim="with momentum no kernel moves below 2 (1 + momentum) over the rate",
-        source="derived",
-        status="asymptotic",
-        predicted=data.c.where(data.c < 2, drop=True) + 0 * data.momentum,
-        measured=data.momentum_end.where(data.c < 2, drop=True).transpose("c", "momentum"),
+    yield asymptotic("with momentum no kernel moves below 2 (1 + momentum) over the rate").close(
+        data.c.where(data.c < 2, drop=True) + 0 * data.momentum,
+        data.momentum_end.where(data.c < 2, drop=True).transpose("c", "momentum"),
         tolerance=1e-6,
     )
-    yield Check.above(
-        claim="beyond it they fall to the mirror's kernel or below, the lower the more momentum; large rates diverge",
-        source="derived",
-        status="heuristic",
-        predicted=0.0,
-        measured=-data.momentum_end.sel(c=[2.05, 2.1, 2.2]).diff("momentum"),
+    yield heuristic(
+        "beyond it they fall to the mirror's kernel or below, the lower the more momentum; large rates diverge"
+    ).above(0.0, -data.momentum_end.sel(c=[2.05, 2.1, 2.2]).diff("momentum"))
+    yield bound("no run below its largest rate ever has a larger loss than the bound, whatever start and target").below(
+        1.0, data.peak
     )
-    yield Check.below(
-        claim="no run below its largest rate ever has a larger loss than the bound, whatever start and target",
-        source="derived",
-        status="bound",
-        predicted=1.0,
-        measured=data.peak,
-    )
-    yield Check.above(
-        claim="and runs come near that bound",
-        source="derived",
-        status="bound",
-        predicted=0.8,
-        measured=data.peak.max(),
-    )
+    yield bound("and runs come near that bound").above(0.8, data.peak.max())
     for name, text in (("rise", "rate at which a step first raises the loss"), ("top", "largest Hessian eigenvalue")):
-        yield Check.close(
-            claim=f"on several examples, {text}: from outputs and second moments, and from the weights",
-            source="derived",
-            status="exact",
-            predicted=data[f"{name}_predicted"],
-            measured=data[f"{name}_measured"],
-            tolerance=1e-6,
+        yield exact(f"on several examples, {text}: from outputs and second moments, and from the weights").close(
+            data[f"{name}_predicted"], data[f"{name}_measured"], tolerance=1e-6
         )
     for name, order in (("mirror", 2), ("reflected", 4)):
         error = np.log(abs(data[f"{name}_error"].values))
-        yield Check.close(
-            claim=f"the error of the final kernel above 2 is of order {order} for the {name} law",
-            source="derived",
-            status="asymptotic",
-            predicted=order,
-            measured=(error[2] - error[0]) / np.log(EXCESS[2] / EXCESS[0]),
-            absolute=0.15,
+        yield asymptotic(f"the error of the final kernel above 2 is of order {order} for the {name} law").close(
+            order, (error[2] - error[0]) / np.log(EXCESS[2] / EXCESS[0]), absolute=0.15
         )

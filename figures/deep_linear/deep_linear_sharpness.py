@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.style import (
     BLACK,
     BLUE,
@@ -302,85 +302,42 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.statistical(
-        claim="the mean tangent kernel at the start is the depth, at any width",
-        source="derived",
-        status="exact",
-        predicted=data.depth,
-        measured=data.ntk_mean,
-        standard_error=data.ntk_mean_error,
-        kind="mean",
+    yield exact("the mean tangent kernel at the start is the depth, at any width").statistical(
+        data.depth, data.ntk_mean, data.ntk_mean_error, "mean"
     )
     relative = initial_ntk_relative_variance(data.depth.astype(float), data.width.astype(float))
-    yield Check.statistical(
-        claim="variance of the tangent kernel at the start, at every depth and width",
-        source="derived",
-        status="exact",
-        predicted=data.depth**2 * relative,
-        measured=data.ntk_variance,
-        standard_error=data.ntk_variance_error,
-        kind="variance",
+    yield exact("variance of the tangent kernel at the start, at every depth and width").statistical(
+        data.depth**2 * relative, data.ntk_variance, data.ntk_variance_error, "variance"
     )
     flattest = balanced_sharpness(data.target, data.minimum_depth.astype(float))
-    yield Check.close(
-        claim="descent below the persistent edge ends at the balanced minimum, of sharpness D s^(2-2/D)",
-        source="derived",
-        status="exact",
-        predicted=flattest,
-        measured=data.end_sharpness.sel(edge_fraction=EDGE_FRACTIONS[0]).isel(phase=1, drop=True),
-        tolerance=1e-6,
+    yield exact("descent below the persistent edge ends at the balanced minimum, of sharpness D s^(2-2/D)").close(
+        flattest, data.end_sharpness.sel(edge_fraction=EDGE_FRACTIONS[0]).isel(phase=1, drop=True), tolerance=1e-6
     )
-    yield Check.close(
-        claim="next to the balanced minimum a step multiplies the residual by 1 - 2 (rate / persistent edge)",
-        source="derived",
-        status="exact",
-        predicted=1 - 2 * data.edge_fraction,
-        measured=data.multiplier,
-        absolute=2e-3,
-        scale=1.0,
-        note="first step, from weights 1e-5 away",
+    yield exact("next to the balanced minimum a step multiplies the residual by 1 - 2 (rate / persistent edge)").close(
+        1 - 2 * data.edge_fraction, data.multiplier, scale=1.0, absolute=2e-3, note="first step, from weights 1e-5 away"
     )
-    yield Check.above(
-        claim="descent above the persistent edge never comes to rest: its output stays off the target",
-        source="derived",
-        status="exact",
-        predicted=0.02 * data.target,
-        measured=data.final_residual.sel(edge_fraction=EDGE_FRACTIONS[1]),
-        note="5% beyond the edge",
+    yield exact("descent above the persistent edge never comes to rest: its output stays off the target").above(
+        0.02 * data.target, data.final_residual.sel(edge_fraction=EDGE_FRACTIONS[1]), note="5% beyond the edge"
     )
-    yield Check.below(
-        claim="no step within the positive orthant and below 2 sqrt(2) raises the sharpness of the flow solution",
-        source="kreisler2023, abstract",
-        status="bound",
-        predicted=1.0,
-        measured=data.largest_ratio,
-        tolerance=1e-9,
-        note=f"chains of {CHAIN_DEPTH} weights, {MONOTONE_STEPS} steps each",
+    yield bound(
+        "no step within the positive orthant and below 2 sqrt(2) raises the sharpness of the flow solution",
+        "kreisler2023, abstract",
+    ).below(
+        1.0, data.largest_ratio, tolerance=1e-9, note=f"chains of {CHAIN_DEPTH} weights, {MONOTONE_STEPS} steps each"
     )
-    yield Check.below(
-        claim="descent ends no sharper than the flow solution of its start, and no sharper than 2/rate",
-        source="kreisler2023, abstract",
-        status="bound",
-        predicted=data.end_predicted,
-        measured=data.end_scaled,
-        tolerance=1e-6,
-        note=f"chains of {CHAIN_DEPTH} weights",
-    )
-    yield Check.close(
-        claim="descent ends close to the smaller of the two",
-        source="kreisler2023, abstract",
-        status="heuristic",
-        predicted=1.0,
-        measured=(data.end_scaled / data.end_predicted).median(),
+    yield bound(
+        "descent ends no sharper than the flow solution of its start, and no sharper than 2/rate",
+        "kreisler2023, abstract",
+    ).below(data.end_predicted, data.end_scaled, tolerance=1e-6, note=f"chains of {CHAIN_DEPTH} weights")
+    yield heuristic("descent ends close to the smaller of the two", "kreisler2023, abstract").close(
+        1.0,
+        (data.end_scaled / data.end_predicted).median(),
         tolerance=0.03,
         note="median over starts; single runs from above the edge end up to 20% below, see the picture",
     )
-    yield Check.close(
-        claim="each mode of a balanced network is learned on its own curve, two and three layers",
-        source="saxe2013",
-        status="exact",
-        predicted=data.strength_predicted,
-        measured=data.strength_measured,
+    yield exact("each mode of a balanced network is learned on its own curve, two and three layers", "saxe2013").close(
+        data.strength_predicted,
+        data.strength_measured,
         tolerance=1e-6,
         note="closed form for two layers, its own equation for three, against whole networks",
     )

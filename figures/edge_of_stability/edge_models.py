@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic
 from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.edge_of_stability import ProductLoss, SelfStabilization
 from sgdynamics.outcome import Outcome
@@ -263,78 +263,39 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     for name in MODELS:
         here = data.sel(model=name)
-        yield Check.close(
-            claim=f"final gap below the edge from every start, {name}: rho/(2 eta)",
-            source="derived",
-            status="asymptotic",
-            predicted=here.gap,
-            measured=here.gap_measured.mean("start"),
+        yield asymptotic(f"final gap below the edge from every start, {name}: rho/(2 eta)").close(
+            here.gap,
+            here.gap_measured.mean("start"),
             tolerance=1.2 * here.drift,
             note="tolerance 1.2 rho: the law is the leading term",
         )
         low = here.isel(learning_rate=slice(0, 3))
-        yield Check.below(
-            claim=f"spread of the final gap over the starts, relative, at the three smallest rates, {name}",
-            source="derived",
-            status="asymptotic",
-            predicted=0.002,
-            measured=(low.gap_measured.max("start") / low.gap_measured.min("start") - 1).max(),
-        )
+        yield asymptotic(
+            f"spread of the final gap over the starts, relative, at the three smallest rates, {name}"
+        ).below(0.002, (low.gap_measured.max("start") / low.gap_measured.min("start") - 1).max())
     for (name, rate), (value, tolerance) in PUBLISHED.items():
-        yield Check.close(
-            claim=f"(2/eta - S)/eta of {name} at eta = {rate}",
-            source="zhu2022, numerical value derived" if name == "quartic" else "ahn2022, numerical value derived",
-            status="asymptotic",
-            predicted=value,
-            measured=float(data.gap_measured.sel(model=name, learning_rate=rate).mean()) / rate,
-            absolute=tolerance,
-        )
-    yield Check.close(
-        claim="uv below its critical rate ends at eta S = 2 - (1-q^2)/(2 q^2)",
-        source="derived",
-        status="asymptotic",
-        predicted=data.uv_end_excess,
-        measured=data.uv_end_excess_measured.mean("start"),
+        yield asymptotic(
+            f"(2/eta - S)/eta of {name} at eta = {rate}",
+            "zhu2022, numerical value derived" if name == "quartic" else "ahn2022, numerical value derived",
+        ).close(value, float(data.gap_measured.sel(model=name, learning_rate=rate).mean()) / rate, absolute=tolerance)
+    yield asymptotic("uv below its critical rate ends at eta S = 2 - (1-q^2)/(2 q^2)").close(
+        data.uv_end_excess,
+        data.uv_end_excess_measured.mean("start"),
         tolerance=0.05,
         note="starts 10 to 20 drifts above the edge end up to rho/(2 e_0) = 5% short of it",
     )
-    yield Check.close(
-        claim="end excess over drift for every start, three models on the exact solution of the reduced dynamics",
-        source="derived",
-        status="asymptotic",
-        predicted=data.crossover.broadcast_like(data.crossover_measured),
-        measured=data.crossover_measured,
-        tolerance=0.02,
+    yield asymptotic(
+        "end excess over drift for every start, three models on the exact solution of the reduced dynamics"
+    ).close(data.crossover.broadcast_like(data.crossover_measured), data.crossover_measured, tolerance=0.02)
+    yield asymptotic("end excess over drift of uv just below its critical rate is -e_0/(2 e_0 + rho)").close(
+        data.uv_crossover, data.uv_crossover_measured, tolerance=0.03
     )
-    yield Check.close(
-        claim="end excess over drift of uv just below its critical rate is -e_0/(2 e_0 + rho)",
-        source="derived",
-        status="asymptotic",
-        predicted=data.uv_crossover,
-        measured=data.uv_crossover_measured,
-        tolerance=0.03,
-    )
-    yield Check.close(
-        claim="a small cycle at the edge takes 2 pi/(eta sqrt(2 alpha)) steps",
-        source="damian2022, linearised map",
-        status="asymptotic",
-        predicted=float(cycle_period(CYCLE_RATE, 1.0)),
-        measured=float(data.cycle_period[0]),
-        absolute=2,
-    )
-    yield Check.close(
-        claim="the cycle drifts outward, and inward beyond the asymmetry sqrt(2 beta)/3, by eta^2 (2 - 9 zeta^2) <y^2>",
-        source="derived",
-        status="asymptotic",
-        predicted=cycle_drift(DRIFT_RATE, 1.0, 1.0, data.asymmetry),
-        measured=data.cycle_drift_measured,
-        tolerance=0.03,
-    )
-    yield Check.close(
-        claim="mean square of the oscillation over whole cycles is 2 alpha/beta",
-        source="damian2022, map",
-        status="asymptotic",
-        predicted=float(oscillation_variance(1.0, 1.0)),
-        measured=float(data.cycle_variance),
-        absolute=0.02,
+    yield asymptotic(
+        "a small cycle at the edge takes 2 pi/(eta sqrt(2 alpha)) steps", "damian2022, linearised map"
+    ).close(float(cycle_period(CYCLE_RATE, 1.0)), float(data.cycle_period[0]), absolute=2)
+    yield asymptotic(
+        "the cycle drifts outward, and inward beyond the asymmetry sqrt(2 beta)/3, by eta^2 (2 - 9 zeta^2) <y^2>"
+    ).close(cycle_drift(DRIFT_RATE, 1.0, 1.0, data.asymmetry), data.cycle_drift_measured, tolerance=0.03)
+    yield asymptotic("mean square of the oscillation over whole cycles is 2 alpha/beta", "damian2022, map").close(
+        float(oscillation_variance(1.0, 1.0)), float(data.cycle_variance), absolute=0.02
     )

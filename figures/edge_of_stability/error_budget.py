@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact
 from figures.engine.style import BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.edge_of_stability import ProductLoss
 from sgdynamics.simulate.edge_of_stability import product_orbits
@@ -97,30 +97,19 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     for name in data.approximation.values:
         here = data.sel(approximation=name)
-        yield Check.close(
-            claim=f"order in the learning rate: {name}",
-            source="derived",
-            status="asymptotic",
-            predicted=float(here.expected_order),
-            measured=float(here.fitted_order),
+        yield asymptotic(f"order in the learning rate: {name}").close(
+            float(here.expected_order),
+            float(here.fitted_order),
             absolute=0.12,
             note=f"slope of log error against log rate over {WINDOW[0]} to {WINDOW[1]}, {here.quantity.item()}",
         )
-    yield Check.close(
-        claim="errors of the central flow are those against the simulation, with and without the end gap",
-        source="derived",
-        status="exact",
-        predicted=data.error.sel(approximation=data.edge_line.values).values,
-        measured=data.simulated_error.values,
-        tolerance=1e-4,
+    yield exact("errors of the central flow are those against the simulation, with and without the end gap").close(
+        data.error.sel(approximation=data.edge_line.values).values,
+        data.simulated_error.values,
         scale=np.broadcast_to(data.simulated_error.values[0], data.simulated_error.shape),
+        tolerance=1e-4,
         note="relative to the error of the central flow; the digits beyond depend on the rounding of tanh",
     )
-    yield Check.close(
-        claim="relative error of the central flow is a quarter of the drift, 3 eta^2/4 for log cosh",
-        source="derived",
-        status="asymptotic",
-        predicted=0.75 * data.learning_rate**2,
-        measured=data.error.sel(approximation="central flow", drop=True),
-        tolerance=0.02,
+    yield asymptotic("relative error of the central flow is a quarter of the drift, 3 eta^2/4 for log cosh").close(
+        0.75 * data.learning_rate**2, data.error.sel(approximation="central flow", drop=True), tolerance=0.02
     )

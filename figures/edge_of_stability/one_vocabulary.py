@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREY, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.schedules import constant
 from sgdynamics.outcome import Outcome, outcome_attributes
@@ -232,44 +232,34 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
             ("gradient_variance", "gradient variance"),
             ("loss", "loss"),
         ):
-            yield Check.close(
-                claim=f"{world}: the {text} of the trained network is that of the model",
-                source=source,
-                status="exact",
-                predicted=here[f"{name}_predicted"].sel(predicted_world=world, drop=True),
-                measured=here[name],
+            yield exact(f"{world}: the {text} of the trained network is that of the model", source).close(
+                here[f"{name}_predicted"].sel(predicted_world=world, drop=True),
+                here[name],
                 tolerance=1e-6,
                 note=f"runs that stay bounded, steps 0..{COMPARED_STEPS}",
             )
     quadratic = data.outcome.sel(world="quadratic", drop=True)
-    yield Check.close(
-        claim="a quadratic diverges if and only if learning rate times sharpness is above 2",
-        source=source,
-        status="exact",
-        predicted=(data.gain > 2).astype(float),
-        measured=(quadratic == Outcome.DIVERGED).astype(float),
+    yield exact("a quadratic diverges if and only if learning rate times sharpness is above 2", source).close(
+        (data.gain > 2).astype(float),
+        (quadratic == Outcome.DIVERGED).astype(float),
+        scale=1.0,
         tolerance=0.0,
         absolute=1e-9,
-        scale=1.0,
     )
     final = _final_gain(data)
     uv = final.sel(world="uv network", gain=alive.sel(world="uv network"))
-    yield Check.below(
-        claim="a uv network that survives comes to rest where learning rate times sharpness is at most 2",
-        source=source,
-        status="bound",
-        predicted=xr.full_like(uv, 2.0).drop_vars("world"),
-        measured=uv.drop_vars("world"),
+    yield bound(
+        "a uv network that survives comes to rest where learning rate times sharpness is at most 2", source
+    ).below(
+        xr.full_like(uv, 2.0).drop_vars("world"),
+        uv.drop_vars("world"),
         tolerance=1e-6,
         note="measured over the last half of the steps",
     )
     digits = final.sel(world="digits", gain=list(CLIMBING), drop=True)
-    yield Check.close(
-        claim="the digits climb until learning rate times sharpness is about 2, and stay",
-        source="derived",
-        status="heuristic",
-        predicted=xr.full_like(digits, 2.0),
-        measured=digits,
+    yield heuristic("the digits climb until learning rate times sharpness is about 2, and stay").close(
+        xr.full_like(digits, 2.0),
+        digits,
         tolerance=0.25,
         note="full batch, squared error, measured over the last half of the steps; the higher the rate, the further "
         "above 2 they hover",

@@ -1,14 +1,18 @@
 """Checks: one claim, the number that is predicted, the number that is measured, and the verdict that follows.
 
-A figure's author picks the constructor that says what is compared; the verdict is computed, never given:
+A figure says ``exact("the claim").close(predicted, measured)``: first what is claimed and what kind of statement the
+prediction is (``exact``, ``bound``, ``asymptotic``, ``heuristic``, or ``law`` where the prediction itself carries it),
+then how it is compared. The verdict is computed, never given:
 
-=====================  ===============================================================================================
-``Check.close``        deterministic: measured equals predicted within a tolerance
-``Check.statistical``  Monte Carlo: within four standard errors, small enough to see 2% of a variance or 1% of a mean
-``Check.below``        an upper bound: measured <= predicted
-``Check.above``        a lower bound: measured >= predicted
-``Check.sign``         measured has the predicted sign
-=====================  ===============================================================================================
+================  ====================================================================================================
+``close``         deterministic: measured equals predicted within a tolerance
+``statistical``   Monte Carlo: within four standard errors, small enough to see 2% of a variance or 1% of a mean
+``agreement``     the same of ``x_predicted``, ``x_measured`` and ``x_standard_error`` of a Dataset
+``below``         an upper bound: measured <= predicted
+``above``         a lower bound: measured >= predicted
+``positive``      measured is greater than 0
+``negative``      measured is less than 0
+================  ====================================================================================================
 
 All take numbers, arrays or DataArrays (which are matched by dimension name and must share their coordinates). An array
 stands for as many comparisons: the numbers reported are those of the worst entry, and the note says where it is.
@@ -24,8 +28,9 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from figures.engine.comparison import margins, matched, place, relative, shares, worst_of
 from figures.engine.findings import FINDINGS, LEAST_POWER, Finding
 
 Status = Literal["exact", "bound", "asymptotic", "heuristic"]
@@ -41,7 +46,7 @@ WEAKEST = {"variance": 0.02, "mean": 0.01}
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One comparison of a prediction with a measurement. Use the constructors below.
+    """One comparison of a prediction with a measurement, as a ``Claim`` makes it.
 
     Attributes
     ----------
@@ -181,78 +186,66 @@ class Check:
             raise ValueError(f"the verdict is {check.verdict!r}, not {values['verdict']!r}: {check.claim}")
         return check
 
-    @classmethod
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said of a figure; its methods compare it with the numbers and give the check.
+
+    All methods take numbers, arrays or DataArrays, the prediction first, and a ``note`` for the reader. Where ``scale``
+    is given, it is what an error is relative to, by default ``abs(predicted)``.
+
+    Attributes
+    ----------
+    claim : str
+        In words.
+    status : {"exact", "bound", "asymptotic", "heuristic"}, optional
+        What kind of statement the prediction is; by default what its law says of it, in attributes of ``predicted``.
+    source : str, optional
+        A key of ``references.bib`` with the equation or section, or "derived"; by default that of the law, too.
+    """
+
+    claim: str
+    status: Status | None = None
+    source: str | None = None
+
     def close(
-        cls,
-        *,
-        claim: str,
-        source: str,
-        status: Status,
+        self,
         predicted: ArrayLike,
         measured: ArrayLike,
+        *,
         tolerance: ArrayLike = 0.0,
         absolute: ArrayLike = 0.0,
         scale: ArrayLike | None = None,
         note: str = "",
-    ) -> Self:
+    ) -> Check:
         """Measured equals predicted, within ``tolerance * scale + absolute``; without either, exactly.
 
-        Parameters
-        ----------
-        claim, source, status, note : str
-            See the class.
-        predicted, measured : array_like
-            What is compared; +inf equals +inf.
-        tolerance : array_like
-            Relative tolerance.
-        absolute : array_like
-            Absolute tolerance.
-        scale : array_like, optional
-            What the tolerance is relative to; ``abs(predicted)`` by default.
+        Infinity equals infinity.
         """
-        return cls._compared(
-            "close",
-            predicted,
-            measured,
-            claim=claim,
-            source=source,
-            status=status,
-            tolerance=tolerance,
-            absolute=absolute,
-            scale=scale,
-            note=note,
+        return self._compared(
+            "close", predicted, measured, tolerance=tolerance, absolute=absolute, scale=scale, note=note
         )
 
-    @classmethod
     def statistical(
-        cls,
-        *,
-        claim: str,
-        source: str,
-        status: Status,
+        self,
         predicted: ArrayLike,
         measured: ArrayLike,
         standard_error: ArrayLike,
         kind: Literal["variance", "mean"],
+        *,
         scale: ArrayLike | None = None,
         weakest: float | None = None,
         reason: str = "",
         note: str = "",
-    ) -> Self:
+    ) -> Check:
         """Measured equals predicted within four standard errors, and they are small enough for that to mean something.
 
         Parameters
         ----------
-        claim, source, status, note : str
-            See the class.
-        predicted, measured : array_like
-            What is compared.
-        standard_error : array_like
-            Of the measurement; positive.
+        predicted, measured, standard_error, scale, note
+            See the class; the standard error is of the measurement, and positive. A prediction of 0 needs a scale.
         kind : {"variance", "mean"}
             Which limit holds for the detectable error, ``4 * standard_error / scale`` at its largest: 2% or 1%.
-        scale : array_like, optional
-            What an error is relative to; ``abs(predicted)`` by default. Needed where the prediction is 0.
         weakest : float, optional
             Another limit for the detectable error, for experiments with networks; with a reason.
         reason : str
@@ -260,143 +253,73 @@ class Check:
         """
         if (weakest is None) != (not reason.strip()):
             raise ValueError("a limit of its own for the detectable error (weakest) goes with a reason, and only then")
-        return cls._compared(
+        return self._compared(
             "close",
             predicted,
             measured,
-            claim=claim,
-            source=source,
-            status=status,
             standard_error=standard_error,
             scale=scale,
             weakest=WEAKEST[kind] if weakest is None else weakest,
             note=_joined(note, reason),
         )
 
-    @classmethod
+    def agreement(self, data: xr.Dataset, name: str, kind: Literal["variance", "mean"], **options: Any) -> Check:
+        """``statistical`` of one quantity of a figure: ``x_predicted``, ``x_measured`` and ``x_standard_error``."""
+        predicted, measured, error = (data[f"{name}_{part}"] for part in ("predicted", "measured", "standard_error"))
+        return self.statistical(predicted, measured, error, kind, **options)
+
     def below(
-        cls,
-        *,
-        claim: str,
-        source: str,
-        status: Status,
-        predicted: ArrayLike,
+        self,
+        limit: ArrayLike,
         measured: ArrayLike,
-        tolerance: ArrayLike = 0.0,
         standard_error: ArrayLike | None = None,
+        *,
+        tolerance: ArrayLike = 0.0,
         note: str = "",
-    ) -> Self:
-        """Measured is at most predicted.
+    ) -> Check:
+        """Measured is at most the limit, but for a relative ``tolerance`` or four standard errors of the measurement.
 
-        ``detectable`` is the fraction by which the bound could be lowered before the measurement breaks it.
-
-        Parameters
-        ----------
-        claim, source, status, note : str
-            See the class.
-        predicted, measured : array_like
-            The bound and what it bounds.
-        tolerance : array_like
-            Relative allowance for rounding.
-        standard_error : array_like, optional
-            Of the measurement; four are allowed then, in place of the tolerance.
+        ``detectable`` is the fraction by which the limit could be lowered before the measurement breaks it.
         """
-        return cls._compared(
-            "below",
-            predicted,
-            measured,
-            claim=claim,
-            source=source,
-            status=status,
-            tolerance=tolerance,
-            standard_error=standard_error,
-            note=note,
-        )
+        return self._compared("below", limit, measured, tolerance=tolerance, standard_error=standard_error, note=note)
 
-    @classmethod
     def above(
-        cls,
-        *,
-        claim: str,
-        source: str,
-        status: Status,
-        predicted: ArrayLike,
+        self,
+        limit: ArrayLike,
         measured: ArrayLike,
+        standard_error: ArrayLike | None = None,
+        *,
         tolerance: ArrayLike = 0.0,
-        standard_error: ArrayLike | None = None,
         note: str = "",
-    ) -> Self:
-        """Measured is at least predicted; otherwise as ``below``."""
-        return cls._compared(
-            "above",
-            predicted,
-            measured,
-            claim=claim,
-            source=source,
-            status=status,
-            tolerance=tolerance,
-            standard_error=standard_error,
-            note=note,
-        )
+    ) -> Check:
+        """Measured is at least the limit; otherwise as ``below``."""
+        return self._compared("above", limit, measured, tolerance=tolerance, standard_error=standard_error, note=note)
 
-    @classmethod
-    def sign(
-        cls,
-        *,
-        claim: str,
-        source: str,
-        status: Status,
-        predicted: int,
-        measured: ArrayLike,
-        standard_error: ArrayLike | None = None,
-        note: str = "",
-    ) -> Self:
-        """Measured has the predicted sign, by four standard errors if there are any.
+    def positive(self, measured: ArrayLike, standard_error: ArrayLike | None = None, *, note: str = "") -> Check:
+        """Measured is positive, by four standard errors if there are any."""
+        return self._compared("sign", 1, measured, standard_error=standard_error, note=note)
 
-        Parameters
-        ----------
-        claim, source, status, note : str
-            See the class.
-        predicted : {1, -1}
-            The sign.
-        measured : array_like
-            What has it.
-        standard_error : array_like, optional
-            Of the measurement.
-        """
-        if predicted not in (1, -1):
-            raise ValueError(f"a sign is 1 or -1, not {predicted}")
-        return cls._compared(
-            "sign",
-            predicted,
-            measured,
-            claim=claim,
-            source=source,
-            status=status,
-            standard_error=standard_error,
-            note=note,
-        )
+    def negative(self, measured: ArrayLike, standard_error: ArrayLike | None = None, *, note: str = "") -> Check:
+        """Measured is negative, by four standard errors if there are any."""
+        return self._compared("sign", -1, measured, standard_error=standard_error, note=note)
 
-    @classmethod
     def _compared(
-        cls,
+        self,
         comparison: Comparison,
         predicted: ArrayLike,
         measured: ArrayLike,
         *,
-        claim: str,
-        source: str,
-        status: Status,
         tolerance: ArrayLike = 0.0,
         absolute: ArrayLike = 0.0,
         standard_error: ArrayLike | None = None,
         scale: ArrayLike | None = None,
         weakest: float = math.inf,
         note: str,
-    ) -> Self:
+    ) -> Check:
         """Compare entry by entry and keep the numbers of the worst, but the detectable error of the weakest."""
+        status, source = self._grounds(predicted)
         statistical = standard_error is not None
-        entries = _matched(
+        entries = matched(
             predicted=predicted,
             measured=measured,
             tolerance=tolerance,
@@ -406,7 +329,7 @@ class Check:
         )
         predictions, measurements, tolerances, absolutes, errors, scales = (entry.values for entry in entries.values())
         if np.isnan(predictions).any():
-            raise ValueError(f"a prediction is NaN: {claim}")
+            raise ValueError(f"a prediction is NaN: {self.claim}")
         if statistical and not np.all(errors > 0):
             raise ValueError("a standard error is positive and finite")
         # An infinite prediction is met exactly or not at all.
@@ -415,16 +338,16 @@ class Check:
 
         detectable: float | None
         if comparison == "close":
-            worst = _worst(_shares(predictions, measurements, allowances))
-            detectable = float(_relative(allowances, scales).max())
+            worst = worst_of(shares(predictions, measurements, allowances))
+            detectable = float(relative(allowances, scales).max())
         else:
-            margins = _relative(_margins(comparison, predictions, measurements, allowances), scales)
-            worst = _worst(-margins)
-            detectable = None if comparison == "sign" else max(0.0, float(margins[worst]))
+            room = relative(margins(comparison, predictions, measurements, allowances), scales)
+            worst = worst_of(-room)
+            detectable = None if comparison == "sign" else max(0.0, float(room[worst]))
         weak = detectable is not None and detectable > weakest
         weakness = f"too weak: it flags errors from {detectable:.2g} on, not from {weakest:.2g}" if weak else ""
-        return cls(
-            claim=claim,
+        return Check(
+            claim=self.claim,
             source=source,
             status=status,
             comparison=comparison,
@@ -435,8 +358,42 @@ class Check:
             scale=float(scales[worst]),
             detectable=detectable,
             weakest=weakest,
-            note=_joined(weakness, note, _place(entries["predicted"], worst)),
+            note=_joined(weakness, note, place(entries["predicted"], worst)),
         )
+
+    def _grounds(self, predicted: ArrayLike) -> tuple[Status, str]:
+        """Status and source: as said, or as stamped on the prediction by its law."""
+        stamped = predicted.attrs if isinstance(predicted, xr.DataArray) else {}
+        status = stamped.get("status") if self.status is None else self.status
+        source = stamped.get("source") if self.source is None else self.source
+        if status is None or source is None:
+            raise ValueError(f"neither the claim nor its prediction says status and source: {self.claim}")
+        return status, source
+
+
+def exact(claim: str, source: str = "derived") -> Claim:
+    """A claim whose prediction is exact."""
+    return Claim(claim, "exact", source)
+
+
+def bound(claim: str, source: str = "derived") -> Claim:
+    """A claim whose prediction is a bound."""
+    return Claim(claim, "bound", source)
+
+
+def asymptotic(claim: str, source: str = "derived") -> Claim:
+    """A claim whose prediction is approached in a limit."""
+    return Claim(claim, "asymptotic", source)
+
+
+def heuristic(claim: str, source: str = "derived") -> Claim:
+    """A claim whose prediction is an approximation without a proof, or of networks."""
+    return Claim(claim, "heuristic", source)
+
+
+def law(claim: str) -> Claim:
+    """A claim whose prediction is the value of a law, which says of it what kind it is and where it comes from."""
+    return Claim(claim)
 
 
 def perturbed(check: Check, factor: float = 2.0) -> Check:
@@ -448,77 +405,6 @@ def perturbed(check: Check, factor: float = 2.0) -> Check:
         raise ValueError(f"only a sign is compared, no error of a size is detectable: {check.claim}")
     direction = -1 if check.comparison == "below" else 1
     return dataclasses.replace(check, predicted=check.predicted + direction * factor * check.detectable * check.scale)
-
-
-def _matched(**values: ArrayLike | None) -> dict[str, xr.DataArray]:
-    """Broadcast everything to one shape, labelled arrays by name. No scale means the size of the prediction."""
-    if any(isinstance(value, xr.DataArray) for value in values.values()):
-        for name, value in values.items():
-            if not isinstance(value, xr.DataArray) and np.ndim(0.0 if value is None else value):
-                raise ValueError(f"{name} has no dimension names while other arguments of the check have them")
-        given = {name: xr.DataArray(value).astype(float) for name, value in values.items() if value is not None}
-        labelled = xr.broadcast(*xr.align(*given.values(), join="exact"))
-        entries = dict(zip(given, labelled, strict=True))
-    else:
-        given_arrays = {name: np.asarray(value, dtype=float) for name, value in values.items() if value is not None}
-        arrays = np.broadcast_arrays(*given_arrays.values())
-        entries = {name: xr.DataArray(array) for name, array in zip(given_arrays, arrays, strict=True)}
-    if not entries["predicted"].size:
-        raise ValueError("a check needs at least one number to compare")
-    if entries.get("scale") is None:
-        entries["scale"] = abs(entries["predicted"])
-    return entries
-
-
-def _shares(
-    predicted: NDArray[np.float64], measured: NDArray[np.float64], allowed: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Deviations as shares of what is allowed; infinite if nothing is allowed, or if the deviation is NaN."""
-    with np.errstate(invalid="ignore"):
-        deviations = np.where(predicted == measured, 0.0, abs(predicted - measured))
-    shares = np.where(deviations == 0, 0.0, np.inf)
-    return np.divide(deviations, allowed, out=shares, where=(allowed > 0) & ~np.isnan(deviations))
-
-
-def _margins(
-    comparison: Comparison,
-    predicted: NDArray[np.float64],
-    measured: NDArray[np.float64],
-    allowed: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """How far the measurement is on the right side of a bound, or of zero; negative if it is not."""
-    if comparison == "sign":
-        return predicted * measured - allowed
-    side = -1.0 if comparison == "below" else 1.0
-    with np.errstate(invalid="ignore"):
-        return np.where(measured == predicted, 0.0, side * (measured - predicted)) + allowed
-
-
-def _relative(sizes: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``sizes / scales``, where 0/0 is 0, x/0 is infinite and anything finite is nothing against an infinite scale."""
-    relative = np.where(sizes == 0, 0.0, np.copysign(np.inf, sizes))
-    with np.errstate(invalid="ignore"):
-        np.divide(sizes, scales, out=relative, where=scales > 0)
-    both_infinite = np.isinf(sizes) & np.isinf(scales)
-    return np.where(both_infinite, np.sign(sizes), relative)
-
-
-def _worst(badness: NDArray[np.float64]) -> tuple[int, ...]:
-    # argmax takes NaN for the largest: what cannot be compared is the worst.
-    return tuple(int(index) for index in np.unravel_index(np.argmax(badness), badness.shape))
-
-
-def _place(compared: xr.DataArray, worst: tuple[int, ...]) -> str:
-    """Which entry the worst of many is: by coordinates where it has any, otherwise by index."""
-    if compared.size == 1:
-        return ""
-    where = ", ".join(
-        f"{name}={compared[name].values[index]:.4g}"
-        if name in compared.coords and np.issubdtype(compared[name].dtype, np.number)
-        else f"{name}={compared[name].values[index]}"
-        for name, index in zip(map(str, compared.dims), worst, strict=True)
-    )
-    return f"worst of {compared.size}, at {where}"
 
 
 def _joined(*notes: str) -> str:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, panels
 from sgdynamics.models.schedules import constant, cosine, linear
 from sgdynamics.simulate import trainer
@@ -207,30 +207,19 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         f"{name}: {float(ours.sel(run=name)):.4f}, multi-power law {float(theirs.sel(run=name)):.4f}"
         for name in ours.run.values
     )
-    yield Check.below(
-        claim="two runs foretell six others: mean absolute error of the loss",
-        source="derived",
-        status="heuristic",
-        predicted=0.01,
-        measured=float(ours.mean()),
-        note=table,
+    yield heuristic("two runs foretell six others: mean absolute error of the loss").below(
+        0.01, float(ours.mean()), note=table
     )
-    yield Check.below(
-        claim="the error of the six forecasts is below that of the multi-power law fitted to the same two runs",
-        source="luo2025, their law",
-        status="heuristic",
-        predicted=float(theirs.mean()),
-        measured=float(ours.mean()),
-    )
+    yield heuristic(
+        "the error of the six forecasts is below that of the multi-power law fitted to the same two runs",
+        "luo2025, their law",
+    ).below(float(theirs.mean()), float(ours.mean()))
     misses = []
     for name in data.run.values[2:]:
         one = data.sel(run=name).dropna("step", subset=["measured"]).isel(step=-1)
         misses.append(float(abs(one.loss - one.measured) / (one.loss_high - one.loss)))
-    yield Check.above(
-        claim="at least five of six final losses of digits runs lie within their 90% intervals",
-        source="derived",
-        status="heuristic",
-        predicted=5.0,
-        measured=float(sum(miss <= 1 for miss in misses)),
+    yield heuristic("at least five of six final losses of digits runs lie within their 90% intervals").above(
+        5.0,
+        float(sum(miss <= 1 for miss in misses)),
         note=f"the furthest is {max(misses):.1f} half widths away. {data.attrs['verdict']}",
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import DOUBLE, GREY, measured_points, panels
 from figures.patterns._runs import COLORS, LABELS, LARGE, SMALL, grid, network_run
 from sgdynamics.models.patterns import TwoPatternSample, TwoPatternSetting
@@ -198,51 +197,35 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    common: dict[str, Any] = {"source": "li2019, abstract", "status": "heuristic"}
     large, small = (data.sel(algorithm=algorithm) for algorithm in ALGORITHMS)
     switch = int(data.attrs["switch_step"])
-    yield Check.above(
-        claim="even or odd is told worse after the small rate, in every draw",
-        predicted=0.0,
-        measured=(small.p_only_error - large.p_only_error).isel(step=-1, drop=True),
+    yield heuristic("even or odd is told worse after the small rate, in every draw", "li2019, abstract").above(
+        0.0,
+        (small.p_only_error - large.p_only_error).isel(step=-1, drop=True),
         note="error on digits without Q, at the end",
-        **common,
     )
-    yield Check.above(
-        claim="the large rate holds Q back until annealing, next to digits too",
-        predicted=0.45,
-        measured=large.loss_q_only.sel(step=switch, drop=True),
-        **common,
+    yield heuristic("the large rate holds Q back until annealing, next to digits too", "li2019, abstract").above(
+        0.45, large.loss_q_only.sel(step=switch, drop=True)
     )
-    yield Check.below(
-        claim="and Q is learnt without error in the end, by both",
-        predicted=0.0,
-        measured=data.q_only_error.isel(step=-1, drop=True),
-        **common,
+    yield heuristic("and Q is learnt without error in the end, by both", "li2019, abstract").below(
+        0.0, data.q_only_error.isel(step=-1, drop=True)
     )
     early = small.sel(patch_step=list(EARLY)).mean("patch_seed")
-    yield Check.below(
-        claim="with ten classes and a patch the small rate learns the patch before the images",
-        predicted=-0.1,
-        measured=early.patch_error - early.clean_error,
+    yield heuristic(
+        "with ten classes and a patch the small rate learns the patch before the images", "li2019, abstract"
+    ).below(
+        -0.1,
+        early.patch_error - early.clean_error,
         note=f"error on patches less error on images, after {EARLY[0]} and {EARLY[1]} steps",
-        **common,
     )
-    yield Check.above(
-        claim=HELD_BACK,
-        predicted=0.45,
-        measured=large.patch_error.sel(patch_step=EARLY[-1]).mean("patch_seed"),
-        note="error on patches; chance is 0.9",
-        **common,
+    yield heuristic(HELD_BACK, "li2019, abstract").above(
+        0.45, large.patch_error.sel(patch_step=EARLY[-1]).mean("patch_seed"), note="error on patches; chance is 0.9"
     )
     if data.sizes["patch_seed"] < DRAWS:  # a few draws, and not trained to the end, say nothing of the end
         return
     worse = (small.clean_error - large.clean_error).isel(patch_step=-1, drop=True)
-    yield Check.sign(
-        claim=ENDS_WORSE,
-        predicted=1,
-        measured=worse.mean(),
-        standard_error=float(worse.std(ddof=1)) / worse.size**0.5,
+    yield heuristic(ENDS_WORSE, "li2019, abstract").positive(
+        worse.mean(),
+        float(worse.std(ddof=1)) / worse.size**0.5,
         note=f"after {STEPS} steps, {worse.size} draws; after {EARLY[-1]} the small rate is merely behind",
-        **common,
     )

@@ -18,7 +18,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, PURPLE, VERMILION, measured_points, panels
 from figures.patterns._desk import desk_run
 from figures.patterns._runs import LARGE, SMALL, WIDTH_Q, network_run, reduced_run
@@ -143,89 +143,38 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    common: dict[str, Any] = {"source": "li2019, abstract", "status": "heuristic"}
-    derived: dict[str, Any] = {"source": "derived", "status": "heuristic"}
     gap = _gap(data.p_only_error_reduced)
     wide: dict[str, Any] = {"note": "infinitely wide network"}
-    yield Check.above(
-        claim="at the desk's size the small rate is worse by three points, in every draw of the data",
-        predicted=0.03,
-        measured=gap.sel(setting="desk"),
-        **wide,
-        **common,
-    )
+    yield heuristic(
+        "at the desk's size the small rate is worse by three points, in every draw of the data", "li2019, abstract"
+    ).above(0.03, gap.sel(setting="desk"), **wide)
     ratio = data.p_only_error_reduced.sel(algorithm=SMALL) / data.p_only_error_reduced.sel(algorithm=LARGE)
-    yield Check.above(
-        claim="with the paper's margin it is worse four-fold, in every draw of the data",
-        predicted=4.0,
-        measured=ratio.sel(setting="margin"),
-        **wide,
-        **common,
+    yield heuristic(
+        "with the paper's margin it is worse four-fold, in every draw of the data", "li2019, abstract"
+    ).above(4.0, ratio.sel(setting="margin"), **wide)
+    yield heuristic("with uniform amplitudes it is still worse, in every draw of the data", "li2019, abstract").above(
+        0.0, gap.sel(setting="uniform alpha"), **wide
     )
-    yield Check.above(
-        claim="with uniform amplitudes it is still worse, in every draw of the data",
-        predicted=0.0,
-        measured=gap.sel(setting="uniform alpha"),
-        **wide,
-        **common,
+    yield heuristic("control: rates ten-fold apart make no gap").close(
+        0.0, gap.sel(setting="ratio 10"), scale=1.0, absolute=0.015, **wide
     )
-    yield Check.close(
-        claim="control: rates ten-fold apart make no gap",
-        predicted=0.0,
-        measured=gap.sel(setting="ratio 10"),
-        absolute=0.015,
-        scale=1.0,
-        **wide,
-        **derived,
+    yield exact("control: a linear kernel makes no gap, since it does not know that patterns are refreshed").close(
+        0.0, gap.sel(setting="linear"), scale=1.0, absolute=1e-9, **wide
     )
-    yield Check.close(
-        claim="control: a linear kernel makes no gap, since it does not know that patterns are refreshed",
-        predicted=0.0,
-        measured=gap.sel(setting="linear"),
-        absolute=1e-9,
-        scale=1.0,
-        source="derived",
-        status="exact",
-        **wide,
-    )
-    yield Check.close(
-        claim="control: a linear kernel has no curvature",
-        predicted=0.0,
-        measured=abs(data.curvature_reduced.sel(setting="linear")).max(),
-        absolute=1e-12,
-        scale=1.0,
-        source="derived",
-        status="exact",
-        **wide,
+    yield exact("control: a linear kernel has no curvature").close(
+        0.0, abs(data.curvature_reduced.sel(setting="linear")).max(), scale=1.0, absolute=1e-12, **wide
     )
     network = _gap(data.p_only_error_network.sel(setting="desk")).dropna("seed")
     made = f"network of {WIDTH_Q} units that see Q, {network.size} draws of the data"
-    yield Check.above(
-        claim="the network too is worse under the small rate, in five of six draws of the data",
-        predicted=5 / 6,
-        measured=(network > 0).mean(),
-        note=made,
-        **common,
-    )
-    yield Check.above(
-        claim="on average by a point and a half",
-        predicted=0.015,
-        measured=network.mean(),
-        note=made,
-        **common,
-    )
-    yield Check.above(
-        claim="the gap of the network grows with its width",
-        predicted=0.0,
-        measured=_gap(data.p_only_error_by_width).diff("width").sum(),
-        note="widest less narrowest",
-        **derived,
+    yield heuristic(
+        "the network too is worse under the small rate, in five of six draws of the data", "li2019, abstract"
+    ).above(5 / 6, (network > 0).mean(), note=made)
+    yield heuristic("on average by a point and a half", "li2019, abstract").above(0.015, network.mean(), note=made)
+    yield heuristic("the gap of the network grows with its width").above(
+        0.0, _gap(data.p_only_error_by_width).diff("width").sum(), note="widest less narrowest"
     )
     curvature = data.curvature_by_width.sel(algorithm=SMALL)
     limit = data.curvature_reduced.sel(setting="desk", algorithm=SMALL, seed=0)
-    yield Check.above(
-        claim="so does the curvature under the small rate, towards that of the infinitely wide network",
-        predicted=0.0,
-        measured=np.append(curvature.diff("width").values, (limit - curvature[-1]).item()),
-        **derived,
+    yield heuristic("so does the curvature under the small rate, towards that of the infinitely wide network").above(
+        0.0, np.append(curvature.diff("width").values, (limit - curvature[-1]).item())
     )

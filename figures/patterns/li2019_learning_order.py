@@ -11,13 +11,12 @@ the network as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, heuristic
 from figures.engine.style import BLACK, DOUBLE, GREY, measured_points, panels, theory_line
 from figures.patterns._desk import POINTS, desk_run
 from figures.patterns._runs import (
@@ -162,124 +161,73 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    common: dict[str, Any] = {"source": "li2019, abstract", "status": "heuristic"}
-    derived: dict[str, Any] = {"source": "derived", "status": "heuristic"}
     large, small, noisy = (data.sel(algorithm=name) for name in ALGORITHMS)
-    yield Check.below(
-        claim="the small rate learns Q early: its loss is below 0.35 by time 80",
-        predicted=80.0,
-        measured=data.q_time.sel(rate="small"),
-        note="infinitely wide network, every draw of the data",
-        **common,
+    yield heuristic("the small rate learns Q early: its loss is below 0.35 by time 80", "li2019, abstract").below(
+        80.0, data.q_time.sel(rate="small"), note="infinitely wide network, every draw of the data"
     )
-    yield Check.above(
-        claim="and P late: its loss is below 0.5 not before time 400",
-        predicted=400.0,
-        measured=data.p_time.sel(rate="small"),
-        note="infinitely wide network, every draw of the data",
-        **common,
+    yield heuristic("and P late: its loss is below 0.5 not before time 400", "li2019, abstract").above(
+        400.0, data.p_time.sel(rate="small"), note="infinitely wide network, every draw of the data"
     )
-    yield Check.close(
-        claim="each pattern alone, without noise, comes down to given losses when the closed forms say",
-        source="derived",
-        status="asymptotic",
-        predicted=data.alone_predicted,
-        measured=data.alone_measured,
-        tolerance=0.02,
-        note="of Q up to a tenth of the separation",
+    yield asymptotic("each pattern alone, without noise, comes down to given losses when the closed forms say").close(
+        data.alone_predicted, data.alone_measured, tolerance=0.02, note="of Q up to a tenth of the separation"
     )
-    yield Check.above(
-        claim="with the large rate at first the order is reversed, in every draw of the data",
-        predicted=0.0,
-        measured=data.q_time.sel(rate="large") - data.p_time.sel(rate="large"),
+    yield heuristic(
+        "with the large rate at first the order is reversed, in every draw of the data", "li2019, abstract"
+    ).above(
+        0.0,
+        data.q_time.sel(rate="large") - data.p_time.sel(rate="large"),
         note="time of Q less time of P, infinitely wide network",
-        **common,
     )
-    yield Check.above(
-        claim="the training loss misleads: in the middle of the large rate's phase the small one has the lower loss",
-        predicted=0.2,
-        measured=data.middle_loss.sel(rate="large") - data.middle_loss.sel(rate="small"),
+    yield heuristic(
+        "the training loss misleads: in the middle of the large rate's phase the small one has the lower loss",
+        "li2019, abstract",
+    ).above(
+        0.2,
+        data.middle_loss.sel(rate="large") - data.middle_loss.sel(rate="small"),
         note=f"infinitely wide network at time {MIDDLE:g}",
-        **common,
     )
-    yield Check.above(
-        claim="and yet the higher loss on P-only examples",
-        predicted=0.0,
-        measured=data.middle_loss_p_only.sel(rate="small") - data.middle_loss_p_only.sel(rate="large"),
+    yield heuristic("and yet the higher loss on P-only examples", "li2019, abstract").above(
+        0.0,
+        data.middle_loss_p_only.sel(rate="small") - data.middle_loss_p_only.sel(rate="large"),
         note=f"infinitely wide network at time {MIDDLE:g}",
-        **common,
     )
     for route, text in (("reduced", "infinitely wide network"), ("network", "network")):
-        yield Check.above(
-            claim=f"the large rate holds Q back until annealing: its loss there stays above 0.45 ({text})",
-            predicted=0.45,
-            measured=large[f"switch_loss_q_only_{route}"],
-            **common,
-        )
-        yield Check.below(
-            claim=f"after annealing Q is learnt at once and P not forgotten: loss of Q below 0.1 ({text})",
-            predicted=0.10,
-            measured=large[f"loss_q_only_{route}"].isel({"point" if route == "reduced" else "record": -1}),
-            **common,
-        )
-    yield Check.close(
-        claim="the network ends with the curvature of the infinitely wide one",
-        predicted=large.curvature_reduced.isel(point=-1),
-        measured=large.curvature_network.isel(record=-1),
+        yield heuristic(
+            f"the large rate holds Q back until annealing: its loss there stays above 0.45 ({text})", "li2019, abstract"
+        ).above(0.45, large[f"switch_loss_q_only_{route}"])
+        yield heuristic(
+            f"after annealing Q is learnt at once and P not forgotten: loss of Q below 0.1 ({text})", "li2019, abstract"
+        ).below(0.10, large[f"loss_q_only_{route}"].isel({"point" if route == "reduced" else "record": -1}))
+    yield heuristic("the network ends with the curvature of the infinitely wide one").close(
+        large.curvature_reduced.isel(point=-1),
+        large.curvature_network.isel(record=-1),
         tolerance=0.12,
         note="large rate, then small",
-        **derived,
     )
-    yield Check.close(
-        claim="and has its loss on Q-only examples just before annealing",
-        predicted=large.switch_loss_q_only_reduced,
-        measured=large.switch_loss_q_only_network,
-        absolute=0.07,
-        **derived,
+    yield heuristic("and has its loss on Q-only examples just before annealing").close(
+        large.switch_loss_q_only_reduced, large.switch_loss_q_only_network, absolute=0.07
     )
-    yield Check.close(
-        claim="noise in the pre-activations of the small rate gives the test error of the large one (infinitely wide)",
-        predicted=large.p_only_error_reduced.isel(point=-1),
-        measured=noisy.p_only_error_reduced.isel(point=-1),
-        absolute=0.01,
-        **common,
-    )
+    yield heuristic(
+        "noise in the pre-activations of the small rate gives the test error of the large one (infinitely wide)",
+        "li2019, abstract",
+    ).close(large.p_only_error_reduced.isel(point=-1), noisy.p_only_error_reduced.isel(point=-1), absolute=0.01)
     gap = small.p_only_error_network.isel(record=-1) - large.p_only_error_network.isel(record=-1)
     closed = small.p_only_error_network.isel(record=-1) - noisy.p_only_error_network.isel(record=-1)
-    yield Check.above(
-        claim="in the network it closes at least half of the gap",
-        predicted=0.5,
-        measured=closed / gap,
-        note="share of the difference in P-only test error between small and large rate",
-        **common,
+    yield heuristic("in the network it closes at least half of the gap", "li2019, abstract").above(
+        0.5, closed / gap, note="share of the difference in P-only test error between small and large rate"
     )
-    yield Check.close(
-        claim="with noise in the pre-activations Q stays at chance in the infinitely wide network",
-        predicted=np.log(2),
-        measured=noisy.switch_loss_q_only_reduced,
-        absolute=0.05,
-        **derived,
+    yield heuristic("with noise in the pre-activations Q stays at chance in the infinitely wide network").close(
+        np.log(2), noisy.switch_loss_q_only_reduced, absolute=0.05
     )
-    yield Check.close(
-        claim="with noise in the pre-activations Q stays at chance in the network too, where its weights are small",
-        predicted=np.log(2),
-        measured=data.noisy_q_loss,
-        absolute=0.05,
-        note="mean over the phase with noise",
-        **derived,
+    yield heuristic(
+        "with noise in the pre-activations Q stays at chance in the network too, where its weights are small"
+    ).close(np.log(2), data.noisy_q_loss, absolute=0.05, note="mean over the phase with noise")
+    yield heuristic("and is not learnt in the phase without noise either, there").above(
+        0.5, data.noisy_q_loss_at_end, note="loss on Q-only examples at the end"
     )
-    yield Check.above(
-        claim="and is not learnt in the phase without noise either, there",
-        predicted=0.5,
-        measured=data.noisy_q_loss_at_end,
-        note="loss on Q-only examples at the end",
-        **derived,
-    )
-    yield Check.close(
-        claim="with noise in the pre-activations Q stays at chance in the network of large weights too",
-        predicted=np.log(2),
-        measured=noisy.loss_q_only_network.where(noisy.time_network < data.attrs["switch_time"] - 1).mean(),
+    yield heuristic("with noise in the pre-activations Q stays at chance in the network of large weights too").close(
+        np.log(2),
+        noisy.loss_q_only_network.where(noisy.time_network < data.attrs["switch_time"] - 1).mean(),
         absolute=0.1,
         note="mean over the phase with noise",
-        **derived,
     )

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact
 from figures.engine.style import (
     BLUE,
     DOUBLE,
@@ -220,49 +220,23 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.statistical(
-        claim="share of random units active on both examples, four correlations and four angles",
-        source="derived",
-        status="exact",
-        predicted=data.kernel_there,
-        measured=data.unit_kernel,
-        standard_error=data.unit_kernel_standard_error,
-        kind="mean",
+    yield exact("share of random units active on both examples, four correlations and four angles").statistical(
+        data.kernel_there, data.unit_kernel, data.unit_kernel_standard_error, "mean"
     )
-    yield Check.statistical(
-        claim="curvature form of random units, four correlations and three separations",
-        source="derived",
-        status="exact",
-        predicted=data.form_there,
-        measured=data.unit_form,
-        standard_error=data.unit_form_standard_error,
+    yield exact("curvature form of random units, four correlations and three separations").statistical(
+        data.form_there,
+        data.unit_form,
+        data.unit_form_standard_error,
+        "variance",
         scale=curvature_form(data.unit_separation),
-        kind="variance",
         note="relative to the form of a frozen pattern",
     )
-    yield Check.close(
-        claim="memory integral is the sum over single steps, four separations",
-        source="derived",
-        status="asymptotic",
-        predicted=data.memory_there,
-        measured=data.step_sum,
-        tolerance=0.01,
-        note=f"steps that forget {FORGOTTEN:g}; the sum lies below",
+    yield asymptotic("memory integral is the sum over single steps, four separations").close(
+        data.memory_there, data.step_sum, tolerance=0.01, note=f"steps that forget {FORGOTTEN:g}; the sum lies below"
     )
-    yield Check.close(
-        claim="memory integral over its cube law at separations 0.1 and 0.03: 0.961 and 0.989",
-        source="derived",
-        status="exact",
-        predicted=list(KNOWN_RATIOS.values()),
-        measured=data.known_ratio.values,
-        absolute=5e-4,
+    yield exact("memory integral over its cube law at separations 0.1 and 0.03: 0.961 and 0.989").close(
+        list(KNOWN_RATIOS.values()), data.known_ratio.values, absolute=5e-4
     )
-    yield Check.statistical(
-        claim="variance of chains of noise after annealing, three rate ratios",
-        source="derived",
-        status="exact",
-        predicted=data.variance,
-        measured=data.chain_variance,
-        standard_error=data.chain_variance_standard_error,
-        kind="variance",
+    yield exact("variance of chains of noise after annealing, three rate ratios").statistical(
+        data.variance, data.chain_variance, data.chain_variance_standard_error, "variance"
     )

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, PURPLE, VERMILION, panels, theory_line
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.theory.patterns import P_LEVEL, Q_LEVEL, first_time_below, gap_map, reduced_dynamics, regime
@@ -147,44 +147,27 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     learnt = data.learnt_at
     for algorithm, sign, words in ((LARGE, 1, "P before Q"), (SMALL, -1, "Q before P")):
         there = learnt.sel(algorithm=algorithm)
-        yield Check.sign(
-            claim=f"{words}: time of Q minus time of P, {algorithm.replace('_', ' ')}, at the desk",
-            source="derived",
-            status="heuristic",
-            predicted=sign,
-            measured=float(there.sel(pattern="Q") - there.sel(pattern="P")),
-        )
-    yield Check.above(
-        claim="the small rate errs more on P-only examples, by three points at least, at the desk",
-        source="derived",
-        status="heuristic",
-        predicted=0.03,
-        measured=float(data.p_only_error.sel(algorithm=SMALL) - data.p_only_error.sel(algorithm=LARGE)),
+        claim = heuristic(f"{words}: time of Q minus time of P, {algorithm.replace('_', ' ')}, at the desk")
+        later = float(there.sel(pattern="Q") - there.sel(pattern="P"))
+        yield claim.positive(later) if sign > 0 else claim.negative(later)
+    yield heuristic("the small rate errs more on P-only examples, by three points at least, at the desk").above(
+        0.03, float(data.p_only_error.sel(algorithm=SMALL) - data.p_only_error.sel(algorithm=LARGE))
     )
     paradox = data.loss.sel(algorithm=LARGE) - data.loss.sel(algorithm=SMALL)
-    yield Check.above(
-        claim="until annealing the small rate has the lower training loss, by 0.2 at least at time 740",
-        source="derived",
-        status="heuristic",
-        predicted=0.2,
-        measured=float(paradox.sel(time=740.0, method="nearest")),
+    yield heuristic("until annealing the small rate has the lower training loss, by 0.2 at least at time 740").above(
+        0.2, float(paradox.sel(time=740.0, method="nearest"))
     )
     for axis in MAPS:
         foreseen, seen = data[f"predicted_{axis}"], data[f"order_reversed_{axis}"]
-        yield Check.above(
-            claim=f"wherever the time scales foresee a reversed order it is reversed, over {axis.replace('_', ' ')}",
-            source="derived",
-            status="heuristic",
-            predicted=1.0,
-            measured=float(seen.where(foreseen > 0).mean()),
+        yield heuristic(
+            f"wherever the time scales foresee a reversed order it is reversed, over {axis.replace('_', ' ')}"
+        ).above(
+            1.0,
+            float(seen.where(foreseen > 0).mean()),
             note=f"sufficient, not necessary: foreseen in {int(foreseen.sum())} of {foreseen.size} cells, seen in "
             f"{int(seen.sum())}; the walls are orders of magnitude",
         )
         inside = (foreseen > 0) & (seen > 0)
-        yield Check.above(
-            claim=f"the gap is positive where the order is foreseen to reverse and does, over {axis.replace('_', ' ')}",
-            source="derived",
-            status="heuristic",
-            predicted=0.0,
-            measured=float(data[f"paired_gap_{axis}"].where(inside).min()),
-        )
+        yield heuristic(
+            f"the gap is positive where the order is foreseen to reverse and does, over {axis.replace('_', ' ')}"
+        ).above(0.0, float(data[f"paired_gap_{axis}"].where(inside).min()))

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, bound, exact
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
@@ -205,80 +205,44 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     batch, full = data.sel(direction="batch"), data.sel(direction="full")
-    yield Check.close(
-        claim="on a plateau of noise the critical rate of a batch step is the learning rate, for every spectrum",
-        source="kalra2026; derived",
-        status="exact",
-        predicted=np.broadcast_to(EDGE * data.share, batch.plateau.shape),
-        measured=batch.plateau.values,
-        tolerance=1e-9,
-    )
+    yield exact(
+        "on a plateau of noise the critical rate of a batch step is the learning rate, for every spectrum",
+        "kalra2026; derived",
+    ).close(np.broadcast_to(EDGE * data.share, batch.plateau.shape), batch.plateau.values, tolerance=1e-9)
     # in one direction the full gradient's is 2/curvature in every run, without scatter
     for name, here in (("a batch", batch), ("the full gradient", full.sel(spectrum=["two scales", "power law"]))):
-        yield Check.statistical(
-            claim=f"critical rate along {name}, from the held-out loss of simulated runs along fresh steps",
-            source="derived",
-            status="exact",
-            predicted=here.plateau,
-            measured=here.plateau_measured,
-            standard_error=here.plateau_standard_error,
-            kind="variance",
+        yield exact(
+            f"critical rate along {name}, from the held-out loss of simulated runs along fresh steps"
+        ).statistical(
+            here.plateau,
+            here.plateau_measured,
+            here.plateau_standard_error,
+            "variance",
             weakest=0.1,
             reason="a ratio of two means, and in one direction the held-out slope is mostly noise",
         )
-    yield Check.above(
-        claim="along the full gradient it lies above the learning rate on every plateau",
-        source="derived",
-        status="bound",
-        predicted=np.broadcast_to(EDGE * data.share, full.plateau.shape),
-        measured=full.plateau.values,
+    yield bound("along the full gradient it lies above the learning rate on every plateau").above(
+        np.broadcast_to(EDGE * data.share, full.plateau.shape), full.plateau.values
     )
-    yield Check.above(
-        claim="far from the minimiser batch and full gradient see the same critical rate, above the learning rate",
-        source="derived",
-        status="asymptotic",
-        predicted=0.95 * data.run_full.isel(step=0, drop=True),
-        measured=data.run_batch.isel(step=0, drop=True),
-    )
+    yield asymptotic(
+        "far from the minimiser batch and full gradient see the same critical rate, above the learning rate"
+    ).above(0.95 * data.run_full.isel(step=0, drop=True), data.run_batch.isel(step=0, drop=True))
     settled = data.sel(network_step=slice(SETTLED, None))
-    yield Check.close(
-        claim="of a network at its edge, without noise, the critical sharpness is two over the rate, on average",
-        source="kalra2026; derived",
-        status="asymptotic",
-        predicted=1.0,
-        measured=settled.network_critical.mean(),
-        tolerance=0.02,
-    )
-    yield Check.below(
-        claim="the critical sharpness of the full gradient is at most the largest curvature",
-        source="derived",
-        status="bound",
-        predicted=data.network_top,
-        measured=data.network_critical,
+    yield asymptotic(
+        "of a network at its edge, without noise, the critical sharpness is two over the rate, on average",
+        "kalra2026; derived",
+    ).close(1.0, settled.network_critical.mean(), tolerance=0.02)
+    yield bound("the critical sharpness of the full gradient is at most the largest curvature").below(
+        data.network_top,
+        data.network_critical,
         tolerance=0.02,
         note="a theorem of quadratic losses; of a network up to the bend of its profile",
     )
-    yield Check.below(
-        claim="it is far below while the gradient is not along the sharpest direction, which is at two over the rate",
-        source="derived",
-        status="bound",
-        predicted=0.05,
-        measured=data.network_critical.sel(network_step=slice(400, 600)),
-    )
-    for name, bound in (("traces", data.trace), ("the sharpest direction", data.sharpest)):
-        yield Check.below(
-            claim=f"no rate beyond the bound from {name} is stable in mean square",
-            source="mulayoff2024",
-            status="bound",
-            predicted=bound,
-            measured=data.edge,
-            tolerance=1e-9,
+    yield bound(
+        "it is far below while the gradient is not along the sharpest direction, which is at two over the rate"
+    ).below(0.05, data.network_critical.sel(network_step=slice(400, 600)))
+    for name, limit in (("traces", data.trace), ("the sharpest direction", data.sharpest)):
+        yield bound(f"no rate beyond the bound from {name} is stable in mean square", "mulayoff2024").below(
+            limit, data.edge, tolerance=1e-9
         )
-    yield Check.above(
-        claim="where no step may grow the second moment is stable",
-        source="derived",
-        status="bound",
-        predicted=data.one_step,
-        measured=data.edge,
-        tolerance=1e-9,
-    )
+    yield bound("where no step may grow the second moment is stable").above(data.one_step, data.edge, tolerance=1e-9)

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.models.schedules import linear
@@ -132,72 +132,36 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.statistical(
-        claim="risk of least squares along a decay, of simulated runs",
-        source="derived",
-        status="exact",
-        predicted=data.excess_risk.sel(step=RECORD[1:]).values,
-        measured=data.risk_measured.values[1:],
-        standard_error=data.risk_standard_error.values[1:],
-        kind="mean",
+    yield exact("risk of least squares along a decay, of simulated runs").statistical(
+        data.excess_risk.sel(step=RECORD[1:]).values,
+        data.risk_measured.values[1:],
+        data.risk_standard_error.values[1:],
+        "mean",
         weakest=0.08,
         reason="losses are as wide as their mean under noise in proportion to the loss",
     )
     end = data.isel(step=-1)
-    yield Check.above(
-        claim="continuous time misses less of the memory than the law of first order",
-        source="derived",
-        status="heuristic",
-        predicted=data.first_order_risk.values[10:],
-        measured=data.continuous_risk.values[10:],
+    yield heuristic("continuous time misses less of the memory than the law of first order").above(
+        data.first_order_risk.values[10:], data.continuous_risk.values[10:]
     )
-    yield Check.close(
-        claim="after a decay continuous time is right to a tenth",
-        source="derived",
-        status="asymptotic",
-        predicted=end.continuous_risk.item(),
-        measured=end.excess_risk.item(),
-        tolerance=0.1,
+    yield asymptotic("after a decay continuous time is right to a tenth").close(
+        end.continuous_risk.item(), end.excess_risk.item(), tolerance=0.1
     )
     for name in TASKS:
         here = data.sel(task=name).isel(left=slice(1, -1))
-        yield Check.close(
-            claim=f"rates optimised one by one are in proportion to one over the root of the memory, {name} task",
-            source="derived",
-            status="asymptotic",
-            predicted=here.asked.values,
-            measured=here.best.values,
-            tolerance=0.05,
-        )
+        yield asymptotic(
+            f"rates optimised one by one are in proportion to one over the root of the memory, {name} task"
+        ).close(here.asked.values, here.best.values, tolerance=0.05)
     source, noise, _ = TASKS["easy"]
-    yield Check.close(
-        claim="largest rate of the best schedule, easy task",
-        source="derived",
-        status="asymptotic",
-        predicted=best_schedule_peak(PLANNED, A, source, noise),
-        measured=data.best.sel(task="easy", left=PLANNED).item(),
-        tolerance=0.15,
+    yield asymptotic("largest rate of the best schedule, easy task").close(
+        best_schedule_peak(PLANNED, A, source, noise), data.best.sel(task="easy", left=PLANNED).item(), tolerance=0.15
     )
-    yield Check.close(
-        claim="lowest risk of a long run, easy task",
-        source="derived",
-        status="asymptotic",
-        predicted=best_schedule_risk(HORIZONS[-1], A, source, noise),
-        measured=data.reached.values[-1],
-        tolerance=0.2,
+    yield asymptotic("lowest risk of a long run, easy task").close(
+        best_schedule_risk(HORIZONS[-1], A, source, noise), data.reached.values[-1], tolerance=0.2
     )
-    yield Check.above(
-        claim="longer runs come closer to the lowest risk of the limit",
-        source="derived",
-        status="asymptotic",
-        predicted=(data.reached.values / best_schedule_risk(HORIZONS, A, source, noise))[0],
-        measured=(data.reached.values / best_schedule_risk(HORIZONS, A, source, noise))[-1],
+    yield asymptotic("longer runs come closer to the lowest risk of the limit").above(
+        (data.reached.values / best_schedule_risk(HORIZONS, A, source, noise))[0],
+        (data.reached.values / best_schedule_risk(HORIZONS, A, source, noise))[-1],
     )
     plateau = float(np.mean(data.best.sel(task="hard").values > 0.999))
-    yield Check.above(
-        claim="a hard task spends a good part of the run at the limit, an easy one none",
-        source="derived",
-        status="asymptotic",
-        predicted=0.2,
-        measured=plateau,
-    )
+    yield asymptotic("a hard task spends a good part of the run at the limit, an easy one none").above(0.2, plateau)

@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from figures.engine.check import Check
+from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import (
     BLACK,
@@ -280,118 +280,59 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     final = data.excess_risk.sel(step=STEPS, drop=True)
-    yield Check.close(
-        claim="final risk of the optimal schedule, 1.049908e-3",
-        source="derived",
-        status="exact",
-        predicted=KNOWN_OPTIMUM,
-        measured=final.sel(schedule="optimal"),
+    yield exact("final risk of the optimal schedule, 1.049908e-3").close(
+        KNOWN_OPTIMUM,
+        final.sel(schedule="optimal"),
         absolute=1e-9,
         note="no single learning rate can be changed to lower it; a second, lower minimum is not excluded by proof",
     )
-    yield Check.close(
-        claim="final risks: best linear 1.05760e-3, cosine 1.09329e-3, constant 1.27899e-3, and greedy 1.52103e-3",
-        source="derived",
-        status="exact",
-        predicted=xr.DataArray(list(KNOWN.values()), dims="schedule", coords={"schedule": list(KNOWN)}),
-        measured=final.sel(schedule=list(KNOWN)),
+    yield exact(
+        "final risks: best linear 1.05760e-3, cosine 1.09329e-3, constant 1.27899e-3, and greedy 1.52103e-3"
+    ).close(
+        xr.DataArray(list(KNOWN.values()), dims="schedule", coords={"schedule": list(KNOWN)}),
+        final.sel(schedule=list(KNOWN)),
         absolute=1e-8,
     )
-    yield Check.close(
-        claim=f"final risk of the average of a run at rate {KNOWN_AVERAGE_RATE}, 9.58845e-4",
-        source="derived",
-        status="exact",
-        predicted=KNOWN_AVERAGE,
-        measured=data.known_average_risk,
-        absolute=5e-9,
-        note="as far as four digits of the rate determine it",
+    yield exact(f"final risk of the average of a run at rate {KNOWN_AVERAGE_RATE}, 9.58845e-4").close(
+        KNOWN_AVERAGE, data.known_average_risk, absolute=5e-9, note="as far as four digits of the rate determine it"
     )
     measured, error = data.excess_risk_measured, data.excess_risk_standard_error
     expected = data.excess_risk.sel(step=list(MEASURED_STEPS)).rename(step="measured_step")
-    yield Check.statistical(
-        claim="final risks of five schedules and of the average, simulated",
-        source="zhang2019",
-        status="exact",
-        predicted=expected.sel(measured_step=STEPS),
-        measured=measured.sel(measured_step=STEPS),
-        standard_error=error.sel(measured_step=STEPS),
-        kind="mean",
+    yield exact("final risks of five schedules and of the average, simulated", "zhang2019").statistical(
+        expected.sel(measured_step=STEPS), measured.sel(measured_step=STEPS), error.sel(measured_step=STEPS), "mean"
     )
-    yield Check.statistical(
-        claim="risk against step, seven steps, simulated",
-        source="zhang2019",
-        status="exact",
-        predicted=expected,
-        measured=measured,
-        standard_error=error,
-        kind="variance",
-        note="a risk is a sum of variances",
+    yield exact("risk against step, seven steps, simulated", "zhang2019").statistical(
+        expected, measured, error, "variance", note="a risk is a sum of variances"
     )
     last = xr.Dataset({"risk": measured, "error": error}).sel(measured_step=STEPS)
     average, optimal = last.sel(schedule=AVERAGE), last.sel(schedule="optimal")
-    yield Check.sign(
-        claim="across a spectrum the average of one run is below the best schedule",
-        source="derived",
-        status="exact",
-        predicted=1,
-        measured=optimal.risk - average.risk,
-        standard_error=np.hypot(average.error, optimal.error),
+    yield exact("across a spectrum the average of one run is below the best schedule").positive(
+        optimal.risk - average.risk, np.hypot(average.error, optimal.error)
     )
     ranking = list(COLORS)
-    yield Check.below(
-        claim="average < optimal <= linear < cosine < constant < greedy",
-        source="derived",
-        status="bound",
-        predicted=final.sel(schedule=ranking[1:]).assign_coords(schedule=ranking[:-1]),
-        measured=final.sel(schedule=ranking[:-1]),
+    yield bound("average < optimal <= linear < cosine < constant < greedy").below(
+        final.sel(schedule=ranking[1:]).assign_coords(schedule=ranking[:-1]), final.sel(schedule=ranking[:-1])
     )
     start = data.excess_risk.sel(step=1, drop=True)
-    yield Check.below(
-        claim="no first step lowers the risk more than that of the greedy schedule",
-        source="derived",
-        status="bound",
-        predicted=start.drop_sel(schedule="greedy"),
-        measured=start.sel(schedule="greedy", drop=True),
+    yield bound("no first step lowers the risk more than that of the greedy schedule").below(
+        start.drop_sel(schedule="greedy"), start.sel(schedule="greedy", drop=True)
     )
-    yield Check.statistical(
-        claim="excess risk where steps_to_target finds the target, five batch sizes, simulated",
-        source="zhang2019",
-        status="exact",
-        predicted=data.risk_near_target,
-        measured=data.risk_near_target_measured,
-        standard_error=data.risk_near_target_standard_error,
-        kind="variance",
+    yield exact(
+        "excess risk where steps_to_target finds the target, five batch sizes, simulated", "zhang2019"
+    ).statistical(
+        data.risk_near_target, data.risk_near_target_measured, data.risk_near_target_standard_error, "variance"
     )
-    yield Check.statistical(
-        claim="steps to the target, five batch sizes, simulated",
-        source="zhang2019",
-        status="exact",
-        predicted=data.steps.sel(batch_size=list(MEASURED_BATCH_SIZES)).rename(batch_size="measured_batch_size"),
-        measured=data.steps_measured,
-        standard_error=data.steps_standard_error,
-        kind="variance",
+    yield exact("steps to the target, five batch sizes, simulated", "zhang2019").statistical(
+        data.steps.sel(batch_size=list(MEASURED_BATCH_SIZES)).rename(batch_size="measured_batch_size"),
+        data.steps_measured,
+        data.steps_standard_error,
+        "variance",
     )
     ratio = data.steps[:-1] / data.steps[1:].values
-    yield Check.below(
-        claim="twice the batch size saves at most half of the steps",
-        source="zhang2019",
-        status="heuristic",
-        predicted=2.0,
-        measured=ratio,
+    yield heuristic("twice the batch size saves at most half of the steps", "zhang2019").below(2.0, ratio)
+    yield heuristic("small batches scale perfectly: from 1 to 2 the steps are halved, to 5%", "zhang2019").close(
+        2.0, float(ratio[0]), tolerance=0.05
     )
-    yield Check.close(
-        claim="small batches scale perfectly: from 1 to 2 the steps are halved, to 5%",
-        source="zhang2019",
-        status="heuristic",
-        predicted=2.0,
-        measured=float(ratio[0]),
-        tolerance=0.05,
-    )
-    yield Check.close(
-        claim=f"large batches do not scale: at {BATCH_SIZES[-1]} the steps are those without noise, to 1%",
-        source="zhang2019",
-        status="heuristic",
-        predicted=data.noiseless_steps,
-        measured=float(data.steps[-1]),
-        tolerance=0.01,
-    )
+    yield heuristic(
+        f"large batches do not scale: at {BATCH_SIZES[-1]} the steps are those without noise, to 1%", "zhang2019"
+    ).close(data.noiseless_steps, float(data.steps[-1]), tolerance=0.01)

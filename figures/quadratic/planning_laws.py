@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, power_decay, tail, warmup_stable_decay
@@ -283,105 +283,58 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.statistical(
-        claim="noise that a decay leaves, of simulated runs",
-        source="derived",
-        status="exact",
-        predicted=data.left,
-        measured=data.left_measured,
-        standard_error=data.left_standard_error,
-        kind="variance",
+    yield exact("noise that a decay leaves, of simulated runs").statistical(
+        data.left,
+        data.left_measured,
+        data.left_standard_error,
+        "variance",
         weakest=0.05,
         reason="a variance of as many runs as a quick figure has time for",
     )
     for name, (exponent, amplitude, _, _) in SHAPES.items():
         here = data.left.sel(shape=name)
         if amplitude == 1:
-            yield Check.close(
-                claim=f"law of small gains, {name} decay",
-                source="derived",
-                status="asymptotic",
-                predicted=decay_noise_left(GAIN, LENGTHS, exponent),
-                measured=here.values,
-                tolerance=0.03,
+            yield asymptotic(f"law of small gains, {name} decay").close(
+                decay_noise_left(GAIN, LENGTHS, exponent), here.values, tolerance=0.03
             )
         long = here.isel(length=-1)
-        yield Check.close(
-            claim=f"long decays leave what their end says, {name}",
-            source="derived",
-            status="asymptotic",
-            predicted=late_decay_noise_left(GAIN, LENGTHS[-1], exponent, amplitude),
-            measured=long.values,
-            tolerance=0.05,
+        yield asymptotic(f"long decays leave what their end says, {name}").close(
+            late_decay_noise_left(GAIN, LENGTHS[-1], exponent, amplitude), long.values, tolerance=0.05
         )
-    yield Check.statistical(
-        claim="averages of runs at rest, plain and with momentum",
-        source="derived",
-        status="exact",
-        predicted=data["tail"],
-        measured=data.tail_measured,
-        standard_error=data.tail_standard_error,
-        kind="variance",
+    yield exact("averages of runs at rest, plain and with momentum").statistical(
+        data["tail"],
+        data.tail_measured,
+        data.tail_standard_error,
+        "variance",
         weakest=0.05,
         reason="a variance of as many runs as a quick figure has time for",
     )
-    yield Check.close(
-        claim="long averages see the noise alone, with momentum or without",
-        source="derived",
-        status="asymptotic",
-        predicted=np.full(2, 1 / POINTS[-1]),
-        measured=data["tail"].isel(points=-1).values,
-        tolerance=0.05,
+    yield asymptotic("long averages see the noise alone, with momentum or without").close(
+        np.full(2, 1 / POINTS[-1]), data["tail"].isel(points=-1).values, tolerance=0.05
     )
     for name in ("Adam", "sign"):
         here = data.sel(optimiser=name)
-        yield Check.statistical(
-            claim=f"mean square at rest in one direction, {name}",
-            source="derived",
-            status="exact" if name == "sign" else "asymptotic",
-            predicted=here.rest,
-            measured=here.rest_measured,
-            standard_error=here.rest_standard_error,
-            kind="variance",
+        claim = f"mean square at rest in one direction, {name}"
+        yield (exact(claim) if name == "sign" else asymptotic(claim)).statistical(
+            here.rest,
+            here.rest_measured,
+            here.rest_standard_error,
+            "variance",
             weakest=0.08,
             reason="a variance of as many runs as a quick figure has time for",
         )
-    yield Check.close(
-        claim="test loss at a training loss, from the odds of two patterns",
-        source="derived",
-        status="exact",
-        predicted=data.test.values,
-        measured=data.test_measured.values,
-        tolerance=1e-6,
+    yield exact("test loss at a training loss, from the odds of two patterns").close(
+        data.test.values, data.test_measured.values, tolerance=1e-6
     )
     end = data.test_measured.isel(level=-1) / data.training.isel(level=-1)
     gain = np.log(end.sel(schedule="small") / end.sel(schedule="large first"))
-    yield Check.sign(
-        claim="a large rate first ends lower on test where the flat pattern counts more there",
-        source="li2019; derived",
-        status="exact",
-        predicted=1,
-        measured=gain.sel(pattern="flat counts more").values,
+    yield exact(
+        "a large rate first ends lower on test where the flat pattern counts more there", "li2019; derived"
+    ).positive(gain.sel(pattern="flat counts more").values)
+    yield exact("and higher where the sharp one does").negative(gain.sel(pattern="sharp counts more").values)
+    yield exact("it makes no difference where the two losses are in proportion").close(
+        0.0, gain.sel(pattern="in proportion").values, absolute=1e-9
     )
-    yield Check.sign(
-        claim="and higher where the sharp one does",
-        source="derived",
-        status="exact",
-        predicted=-1,
-        measured=gain.sel(pattern="sharp counts more").values,
-    )
-    yield Check.close(
-        claim="it makes no difference where the two losses are in proportion",
-        source="derived",
-        status="exact",
-        predicted=0.0,
-        measured=gain.sel(pattern="in proportion").values,
-        absolute=1e-9,
-    )
-    yield Check.below(
-        claim="the large rate is beyond that at which the order of learning turns around",
-        source="derived",
-        status="exact",
-        predicted=LARGE,
-        measured=data.turnaround_rate,
+    yield exact("the large rate is beyond that at which the order of learning turns around").below(
+        LARGE, data.turnaround_rate
     )

@@ -21,7 +21,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, linear
@@ -330,94 +330,53 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.statistical(
-        claim="growth of paths crosses 0 at the almost-sure edge, with momentum and Cauchy curvatures",
-        source="derived",
-        status="exact",
-        predicted=np.array([almost_sure_edge_gain(width, momentum=MOMENTA) for width in WIDTHS]),
-        measured=data.edge_measured.values,
-        standard_error=data.edge_standard_error.values,
-        kind="mean",
+    yield exact("growth of paths crosses 0 at the almost-sure edge, with momentum and Cauchy curvatures").statistical(
+        np.array([almost_sure_edge_gain(width, momentum=MOMENTA) for width in WIDTHS]),
+        data.edge_measured.values,
+        data.edge_standard_error.values,
+        "mean",
         weakest=0.08,
         reason="a root of a measured growth",
     )
-    yield Check.close(
-        claim="edge of reshuffled epochs with momentum, from all sequences of epochs",
-        source="derived",
-        status="exact",
-        predicted=data.shuffled.values,
-        measured=data.shuffled_measured.values,
+    yield exact("edge of reshuffled epochs with momentum, from all sequences of epochs").close(
+        data.shuffled.values,
+        data.shuffled_measured.values,
         tolerance=0.02,
         note="fourteen epochs, not yet the asymptotic growth",
     )
-    yield Check.below(
-        claim="with momentum the edge of reshuffled epochs lies below that of the mean",
-        source="derived",
-        status="exact",
-        predicted=stability_edge(1.0, momentum=SHUFFLED_MOMENTA[2:]),
-        measured=data.shuffled.values[2:],
+    yield exact("with momentum the edge of reshuffled epochs lies below that of the mean").below(
+        stability_edge(1.0, momentum=SHUFFLED_MOMENTA[2:]), data.shuffled.values[2:]
     )
-    yield Check.above(
-        claim="without momentum reshuffling moves the edge beyond that of the mean",
-        source="derived",
-        status="exact",
-        predicted=2.0,
-        measured=data.shuffled.values[0],
+    yield exact("without momentum reshuffling moves the edge beyond that of the mean").above(
+        2.0, data.shuffled.values[0]
     )
-    yield Check.close(
-        claim="edge of least squares on features of any kurtosis, from enumerated steps",
-        source="derived",
-        status="exact",
-        predicted=data.kurtosis_edge.values,
-        measured=data.kurtosis_edge_measured.values,
-        tolerance=1e-8,
+    yield exact("edge of least squares on features of any kurtosis, from enumerated steps").close(
+        data.kurtosis_edge.values, data.kurtosis_edge_measured.values, tolerance=1e-8
     )
     for name in ("decay", "ramp"):
-        yield Check.statistical(
-            claim=f"variance along the {name}, of simulated runs",
-            source="derived",
-            status="exact",
-            predicted=data[name].values,
-            measured=data[f"{name}_measured"].values,
-            standard_error=data[f"{name}_standard_error"].values,
-            kind="variance",
+        yield exact(f"variance along the {name}, of simulated runs").statistical(
+            data[name].values,
+            data[f"{name}_measured"].values,
+            data[f"{name}_standard_error"].values,
+            "variance",
             weakest=0.07,
             reason="a variance of as many runs as a quick figure has time for",
         )
-    yield Check.close(
-        claim="a ramp ends on the noise of a linear decay in half its steps",
-        source="derived",
-        status="asymptotic",
-        predicted=data.decay.values[-1],
-        measured=data.ramp.values[-1],
-        tolerance=0.03,
+    yield asymptotic("a ramp ends on the noise of a linear decay in half its steps").close(
+        data.decay.values[-1], data.ramp.values[-1], tolerance=0.03
     )
-    yield Check.statistical(
-        claim="mean at rest under weight decay, decoupled and as a penalty",
-        source="derived",
-        status="exact",
-        predicted=data.rest.values,
-        measured=data.rest_measured.values,
-        standard_error=data.rest_standard_error.values,
-        kind="mean",
+    yield exact("mean at rest under weight decay, decoupled and as a penalty").statistical(
+        data.rest.values, data.rest_measured.values, data.rest_standard_error.values, "mean"
     )
-    yield Check.statistical(
-        claim="noise scale along runs",
-        source="mccandlish2018; derived",
-        status="exact",
-        predicted=data.scale.values[:, 1:],
-        measured=data.scale_measured.values[:, 1:],
-        standard_error=data.scale_standard_error.values[:, 1:],
-        kind="variance",
+    yield exact("noise scale along runs", "mccandlish2018; derived").statistical(
+        data.scale.values[:, 1:],
+        data.scale_measured.values[:, 1:],
+        data.scale_standard_error.values[:, 1:],
+        "variance",
         weakest=0.06,
         reason="the mean of a square of as many runs as a quick figure has time for",
     )
     ratio = data.scale.sel(rate=RATES[1]).values[-1] / data.scale.sel(rate=RATES[0]).values[-1]
-    yield Check.close(
-        claim="on the plateau the noise scale is that of the run: as in one direction, larger at the smaller rate",
-        source="derived",
-        status="heuristic",
-        predicted=plateau_noise_scale(RATES[1], 8) / plateau_noise_scale(RATES[0], 8),
-        measured=ratio,
-        tolerance=0.05,
-    )
+    yield heuristic(
+        "on the plateau the noise scale is that of the run: as in one direction, larger at the smaller rate"
+    ).close(plateau_noise_scale(RATES[1], 8) / plateau_noise_scale(RATES[0], 8), ratio, tolerance=0.05)

@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, bound, exact
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import (
     BLACK,
@@ -344,79 +344,46 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     sizes = [size for size in KNOWN if size in data.batch_size.values]
     for place, (edge, absolute) in enumerate({"mean square": 5e-5, "almost sure": 5e-3}.items()):
-        yield Check.close(
-            claim=f"{edge} edge of one-dimensional least squares at batch sizes 1, 4 and 16",
-            source="derived",
-            status="exact",
-            predicted=xr.DataArray([KNOWN[size][place] for size in sizes], coords={"batch_size": sizes}),
-            measured=data.edge_batch_size.sel(edge=edge, batch_size=sizes, drop=True).assign_coords(batch_size=sizes),
+        yield exact(f"{edge} edge of one-dimensional least squares at batch sizes 1, 4 and 16").close(
+            xr.DataArray([KNOWN[size][place] for size in sizes], coords={"batch_size": sizes}),
+            data.edge_batch_size.sel(edge=edge, batch_size=sizes, drop=True).assign_coords(batch_size=sizes),
             absolute=absolute,
         )
     for name, text in (("noise", "curvature noise"), ("batch_size", "batch size")):
         edges = data[f"edge_{name}"].sel(edge="almost sure", drop=True)
         there = edges.sel({name: data[f"measured_{name}"].values}).rename({name: f"measured_{name}"})
-        yield Check.statistical(
-            claim=f"half of the runs survive at the almost-sure edge, against {text}",
-            source="derived",
-            status="asymptotic",
-            predicted=there,
-            measured=data[f"half_{name}"],
-            standard_error=data[f"half_{name}_standard_error"],
-            kind="variance",
+        yield asymptotic(f"half of the runs survive at the almost-sure edge, against {text}").statistical(
+            there,
+            data[f"half_{name}"],
+            data[f"half_{name}_standard_error"],
+            "variance",
             note="a share of 1/2 finds the median, which tends to the mean logarithm with the number of steps",
         )
-        yield Check.above(
-            claim=f"no run is lost before its variance: almost-sure edge above that in mean square, against {text}",
-            source="derived",
-            status="bound",
-            predicted=data[f"edge_{name}"].sel(edge="mean square", drop=True),
-            measured=edges,
-        )
-    yield Check.close(
-        claim="tail indices 4.2858, 2 and 1.2529 of curvatures 1/2 and 3/2 at rates 1.45, 1.6 and 1.8",
-        source="derived",
-        status="exact",
-        predicted=list(TAIL_KNOWN.values()),
-        measured=data.known_tail_index.values,
-        absolute=5e-5,
+        yield bound(
+            f"no run is lost before its variance: almost-sure edge above that in mean square, against {text}"
+        ).above(data[f"edge_{name}"].sel(edge="mean square", drop=True), edges)
+    yield exact("tail indices 4.2858, 2 and 1.2529 of curvatures 1/2 and 3/2 at rates 1.45, 1.6 and 1.8").close(
+        list(TAIL_KNOWN.values()), data.known_tail_index.values, absolute=5e-5
     )
-    yield Check.close(
-        claim="slope of the measured tails is the tail index, to 10%, at three rates between the edges",
-        source="derived",
-        status="asymptotic",
-        predicted=data.tail_index,
-        measured=data.tail_index_measured,
+    yield asymptotic("slope of the measured tails is the tail index, to 10%, at three rates between the edges").close(
+        data.tail_index,
+        data.tail_index_measured,
         tolerance=0.1,
         note=f"standard errors up to {float(data.tail_index_standard_error.max()):.2g}; as far out as enough runs get, "
         "the law is not quite a power law yet",
     )
     sgd = data.sel(rule="SGD", drop=True)
-    yield Check.statistical(
-        claim="Lyapunov exponent of one direction is the mean logarithm, seven rates",
-        source="derived",
-        status="exact",
-        predicted=data.path_growth_there,
-        measured=sgd.lyapunov_exponent,
-        standard_error=sgd.standard_error,
-        scale=1.0,
-        kind="mean",
+    yield exact("Lyapunov exponent of one direction is the mean logarithm, seven rates").statistical(
+        data.path_growth_there, sgd.lyapunov_exponent, sgd.standard_error, "mean", scale=1.0
     )
-    yield Check.below(
-        claim="almost every run grows more slowly than the root mean square, with and without momentum",
-        source="derived",
-        status="bound",
-        predicted=data.half_log_growth_there,
-        measured=data.lyapunov_exponent,
-        standard_error=data.standard_error,
+    yield bound("almost every run grows more slowly than the root mean square, with and without momentum").below(
+        data.half_log_growth_there, data.lyapunov_exponent, data.standard_error
     )
     rate = data.stable_rate
     second = np.mean(np.square(PAIR))
-    yield Check.statistical(
-        claim="stationary variance of two curvatures below the edge in mean square, three rates",
-        source="derived",
-        status="exact",
-        predicted=rate * second / (2 * np.mean(PAIR) - rate * second),
-        measured=data.stable_variance,
-        standard_error=data.stable_variance_standard_error,
-        kind="variance",
+    yield exact("stationary variance of two curvatures below the edge in mean square, three rates").statistical(
+        rate * second / (2 * np.mean(PAIR) - rate * second),
+        data.stable_variance,
+        data.stable_variance_standard_error,
+        "variance",
     )

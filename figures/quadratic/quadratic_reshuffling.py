@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic
@@ -307,68 +307,33 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="eight examples at gain 0.3: 0.4215809 of the variance of independent batches, by the formula",
-        source="derived",
-        status="exact",
-        predicted=KNOWN_RATIO,
-        measured=data.known_ratio,
-        absolute=1e-10,
+    yield exact("eight examples at gain 0.3: 0.4215809 of the variance of independent batches, by the formula").close(
+        KNOWN_RATIO, data.known_ratio, absolute=1e-10
     )
-    yield Check.close(
-        claim="eight examples at gain 0.3: 0.4215809 of the variance of independent batches, from all 40320 orders",
-        source="derived",
-        status="exact",
-        predicted=KNOWN_RATIO,
-        measured=data.enumerated_ratio,
-        absolute=1e-10,
-    )
+    yield exact(
+        "eight examples at gain 0.3: 0.4215809 of the variance of independent batches, from all 40320 orders"
+    ).close(KNOWN_RATIO, data.enumerated_ratio, absolute=1e-10)
     for sampling in SAMPLINGS:
         here = data.sel(sampling=sampling, drop=True)
-        yield Check.statistical(
-            claim=f"variance at epoch ends against gain, batches of two: {LABELS[sampling]}",
-            source="derived",
-            status="exact",
-            predicted=here.variance_there,
-            measured=here.variance_measured,
-            standard_error=here.variance_standard_error,
-            kind="variance",
+        yield exact(f"variance at epoch ends against gain, batches of two: {LABELS[sampling]}").statistical(
+            here.variance_there, here.variance_measured, here.variance_standard_error, "variance"
         )
-    yield Check.statistical(
-        claim="variance at epoch ends over that of independent batches, four lengths of an epoch, three gains",
-        source="derived",
-        status="exact",
-        predicted=data.ratio_there,
-        measured=data.ratio_measured,
-        standard_error=data.ratio_standard_error,
-        kind="variance",
-    )
+    yield exact(
+        "variance at epoch ends over that of independent batches, four lengths of an epoch, three gains"
+    ).statistical(data.ratio_there, data.ratio_measured, data.ratio_standard_error, "variance")
     inner = data.isel(inner_step=slice(1, None))
-    yield Check.statistical(
-        claim="variance at every step of an epoch, three gains",
-        source="derived",
-        status="exact",
-        predicted=inner.inner_variance,
-        measured=inner.inner_variance_measured,
-        standard_error=inner.inner_variance_standard_error,
-        kind="variance",
+    yield exact("variance at every step of an epoch, three gains").statistical(
+        inner.inner_variance, inner.inner_variance_measured, inner.inner_variance_standard_error, "variance"
     )
-    yield Check.statistical(
-        claim="growth of the second moment over an epoch of random curvatures, four rates",
-        source="derived",
-        status="exact",
-        predicted=data.growth_there,
-        measured=data.growth_measured,
-        standard_error=data.growth_standard_error,
-        kind="variance",
+    yield exact("growth of the second moment over an epoch of random curvatures, four rates").statistical(
+        data.growth_there,
+        data.growth_measured,
+        data.growth_standard_error,
+        "variance",
         weakest=0.06,
         reason="a product of random factors scatters by several times its mean square",
     )
     edges = data.growth_edge
-    yield Check.sign(
-        claim="these curvatures, reshuffled, are stable in mean square at rates at which independent batches are not",
-        source="derived",
-        status="exact",
-        predicted=1,
-        measured=float(edges.sel(order="reshuffled")) - float(edges.sel(order="without_replacement")),
-    )
+    yield exact(
+        "these curvatures, reshuffled, are stable in mean square at rates at which independent batches are not"
+    ).positive(float(edges.sel(order="reshuffled")) - float(edges.sel(order="without_replacement")))

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import (
     BLACK,
     BLUE,
@@ -449,155 +449,110 @@ def _step_checks(data: xr.Dataset) -> Iterator[Check]:
     """One step along a batch gradient."""
     falls = data.batch_loss.diff("step_length").sel(step_length=slice(0, FALLS_UNTIL))
     lowest = float(data.step_length[data.batch_loss.mean("chain").argmin("step_length")])
-    yield Check.sign(
-        claim=f"the loss of a batch falls along its own gradient, up to {FALLS_UNTIL} learning rates",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=falls.mean("chain"),
-        standard_error=standard_error(falls),
+    yield heuristic(
+        f"the loss of a batch falls along its own gradient, up to {FALLS_UNTIL} learning rates", "sandler2023, abstract"
+    ).negative(
+        falls.mean("chain"),
+        standard_error(falls),
         note=f"lowest at {lowest:g} learning rates; beyond, the step overshoots in the steepest directions",
     )
     below = data.batch_loss.sel(step_length=8) - data.best_full_loss
-    yield Check.sign(
-        claim="one long step takes the loss of its batch below the best full loss",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=below.mean("chain"),
-        standard_error=standard_error(below),
-    )
+    yield heuristic(
+        "one long step takes the loss of its batch below the best full loss", "sandler2023, abstract"
+    ).negative(below.mean("chain"), standard_error(below))
     for name, words in (("full", "the full loss"), ("held_out", "the loss on held-out inputs")):
         rises = data[f"{name}_loss"].diff("step_length").sel(step_length=slice(1.5, None))
-        yield Check.sign(
-            claim=f"{words} rises all the way beyond one learning rate",
-            source="sandler2023, abstract",
-            status="heuristic",
-            predicted=1,
-            measured=rises.mean("chain"),
-            standard_error=standard_error(rises),
+        yield heuristic(f"{words} rises all the way beyond one learning rate", "sandler2023, abstract").positive(
+            rises.mean("chain"), standard_error(rises)
         )
-    yield Check.statistical(
-        claim="the full loss is lowest at half the learning rate",
-        source="derived",
-        status="heuristic",
-        predicted=0.5,
-        measured=data.vertex.mean(),
-        standard_error=standard_error(data.vertex),
-        kind="mean",
+    yield heuristic("the full loss is lowest at half the learning rate").statistical(
+        0.5,
+        data.vertex.mean(),
+        standard_error(data.vertex),
+        "mean",
         weakest=0.25,
         reason="exact for a quadratic at rest; on the network the depth of the parabola is 1e-3 of the loss",
     )
     step = data.full_loss.sel(step_length=1) - data.full_loss.sel(step_length=0)
-    yield Check.statistical(
-        claim="the full loss is the same before and after a step",
-        source="derived",
-        status="heuristic",
-        predicted=0.0,
-        measured=step.mean(),
-        standard_error=standard_error(step),
+    yield heuristic("the full loss is the same before and after a step").statistical(
+        0.0,
+        step.mean(),
+        standard_error(step),
+        "mean",
         scale=-data.batch_loss.sel(step_length=[0, 1]).diff("step_length").mean(),
-        kind="mean",
         weakest=0.02,
         reason="relative to what the step does to the loss of its batch",
     )
     near = data.isel(step_length=NEAR).isel(step_length=slice(1, None))
     change = near.full_loss - data.full_loss.sel(step_length=0)
     predicted = near.predicted_full_change
-    yield Check.close(
-        claim="change of the full loss up to two learning rates, from curvature and gradient noise alone",
-        source="derived",
-        status="heuristic",
-        predicted=predicted.mean("chain"),
-        measured=change.mean("chain"),
+    yield heuristic("change of the full loss up to two learning rates, from curvature and gradient noise alone").close(
+        predicted.mean("chain"),
+        change.mean("chain"),
+        scale=abs(predicted.sel(step_length=2).mean()),
         tolerance=0.25,
         absolute=3 * standard_error(change - predicted),
-        scale=abs(predicted.sel(step_length=2).mean()),
         note="relative to the change at two learning rates; further out the network bends upwards",
     )
-    yield Check.above(
-        claim="the loss of a batch is a parabola along its gradient: R^2 above 0.999",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=0.999,
-        measured=data.batch_fit.median("search").mean(),
-    )
+    yield heuristic(
+        "the loss of a batch is a parabola along its gradient: R^2 above 0.999", "sandler2023, abstract"
+    ).above(0.999, data.batch_fit.median("search").mean())
 
 
 def _rest_checks(data: xr.Dataset) -> Iterator[Check]:
     """The trajectory at rest, against what curvature and gradient noise predict."""
     for name, words, sign in (("consecutive", "consecutive batches", -1), ("independent", "independent batches", 1)):
         cosine = data[f"{name}_cosine"]
-        yield Check.sign(
-            claim=f"gradients of {words} point {'along' if sign > 0 else 'against'} each other",
-            source="derived",
-            status="heuristic",
-            predicted=sign,
-            measured=cosine.mean(),
-            standard_error=standard_error(cosine),
-        )
-        yield Check.close(
-            claim=f"cosine of gradients of {words}, from curvature and gradient noise alone",
-            source="derived",
-            status="heuristic",
-            predicted=sign * data.predicted_cosine.mean(),
-            measured=cosine.mean(),
+        claim = heuristic(f"gradients of {words} point {'along' if sign > 0 else 'against'} each other")
+        yield (claim.positive if sign > 0 else claim.negative)(cosine.mean(), standard_error(cosine))
+        yield heuristic(f"cosine of gradients of {words}, from curvature and gradient noise alone").close(
+            sign * data.predicted_cosine.mean(),
+            cosine.mean(),
             tolerance=0.1,
             absolute=3 * standard_error(cosine - sign * data.predicted_cosine),
         )
     change = data.followed_loss - data.followed_loss.sel(lag=0)
     predicted = data.predicted_followed_change
-    yield Check.close(
-        claim="loss of a batch before and after its use: nothing, a drop, and forgetting over hundreds of steps",
-        source="derived",
-        status="heuristic",
-        predicted=predicted.mean("chain"),
-        measured=change.mean("chain"),
+    yield heuristic(
+        "loss of a batch before and after its use: nothing, a drop, and forgetting over hundreds of steps"
+    ).close(
+        predicted.mean("chain"),
+        change.mean("chain"),
+        scale=abs(predicted.sel(lag=1).mean()),
         tolerance=0.05,
         absolute=3 * standard_error(change - predicted),
-        scale=abs(predicted.sel(lag=1).mean()),
         note="relative to the drop",
     )
-    yield Check.above(
-        claim=f"the loss of a batch is a parabola along chords of {CHORD} steps: R^2 above 0.997",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=0.997,
-        measured=data.chord_fit.median("chord").mean(),
-    )
+    yield heuristic(
+        f"the loss of a batch is a parabola along chords of {CHORD} steps: R^2 above 0.997", "sandler2023, abstract"
+    ).above(0.997, data.chord_fit.median("chord").mean())
     ends = data.chord_loss.sel(position=[0, 1]).mean("position")
     depth = (data.chord_loss - ends).sel(position=0.5)
-    yield Check.close(
-        claim=f"midpoint of two iterates {CHORD} steps apart: full loss below that of its ends",
-        source="derived",
-        status="heuristic",
-        predicted=data.predicted_chord_change.sel(position=0.5).mean(),
-        measured=depth.mean(),
+    yield heuristic(f"midpoint of two iterates {CHORD} steps apart: full loss below that of its ends").close(
+        data.predicted_chord_change.sel(position=0.5).mean(),
+        depth.mean(),
         tolerance=0.1,
         absolute=3 * standard_error(depth - data.predicted_chord_change.sel(position=0.5)),
     )
     for name, words in (("shared_batches", "on shared batches"), ("shared_start", "from a shared start")):
         early = data[name].sel(step=slice(1, 10))
         expected = data[f"predicted_{name}"].sel(step=slice(1, 10))
-        yield Check.close(
-            claim=f"squared distance of two runs {words}, ten steepest directions, ten steps",
-            source="derived",
-            status="heuristic",
-            predicted=expected.mean("chain"),
-            measured=early.mean("chain"),
+        yield heuristic(f"squared distance of two runs {words}, ten steepest directions, ten steps").close(
+            expected.mean("chain"),
+            early.mean("chain"),
+            scale=data[f"predicted_{name}"].max("step").mean(),
             tolerance=0.05,
             absolute=3 * standard_error(early - expected),
-            scale=data[f"predicted_{name}"].max("step").mean(),
             note="relative to the largest distance",
         )
     shrunk = data.shared_batches.sel(step=400) / data.shared_batches.sel(step=0)
-    yield Check.below(
-        claim="two runs on shared batches come together: less than a fiftieth of their squared distance is left",
-        source="sandler2023, section 1",
-        status="heuristic",
-        predicted=0.02,
-        measured=shrunk.mean(),
-        standard_error=standard_error(shrunk),
+    yield heuristic(
+        "two runs on shared batches come together: less than a fiftieth of their squared distance is left",
+        "sandler2023, section 1",
+    ).below(
+        0.02,
+        shrunk.mean(),
+        standard_error(shrunk),
         note="a quadratic would leave nothing: the batches of the network have curvatures of their own",
     )
     for name, words, tolerance in (
@@ -606,12 +561,9 @@ def _rest_checks(data: xr.Dataset) -> Iterator[Check]:
         ("flat", "in the flat rest", 0.3),
     ):
         moved, expected = data[f"displacement_{name}"], data[f"predicted_displacement_{name}"]
-        yield Check.close(
-            claim=f"squared displacement against lag {words}, from curvature and gradient noise alone",
-            source="derived",
-            status="heuristic",
-            predicted=expected.mean("chain"),
-            measured=moved.mean("chain"),
+        yield heuristic(f"squared displacement against lag {words}, from curvature and gradient noise alone").close(
+            expected.mean("chain"),
+            moved.mean("chain"),
             tolerance=tolerance,
             absolute=2 * standard_error(moved - expected),
         )
@@ -619,21 +571,12 @@ def _rest_checks(data: xr.Dataset) -> Iterator[Check]:
         name: data[f"displacement_{name}"].sel(distance=400) / data[f"displacement_{name}"].sel(distance=50)
         for name in ("steep", "flat")
     }
-    yield Check.below(
-        claim="steep directions are at rest: no further apart after 400 steps than after 50",
-        source="sandler2023, section 1",
-        status="heuristic",
-        predicted=1.0,
-        measured=growth["steep"].mean(),
-        standard_error=standard_error(growth["steep"]),
-    )
-    yield Check.above(
-        claim="flat directions still move: squared displacement after 400 steps over that after 50",
-        source="sandler2023, section 1",
-        status="heuristic",
-        predicted=4.0,
-        measured=growth["flat"].mean(),
-    )
+    yield heuristic(
+        "steep directions are at rest: no further apart after 400 steps than after 50", "sandler2023, section 1"
+    ).below(1.0, growth["steep"].mean(), standard_error(growth["steep"]))
+    yield heuristic(
+        "flat directions still move: squared displacement after 400 steps over that after 50", "sandler2023, section 1"
+    ).above(4.0, growth["flat"].mean())
 
 
 def _other_chain_checks(data: xr.Dataset) -> Iterator[Check]:
@@ -650,12 +593,9 @@ def _other_chain_checks(data: xr.Dataset) -> Iterator[Check]:
         ("R^2 of a parabola along a chord, median", data.chord_fit.median("chord"), 0.9991),
         ("vertex of the full loss over the learning rate", data.vertex, 0.515),
     ):
-        yield Check.close(
-            claim=f"{program}: {words}",
-            source="derived",
-            status="heuristic",
-            predicted=other,
-            measured=measured.mean("chain"),
+        yield heuristic(f"{program}: {words}").close(
+            other,
+            measured.mean("chain"),
             absolute=agreement(measured),
             note="within three combined standard errors, that of one chain being the spread of ours",
         )
@@ -667,13 +607,10 @@ def _other_chain_checks(data: xr.Dataset) -> Iterator[Check]:
         # That chain's curves come back to their start to one hundredth only.
         ("change of the loss of a batch after its use", followed, lags - 0.998, 0.01),
     ):
-        yield Check.close(
-            claim=f"{program}: {words}",
-            source="derived",
-            status="heuristic",
-            predicted=others,
-            measured=measured.mean("chain"),
-            absolute=agreement(measured, error),
+        yield heuristic(f"{program}: {words}").close(
+            others,
+            measured.mean("chain"),
             scale=0.108,
+            absolute=agreement(measured, error),
             note="within three combined standard errors, relative to the drop of the loss of a batch by its step",
         )

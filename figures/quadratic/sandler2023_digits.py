@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
@@ -260,71 +260,45 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     change, predicted = data.change, data.predicted_change.mean("chain")
     mean, error = change.mean("chain"), standard_error(change)
-    yield Check.sign(
-        claim="every average and every lower rate lowers the full loss",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=mean.drop_sel(rule="two points 1"),
-        standard_error=error.drop_sel(rule="two points 1"),
+    yield heuristic("every average and every lower rate lowers the full loss", "sandler2023, abstract").negative(
+        mean.drop_sel(rule="two points 1"), error.drop_sel(rule="two points 1")
     )
-    yield Check.sign(
-        claim="the same lowers the loss on held-out inputs",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=data.held_out_change.mean("chain").drop_sel(rule="two points 1"),
-        standard_error=standard_error(data.held_out_change).drop_sel(rule="two points 1"),
+    yield heuristic("the same lowers the loss on held-out inputs", "sandler2023, abstract").negative(
+        data.held_out_change.mean("chain").drop_sel(rule="two points 1"),
+        standard_error(data.held_out_change).drop_sel(rule="two points 1"),
     )
-    yield Check.close(
-        claim="change of the full loss by every rule, from curvature and gradient noise alone",
-        source="derived",
-        status="heuristic",
-        predicted=predicted,
-        measured=mean,
+    yield heuristic("change of the full loss by every rule, from curvature and gradient noise alone").close(
+        predicted,
+        mean,
+        scale=abs(predicted.min()),
         tolerance=0.05,
         absolute=3 * standard_error(change - data.predicted_change),
-        scale=abs(predicted.min()),
         note="relative to the largest; nothing is fitted",
     )
     ordered = change.sel(rule=[f"two points {separation}" for separation in SEPARATIONS[:4]]).diff("rule")
-    yield Check.sign(
-        claim=f"two points gain more the further they are apart, up to {SEPARATIONS[3]} steps",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=ordered.mean("chain"),
-        standard_error=standard_error(ordered),
-    )
+    yield heuristic(
+        f"two points gain more the further they are apart, up to {SEPARATIONS[3]} steps", "sandler2023, abstract"
+    ).negative(ordered.mean("chain"), standard_error(ordered))
     apart = change.sel(rule=FAR) - change.sel(rule="half rate")
-    yield Check.statistical(
-        claim="two far points are worth half the learning rate, but for the gains 2x/(4-x) and x/2 being different",
-        source="derived",
-        status="heuristic",
-        predicted=predicted.sel(rule=FAR) - predicted.sel(rule="half rate"),
-        measured=apart.mean("chain"),
-        standard_error=standard_error(apart),
+    yield heuristic(
+        "two far points are worth half the learning rate, but for the gains 2x/(4-x) and x/2 being different"
+    ).statistical(
+        predicted.sel(rule=FAR) - predicted.sel(rule="half rate"),
+        apart.mean("chain"),
+        standard_error(apart),
+        "mean",
         scale=abs(mean.sel(rule="half rate")),
-        kind="mean",
         weakest=0.25,
         reason="relative to the gain of half the rate, which itself is small against the loss of single windows",
     )
     longer = change.sel(rule="uniform") - change.sel(rule=[FAR, "EMA 0.98", "EMA 0.995"])
-    yield Check.sign(
-        claim="the uniform average gains more than two points or a shorter average",
-        source="sandler2023, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=longer.mean("chain"),
-        standard_error=standard_error(longer),
-    )
+    yield heuristic(
+        "the uniform average gains more than two points or a shorter average", "sandler2023, abstract"
+    ).negative(longer.mean("chain"), standard_error(longer))
     ratio = data.variance / data.predicted_variance
-    yield Check.close(
-        claim="variance of the iterates within a window, direction by direction",
-        source="derived",
-        status="heuristic",
-        predicted=data.predicted_variance.mean("chain"),
-        measured=data.variance.mean("chain"),
+    yield heuristic("variance of the iterates within a window, direction by direction").close(
+        data.predicted_variance.mean("chain"),
+        data.variance.mean("chain"),
         tolerance=0.15,
         absolute=3 * standard_error(data.variance - data.predicted_variance),
         note=f"on average {float(ratio.mean()):.3f} of the prediction",
@@ -333,12 +307,9 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     other, other_error = (
         xr.DataArray(list(column), coords={"rule": names}) for column in zip(*ONE_CHAIN.values(), strict=True)
     )
-    yield Check.close(
-        claim="the same changes as in one chain of an independent program",
-        source="derived",
-        status="heuristic",
-        predicted=other,
-        measured=mean.sel(rule=names),
+    yield heuristic("the same changes as in one chain of an independent program").close(
+        other,
+        mean.sel(rule=names),
         absolute=agreement(change.sel(rule=names), other_error),
         note="within three combined standard errors",
     )

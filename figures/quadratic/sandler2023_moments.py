@@ -18,7 +18,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import (
     BLACK,
@@ -352,45 +352,32 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     expected = _at_measured_steps(data)
-    yield Check.statistical(
-        claim="mean error of six rules at eight steps and three gains, from a displaced start",
-        source="derived",
-        status="exact",
-        predicted=expected.mean_error,
-        measured=data.mean_error_measured,
-        standard_error=data.mean_error_standard_error,
+    yield exact("mean error of six rules at eight steps and three gains, from a displaced start").statistical(
+        expected.mean_error,
+        data.mean_error_measured,
+        data.mean_error_standard_error,
+        "mean",
         scale=np.sqrt(expected.second_moment),
-        kind="mean",
         note="relative to the root mean square, as the mean dies out",
     )
-    yield Check.statistical(
-        claim="variance of six rules at eight steps and three gains, from a displaced start",
-        source="derived",
-        status="exact",
-        predicted=expected.variance,
-        measured=data.variance_measured,
-        standard_error=data.variance_standard_error,
-        kind="variance",
+    yield exact("variance of six rules at eight steps and three gains, from a displaced start").statistical(
+        expected.variance, data.variance_measured, data.variance_standard_error, "variance"
     )
     for rule in data.stationary_rule.values:
         here = data.sel(stationary_rule=rule)
         uniform = f", over {STATIONARY_STEPS} steps" if rule == "SWA" else ""
-        yield Check.statistical(
-            claim=f"stationary variance against gain: {LABELS.get(rule, rule)}{uniform}",
-            source="derived",
-            status="exact",
-            predicted=here.stationary_variance_predicted,
-            measured=here.stationary_variance_measured,
-            standard_error=here.stationary_variance_standard_error,
-            kind="variance",
+        yield exact(f"stationary variance against gain: {LABELS.get(rule, rule)}{uniform}").statistical(
+            here.stationary_variance_predicted,
+            here.stationary_variance_measured,
+            here.stationary_variance_standard_error,
+            "variance",
         )
-    yield Check.close(
-        claim="at the edges 2, 2(1+m) and 2(1+m)/(1+2m) the variance grows like the step, 2% below it does not grow",
-        source="derived",
-        status="exact",
-        predicted=xr.DataArray([0.0, 1.0], dims="edge_fraction", coords={"edge_fraction": data.edge_fraction}),
-        measured=data.growth_exponent,
-        absolute=0.01,
+    yield exact(
+        "at the edges 2, 2(1+m) and 2(1+m)/(1+2m) the variance grows like the step, 2% below it does not grow"
+    ).close(
+        xr.DataArray([0.0, 1.0], dims="edge_fraction", coords={"edge_fraction": data.edge_fraction}),
+        data.growth_exponent,
         scale=1.0,
+        absolute=0.01,
         note=f"exact recursion, from step {GROWTH_STEPS} to twice that",
     )

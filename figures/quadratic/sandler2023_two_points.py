@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, bound, exact
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import (
     BLACK,
@@ -206,75 +206,38 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.statistical(
-        claim="excess risk on the chord at seven places and four separations",
-        source="derived",
-        status="exact",
-        predicted=data.chord_predicted,
-        measured=data.chord_measured,
-        standard_error=data.chord_standard_error,
-        kind="variance",
+    yield exact("excess risk on the chord at seven places and four separations").statistical(
+        data.chord_predicted, data.chord_measured, data.chord_standard_error, "variance"
     )
     middle = data.chord_measured.sel(measured_position=0.5, drop=True)
-    yield Check.below(
-        claim="the chord is lowest in the middle, at every separation",
-        source="derived",
-        status="bound",
-        predicted=data.chord_measured.drop_sel(measured_position=0.5),
-        measured=middle,
-        note="measured on the same runs",
+    yield bound("the chord is lowest in the middle, at every separation").below(
+        data.chord_measured.drop_sel(measured_position=0.5), middle, note="measured on the same runs"
     )
-    yield Check.statistical(
-        claim="excess risk at the midpoint, eight separations and four gains",
-        source="derived",
-        status="exact",
-        predicted=data.midpoint_predicted,
-        measured=data.midpoint_measured,
-        standard_error=data.midpoint_standard_error,
-        kind="variance",
+    yield exact("excess risk at the midpoint, eight separations and four gains").statistical(
+        data.midpoint_predicted, data.midpoint_measured, data.midpoint_standard_error, "variance"
     )
-    yield Check.statistical(
-        claim=f"{FAR} steps apart the midpoint has half the excess risk, at gains from {CHORD_GAIN} on",
-        source="sandler2023, abstract: averaging two points many steps apart",
-        status="asymptotic",
-        predicted=0.5,
-        measured=data.midpoint_measured.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
-        standard_error=data.midpoint_standard_error.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
-        kind="variance",
+    yield asymptotic(
+        f"{FAR} steps apart the midpoint has half the excess risk, at gains from {CHORD_GAIN} on",
+        "sandler2023, abstract: averaging two points many steps apart",
+    ).statistical(
+        0.5,
+        data.midpoint_measured.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
+        data.midpoint_standard_error.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
+        "variance",
     )
-    yield Check.statistical(
-        claim=f"equivalent gain of two points {FAR} apart, ten gains",
-        source="derived",
-        status="exact",
-        predicted=data.equivalent_predicted,
-        measured=data.equivalent_measured,
-        standard_error=data.equivalent_standard_error,
-        kind="variance",
+    yield exact(f"equivalent gain of two points {FAR} apart, ten gains").statistical(
+        data.equivalent_predicted, data.equivalent_measured, data.equivalent_standard_error, "variance"
     )
-    yield Check.statistical(
-        claim="the far limit of the equivalent gain is 2x/(4-x)",
-        source="derived",
-        status="asymptotic",
-        predicted=data.far_limit,
-        measured=data.equivalent_measured,
-        standard_error=data.equivalent_standard_error,
-        kind="variance",
+    yield asymptotic("the far limit of the equivalent gain is 2x/(4-x)").statistical(
+        data.far_limit, data.equivalent_measured, data.equivalent_standard_error, "variance"
     )
     wide = data.sel(measured_gain=slice(0.2, None))
-    yield Check.sign(
-        claim="the naive x/2 is too small: the equivalent gain is above it, at gains from 0.2 on",
-        source="derived",
-        status="exact",
-        predicted=1,
-        measured=wide.equivalent_measured - wide.naive_predicted,
-        standard_error=wide.equivalent_standard_error,
+    yield exact("the naive x/2 is too small: the equivalent gain is above it, at gains from 0.2 on").positive(
+        wide.equivalent_measured - wide.naive_predicted, wide.equivalent_standard_error
     )
-    yield Check.close(
-        claim="at gain 0.1 the equivalent gain is 0.0685501264 at 10 steps apart and 0.0512820513 far apart",
-        source="derived",
-        status="exact",
-        predicted=list(KNOWN_GAINS.values()),
-        measured=data.known_gain.values,
+    yield exact("at gain 0.1 the equivalent gain is 0.0685501264 at 10 steps apart and 0.0512820513 far apart").close(
+        list(KNOWN_GAINS.values()),
+        data.known_gain.values,
         tolerance=1e-9,
         note="closed form against the rounded numbers",
     )

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
@@ -297,46 +297,38 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     apart = data.change - predicted
     first = predicted.mean("chain").idxmin("rule")
     found, foreseen = data.change.sel(rule=first), predicted.sel(rule=first)
-    yield Check.close(
-        claim="gain of the rule that the plan ranks first, at every spacing of the checkpoints",
-        source="derived",
-        status="heuristic",
-        predicted=foreseen.mean("chain"),
-        measured=found.mean("chain"),
+    yield heuristic("gain of the rule that the plan ranks first, at every spacing of the checkpoints").close(
+        foreseen.mean("chain"),
+        found.mean("chain"),
         absolute=3 * standard_error(found - foreseen),
         note="within three standard errors of the mean over chains; nothing is fitted",
     )
     best = data.change.sel(rule=data.change.mean("chain").idxmin("rule"))
-    yield Check.below(
-        claim="no rule is better than the one that the plan ranks first, beyond the noise of the comparison",
-        source="derived",
-        status="heuristic",
-        predicted=0.0,
-        measured=float((found - best).mean("chain").max()),
-        standard_error=float(standard_error(found - best).max()) or float(standard_error(found).max()),
+    yield heuristic(
+        "no rule is better than the one that the plan ranks first, beyond the noise of the comparison"
+    ).below(
+        0.0,
+        float((found - best).mean("chain").max()),
+        float(standard_error(found - best).max()) or float(standard_error(found).max()),
         note="paired on the same checkpoints",
     )
-    yield Check.close(
-        claim="change of the full loss by every rule at every spacing, from curvature and gradient noise alone",
-        source="derived",
-        status="heuristic",
-        predicted=predicted.mean("chain"),
-        measured=data.change.mean("chain"),
+    yield heuristic(
+        "change of the full loss by every rule at every spacing, from curvature and gradient noise alone"
+    ).close(
+        predicted.mean("chain"),
+        data.change.mean("chain"),
+        scale=abs(predicted.mean("chain").min()),
         tolerance=0.05,
         absolute=3 * standard_error(apart),
-        scale=abs(predicted.mean("chain").min()),
         note="relative to the largest",
     )
     runs = data.predicted_rerun.sel(knowledge="spectrum", drop=True)
-    yield Check.close(
-        claim="change of the full loss by a real linear decay and by a real run at half the rate",
-        source="derived",
-        status="heuristic",
-        predicted=runs.mean("chain"),
-        measured=data.rerun.mean("chain"),
+    yield heuristic("change of the full loss by a real linear decay and by a real run at half the rate").close(
+        runs.mean("chain"),
+        data.rerun.mean("chain"),
+        scale=abs(runs.mean("chain").min()),
         tolerance=0.05,
         absolute=3 * standard_error(data.rerun - runs),
-        scale=abs(runs.mean("chain").min()),
     )
     distances = data.predicted_distance.sel(knowledge="spectrum", drop=True)
     closest = "lsq"
@@ -344,35 +336,26 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         values.drop_sel(rule=closest) - values.sel(rule=closest, drop=True) for values in (data.distance, distances)
     )
     remainder = 1e3 * float((data.distance - distances).mean())
-    yield Check.close(
-        claim="squared distance of every merge to the real decay on the same batches, beyond that of the closest",
-        source="derived",
-        status="heuristic",
-        predicted=foreseen_beyond.mean("chain"),
-        measured=beyond.mean("chain"),
+    yield heuristic(
+        "squared distance of every merge to the real decay on the same batches, beyond that of the closest"
+    ).close(
+        foreseen_beyond.mean("chain"),
+        beyond.mean("chain"),
+        scale=foreseen_beyond.mean("chain").max("rule"),
         tolerance=0.05,
         absolute=3 * standard_error(beyond - foreseen_beyond),
-        scale=foreseen_beyond.mean("chain").max("rule"),
         note=f"all are {remainder:.2g}e-3 further from the decay than the plan says",
     )
     worse = (data.change.sel(rule="binomial") - data.change.sel(rule=["wsm", "risk"])).sel(spacing=list(SPACINGS[:2]))
-    yield Check.sign(
-        claim="where noise limits the loss, matching the bias alone (binomial) gains less than wsm and risk",
-        source="derived",
-        status="heuristic",
-        predicted=1,
-        measured=worse.mean("chain"),
-        standard_error=standard_error(worse),
-    )
+    yield heuristic(
+        "where noise limits the loss, matching the bias alone (binomial) gains less than wsm and risk"
+    ).positive(worse.mean("chain"), standard_error(worse))
     three = data.predicted_change.sel(knowledge="three numbers", drop=True)
-    yield Check.close(
-        claim="change of the full loss from three numbers: largest curvature, trace and gradient noise",
-        source="derived",
-        status="heuristic",
-        predicted=three.mean("chain"),
-        measured=data.change.mean("chain"),
+    yield heuristic("change of the full loss from three numbers: largest curvature, trace and gradient noise").close(
+        three.mean("chain"),
+        data.change.mean("chain"),
+        scale=abs(three.mean("chain").min()),
         tolerance=0.25,
         absolute=3 * standard_error(data.change - three),
-        scale=abs(three.mean("chain").min()),
         note="relative to the largest; a spectrum even in the logarithm, noise in proportion to curvature",
     )

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact
 from figures.engine.sampling import replica_mean
 from figures.engine.style import (
     BLACK,
@@ -312,25 +312,14 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     spread = "the risk of one run sits in few directions; more runs narrow it"
     weakest = 0.02 if data.replicas > 1e4 else 0.08
     theory = data[["risk", "residual", "decayed"]].sel(stride=list(MEASURED_STRIDES)).rename(stride="measured_stride")
-    yield Check.statistical(
-        claim="risk of the merged point, for every target, stride and rule",
-        source="derived",
-        status="exact",
-        predicted=theory.risk,
-        measured=data.measured_risk,
-        standard_error=data.measured_risk_error,
-        kind="variance",
-        weakest=weakest,
-        reason=spread,
+    yield exact("risk of the merged point, for every target, stride and rule").statistical(
+        theory.risk, data.measured_risk, data.measured_risk_error, "variance", weakest=weakest, reason=spread
     )
-    yield Check.statistical(
-        claim="distance to the decayed run on the same batches, for every target, stride and rule",
-        source="derived",
-        status="exact",
-        predicted=theory.residual * theory.decayed,
-        measured=data.measured_distance,
-        standard_error=data.measured_distance_error,
-        kind="variance",
+    yield exact("distance to the decayed run on the same batches, for every target, stride and rule").statistical(
+        theory.residual * theory.decayed,
+        data.measured_distance,
+        data.measured_distance_error,
+        "variance",
         weakest=weakest,
         reason=spread,
     )
@@ -339,70 +328,39 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     where = {name: printed[name] for name in ("target", "stride", "rule")}
     entries = data.sel(where).drop_vars(list(where))
     for name in ("risk", "residual"):
-        yield Check.close(
-            claim=f"the {name} that an independent program printed",
-            source="derived",
-            status="exact",
-            predicted=printed[name],
-            measured=entries[name],
-            tolerance=5e-3,
-            note="printed with three digits",
+        yield exact(f"the {name} that an independent program printed").close(
+            printed[name], entries[name], tolerance=5e-3, note="printed with three digits"
         )
     whole = data.residual.sel(target="linear", stride=list(DRAWN_STRIDES)).rename(stride="drawn_stride")
-    yield Check.close(
-        claim="the distance is the sum over modes of what start and batches weigh differently",
-        source="derived",
-        status="exact",
-        predicted=whole * data.decayed.sel(target="linear"),
-        measured=data.by_gain.sum("gain"),
-        tolerance=1e-9,
+    yield exact("the distance is the sum over modes of what start and batches weigh differently").close(
+        whole * data.decayed.sel(target="linear"), data.by_gain.sum("gain"), tolerance=1e-9
     )
     dense = data.sel(target="linear", stride=1)
-    yield Check.sign(
-        claim="equal weights risk less than the linear decay itself and yet are further from it than least squares",
-        source="derived",
-        status="exact",
-        predicted=1,
-        measured=[
+    yield exact(
+        "equal weights risk less than the linear decay itself and yet are further from it than least squares"
+    ).positive(
+        [
             float(dense.decayed - dense.risk.sel(rule="uniform")),
             float(dense.residual.sel(rule="uniform") - dense.residual.sel(rule="lsq_nonneg")),
-        ],
+        ]
     )
-    yield Check.below(
-        claim="with a checkpoint every 40 steps no weights bring the risk down to the linear decay's",
-        source="derived",
-        status="exact",
-        predicted=data.risk.sel(target="linear", stride=40, rule="risk").item(),
-        measured=data.decayed.sel(target="linear").item(),
+    yield exact("with a checkpoint every 40 steps no weights bring the risk down to the linear decay's").below(
+        data.risk.sel(target="linear", stride=40, rule="risk").item(), data.decayed.sel(target="linear").item()
     )
     two = data.measured_two_risk
-    yield Check.statistical(
-        claim="risk of tail sums of two checkpoints and of the run whose rate is cut",
-        source="derived",
-        status="exact",
-        predicted=data.two_risk.sel(two_rule=["wsm", "run"])
+    yield exact("risk of tail sums of two checkpoints and of the run whose rate is cut").statistical(
+        data.two_risk.sel(two_rule=["wsm", "run"])
         .sel(cut=list(MEASURED_CUTS), method="nearest")
         .rename(two_rule="measured_two_rule", cut="measured_cut")
         .assign_coords(measured_cut=list(MEASURED_CUTS)),
-        measured=two,
-        standard_error=data.measured_two_risk_error,
-        kind="variance",
+        two,
+        data.measured_two_risk_error,
+        "variance",
         weakest=weakest,
         reason=spread,
     )
     tail, run = (data.two_risk.sel(two_rule=rule) for rule in ("wsm", "run"))
-    yield Check.close(
-        claim="tail sums of two checkpoints cannot tell a cut to r from one to 1 - r",
-        source="derived",
-        status="exact",
-        predicted=tail.values,
-        measured=tail.values[::-1],
-        tolerance=1e-9,
+    yield exact("tail sums of two checkpoints cannot tell a cut to r from one to 1 - r").close(
+        tail.values, tail.values[::-1], tolerance=1e-9
     )
-    yield Check.sign(
-        claim="the run's risk grows with the fraction that its rate is cut to",
-        source="derived",
-        status="exact",
-        predicted=1,
-        measured=run.diff("cut"),
-    )
+    yield exact("the run's risk grows with the fraction that its rate is cut to").positive(run.diff("cut"))

@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, bound, exact
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import (
     BLACK,
@@ -297,89 +297,46 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="closed forms of the schedules of EMA, SWA and two points equal those solved for from the weights",
-        source="derived",
-        status="exact",
-        predicted=data.gain,
-        measured=data.gain_solved,
-        tolerance=1e-12,
-    )
-    yield Check.close(
-        claim="a run with the equivalent schedule ends on the average of the base run, batch by batch",
-        source="sandler2023, abstract: averages correspond to schedules",
-        status="exact",
-        predicted=data.averaged_end,
-        measured=data.scheduled_run.isel(iterate=-1, drop=True),
-        absolute=1e-13,
-        scale=1.0,
-        note="one run",
+    yield exact(
+        "closed forms of the schedules of EMA, SWA and two points equal those solved for from the weights"
+    ).close(data.gain, data.gain_solved, tolerance=1e-12)
+    yield exact(
+        "a run with the equivalent schedule ends on the average of the base run, batch by batch",
+        "sandler2023, abstract: averages correspond to schedules",
+    ).close(
+        data.averaged_end, data.scheduled_run.isel(iterate=-1, drop=True), scale=1.0, absolute=1e-13, note="one run"
     )
     made_for = data.distance_measured.sel(measured_curvature=MADE_FOR, drop=True)
-    yield Check.close(
-        claim="at the curvature that it is made for every run ends on its average: root mean square distance 0",
-        source="derived",
-        status="exact",
-        predicted=xr.zeros_like(made_for),
-        measured=np.sqrt(made_for),
-        absolute=1e-13,
-        scale=1.0,
-        note="all replicas",
-    )
+    yield exact(
+        "at the curvature that it is made for every run ends on its average: root mean square distance 0"
+    ).close(xr.zeros_like(made_for), np.sqrt(made_for), scale=1.0, absolute=1e-13, note="all replicas")
     others = data.drop_sel(measured_curvature=MADE_FOR)
-    yield Check.above(
-        claim="at any other curvature shown the schedule misses the average by more than 1e-3",
-        source="derived",
-        status="bound",
-        predicted=1e-3,
-        measured=np.sqrt(others.distance_measured),
-        note="root mean square, in standard deviations of the batch centers",
+    yield bound("at any other curvature shown the schedule misses the average by more than 1e-3").above(
+        1e-3, np.sqrt(others.distance_measured), note="root mean square, in standard deviations of the batch centers"
     )
-    yield Check.statistical(
-        claim="mean squared distance between average and schedule at other curvatures",
-        source="derived",
-        status="exact",
-        predicted=others.distance_predicted,
-        measured=others.distance_measured,
-        standard_error=others.distance_standard_error,
-        kind="variance",
+    yield exact("mean squared distance between average and schedule at other curvatures").statistical(
+        others.distance_predicted, others.distance_measured, others.distance_standard_error, "variance"
     )
-    yield Check.statistical(
-        claim="effective learning rate of five averages at gains from 1e-4 to 1",
-        source="derived",
-        status="exact",
-        predicted=data.effective_rate_predicted,
-        measured=data.effective_rate_measured,
-        standard_error=data.effective_rate_standard_error,
-        kind="variance",
+    yield exact("effective learning rate of five averages at gains from 1e-4 to 1").statistical(
+        data.effective_rate_predicted, data.effective_rate_measured, data.effective_rate_standard_error, "variance"
     )
     steep = data.effective_rate_measured.sel(rule="EMA 0.99")
-    yield Check.close(
-        claim="EMA 0.99 leaves 99.0% of the learning rate at gain 1e-4, 50.1% at 0.01, 9.13% at 0.1 and 1.00% at 1",
-        source="derived",
-        status="exact",
-        predicted=xr.DataArray(
-            [0.990, 0.501, 0.0913, 0.0100], dims="gain", coords={"gain": ("gain", [1e-4, 1e-2, 0.1, 1.0])}
-        ),
-        measured=data.effective_rate_predicted.sel(rule="EMA 0.99", measured_gain=[1e-4, 1e-2, 0.1, 1.0])
+    yield exact(
+        "EMA 0.99 leaves 99.0% of the learning rate at gain 1e-4, 50.1% at 0.01, 9.13% at 0.1 and 1.00% at 1"
+    ).close(
+        xr.DataArray([0.990, 0.501, 0.0913, 0.0100], dims="gain", coords={"gain": ("gain", [1e-4, 1e-2, 0.1, 1.0])}),
+        data.effective_rate_predicted.sel(rule="EMA 0.99", measured_gain=[1e-4, 1e-2, 0.1, 1.0])
         .rename(measured_gain="gain")
         .drop_vars("rule"),
         tolerance=1e-3,
         note="closed form against the rounded numbers",
     )
-    yield Check.above(
-        claim="one average is not one learning rate: EMA 0.99 cuts gain 1 ninety times more than gain 1e-4",
-        source="derived",
-        status="bound",
-        predicted=90.0,
-        measured=float(steep.sel(measured_gain=1e-4) / steep.sel(measured_gain=1.0)),
+    yield bound("one average is not one learning rate: EMA 0.99 cuts gain 1 ninety times more than gain 1e-4").above(
+        90.0, float(steep.sel(measured_gain=1e-4) / steep.sel(measured_gain=1.0))
     )
     last = data.gain.isel(step=-1)
-    yield Check.close(
-        claim="the schedules end at x/T (SWA), x(1-beta) (EMA) and x/2 (two points)",
-        source="derived",
-        status="exact",
-        predicted=last.drop_vars("step").copy(data=[GAIN / STEPS, GAIN * (1 - BETA), GAIN / 2]),
-        measured=last.drop_vars("step"),
+    yield exact("the schedules end at x/T (SWA), x(1-beta) (EMA) and x/2 (two points)").close(
+        last.drop_vars("step").copy(data=[GAIN / STEPS, GAIN * (1 - BETA), GAIN / 2]),
+        last.drop_vars("step"),
         tolerance=1e-12,
     )

@@ -27,7 +27,7 @@ from figures.break_even._digits_sharpness import (
     steps_of,
     train,
 )
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import (
     BLUE,
     DOUBLE,
@@ -184,36 +184,20 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     first = data.sel(rank=1)
     scale = abs(first.step_parabola).max("multiple")
-    yield Check.close(
-        claim="along the sharpest direction the loss within a mean step is its parabola",
-        source="derived",
-        status="heuristic",
-        predicted=first.step_parabola,
-        measured=first.step_change,
-        tolerance=0.1,
+    yield heuristic("along the sharpest direction the loss within a mean step is its parabola").close(
+        first.step_parabola,
+        first.step_change,
         scale=scale,
+        tolerance=0.1,
         note="relative to the largest change within the step",
     )
-    yield Check.above(
-        claim="the bowl along the sharpest direction narrows: its curvature doubles",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=2.0,
-        measured=float(first.curvature[-1] / first.curvature[0]),
-    )
-    yield Check.above(
-        claim="at first the step ends before the minimum along the sharpest direction",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=1.0,
-        measured=data.minimum_at_start.mean(),
-    )
+    yield heuristic(
+        "the bowl along the sharpest direction narrows: its curvature doubles", "jastrzebski2018, abstract"
+    ).above(2.0, float(first.curvature[-1] / first.curvature[0]))
+    yield heuristic(
+        "at first the step ends before the minimum along the sharpest direction", "jastrzebski2018, abstract"
+    ).above(1.0, data.minimum_at_start.mean())
     later = data.minimum.isel(step=slice(data.sizes["step"] // 2, None))
-    yield Check.close(
-        claim="later the minimum along the sharpest direction is at half the mean step",
-        source="derived",
-        status="heuristic",
-        predicted=0.5,
-        measured=later.mean(),
-        absolute=0.08,
+    yield heuristic("later the minimum along the sharpest direction is at half the mean step").close(
+        0.5, later.mean(), absolute=0.08
     )

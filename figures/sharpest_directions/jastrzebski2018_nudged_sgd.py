@@ -29,7 +29,7 @@ from figures.break_even._digits_sharpness import (
     start,
     steps_of,
 )
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import trainer
@@ -154,42 +154,28 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     mean = data.sharpness.mean("seed")
     for smaller, larger in ((0.1, 1.0), (1.0, 2.0)):
-        yield Check.above(
-            claim=f"steps along the sharpest directions times {smaller:g} lead to a sharpness a tenth above that "
+        yield heuristic(
+            f"steps along the sharpest directions times {smaller:g} lead to a sharpness a tenth above that "
             f"with steps times {larger:g}",
-            source="jastrzebski2018, abstract",
-            status="heuristic",
-            predicted=1.1,
-            measured=mean.sel(gamma=smaller) / mean.sel(gamma=larger),
-        )
-    yield Check.sign(
-        claim="the largest sharpness falls with the factor on the sharpest directions",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=-1,
-        measured=mean.sel(gamma=[gamma for gamma in mean.gamma.values if gamma >= 0.1]).diff("gamma"),
+            "jastrzebski2018, abstract",
+        ).above(1.1, mean.sel(gamma=smaller) / mean.sel(gamma=larger))
+    yield heuristic(
+        "the largest sharpness falls with the factor on the sharpest directions", "jastrzebski2018, abstract"
+    ).negative(
+        mean.sel(gamma=[gamma for gamma in mean.gamma.values if gamma >= 0.1]).diff("gamma"),
         note="between 0.01 and 0.1 it no longer moves: the directions, kept for an epoch, turn away",
     )
     for name, claim in GAINS.items():
         if name not in data:  # a few pairs say nothing
             continue
         gain = data[name]
-        yield Check.sign(
-            claim=claim,
-            source="jastrzebski2018, abstract",
-            status="heuristic",
-            predicted=1,
-            measured=gain.mean("pair"),
-            standard_error=standard_error(gain, "pair"),
+        yield heuristic(claim, "jastrzebski2018, abstract").positive(
+            gain.mean("pair"),
+            standard_error(gain, "pair"),
             note=f"test accuracy, paired over {gain.size} starts on {SPLITS} splits: better in "
             f"{int((gain > 0).sum())}, worse in {int((gain < 0).sum())}",
         )
     ratio = data.loss.sel(gamma=0.1) / data.loss.sel(gamma=1.0)
-    yield Check.below(
-        claim="Nudged-SGD with factor 0.1 ends at a lower training loss than SGD",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=1.0,
-        measured=ratio.mean("seed"),
-        note=f"standard error of the ratio {float(standard_error(ratio)):.3f}",
-    )
+    yield heuristic(
+        "Nudged-SGD with factor 0.1 ends at a lower training loss than SGD", "jastrzebski2018, abstract"
+    ).below(1.0, ratio.mean("seed"), note=f"standard error of the ratio {float(standard_error(ratio)):.3f}")

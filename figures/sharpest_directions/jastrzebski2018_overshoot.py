@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import EXAMPLES, described, late, name_of, over_cells, standard_error
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import (
     BLUE,
     DOUBLE,
@@ -102,37 +102,21 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="minimum along the sharpest direction at half the mean step, at every learning rate and batch size",
-        source="derived",
-        status="heuristic",
-        predicted=data.predicted_mean_minimiser.mean("seed"),
-        measured=data.mean_minimiser.mean("seed"),
-        absolute=0.08,
-    )
-    yield Check.close(
-        claim="share of steps past the minimum along the sharpest direction, from the gain alone",
-        source="derived",
-        status="heuristic",
-        predicted=data.predicted_overshoot_probability.mean("seed"),
-        measured=data.overshoot_probability.mean("seed"),
-        absolute=0.06,
+    yield heuristic(
+        "minimum along the sharpest direction at half the mean step, at every learning rate and batch size"
+    ).close(data.predicted_mean_minimiser.mean("seed"), data.mean_minimiser.mean("seed"), absolute=0.08)
+    yield heuristic("share of steps past the minimum along the sharpest direction, from the gain alone").close(
+        data.predicted_overshoot_probability.mean("seed"), data.overshoot_probability.mean("seed"), absolute=0.06
     )
     mean = data.mean("seed")
     away, near = mean.isel(cell=mean.gain.values < BELOW), mean.isel(cell=mean.gain.values >= BELOW)
-    yield Check.close(
-        claim="away from the edge half of the steps raise the loss along the sharpest direction",
-        source="derived",
-        status="heuristic",
-        predicted=away.predicted_increase_probability,
-        measured=away.increase_probability,
-        absolute=0.08,
+    yield heuristic("away from the edge half of the steps raise the loss along the sharpest direction").close(
+        away.predicted_increase_probability, away.increase_probability, absolute=0.08
     )
-    yield Check.sign(
-        claim="at the edge more than half of the steps raise the loss along the sharpest direction",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=1,
-        measured=near.increase_probability - 0.5,
+    yield heuristic(
+        "at the edge more than half of the steps raise the loss along the sharpest direction",
+        "jastrzebski2018, abstract",
+    ).positive(
+        near.increase_probability - 0.5,
         note="the stationary law says one half: it needs a direction whose curvature stays",
     )

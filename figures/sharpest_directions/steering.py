@@ -25,7 +25,7 @@ from figures.break_even._digits_sharpness import (
     standard_error,
     steered,
 )
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import (
     BLACK,
     BLUE,
@@ -123,42 +123,28 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     # The mean over the second half: the end alone is one batch away from another number.
     sharpness = data.sharpness.sel(step=slice(data.step.max() / 2, None)).mean("step")
-    yield Check.sign(
-        claim="sharpness rises from dominant to constant top to whole steps to bulk, in every run",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=1,
-        measured=sharpness.sel(rule=list(RULES)).diff("rule"),
-    )
-    yield Check.above(
-        claim="steps along the sharpest directions alone end at a higher loss than they started from, in every run",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=data.loss.sel(rule="dominant").isel(step=0),
-        measured=data.loss.sel(rule="dominant").isel(step=-1),
-    )
-    yield Check.close(
-        claim="steps along directions that stay those of the checkpoint leave sharpness where it was",
-        source="jastrzebski2018, abstract",
-        status="heuristic",
-        predicted=data.sharpness.sel(rule="constant top").isel(step=0),
-        measured=data.sharpness.sel(rule="constant top").isel(step=-1),
+    yield heuristic(
+        "sharpness rises from dominant to constant top to whole steps to bulk, in every run",
+        "jastrzebski2018, abstract",
+    ).positive(sharpness.sel(rule=list(RULES)).diff("rule"))
+    yield heuristic(
+        "steps along the sharpest directions alone end at a higher loss than they started from, in every run",
+        "jastrzebski2018, abstract",
+    ).above(data.loss.sel(rule="dominant").isel(step=0), data.loss.sel(rule="dominant").isel(step=-1))
+    yield heuristic(
+        "steps along directions that stay those of the checkpoint leave sharpness where it was",
+        "jastrzebski2018, abstract",
+    ).close(
+        data.sharpness.sel(rule="constant top").isel(step=0),
+        data.sharpness.sel(rule="constant top").isel(step=-1),
         tolerance=0.15,
     )
     reached = data.bulk_sharpness.max("step")
-    yield Check.above(
-        claim="bulk sharpens more where its directions are looked up every 5 steps than every 50, in every run",
-        source="derived",
-        status="heuristic",
-        predicted=reached.sel(refresh=50),
-        measured=reached.sel(refresh=5),
-    )
+    yield heuristic(
+        "bulk sharpens more where its directions are looked up every 5 steps than every 50, in every run"
+    ).above(reached.sel(refresh=50), reached.sel(refresh=5))
     if 1 in data.refresh:
         fresh = data.bulk_loss.sel(refresh=1)
-        yield Check.above(
-            claim="bulk blows up where its directions are looked up at every step: ten times the loss, in every run",
-            source="derived",
-            status="heuristic",
-            predicted=10 * fresh.isel(step=0),
-            measured=fresh.sel(step=STEPS_OF_FRESH),
-        )
+        yield heuristic(
+            "bulk blows up where its directions are looked up at every step: ten times the loss, in every run"
+        ).above(10 * fresh.isel(step=0), fresh.sel(step=STEPS_OF_FRESH))

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact, heuristic
 from figures.engine.style import BLACK, BLUE, GREY, VERMILION, measured_points, theory_line
 from sgdynamics.models.uv import UVNetwork
 from sgdynamics.simulate.uv import phase_diagram, thresholds, trajectory
@@ -162,52 +162,32 @@ def checks_of_largest_rates(data: xr.Dataset) -> Iterator[Check]:
     """The measured rates against the closed form, and against independent runs."""
     spacing = float(data.attrs["target_spacing"])
     for name, text in (("c_max", "that runs survive"), ("c_stable", "at which runs settle")):
-        yield Check.close(
-            claim=f"largest rate {text}, by target, at infinite width",
-            source="derived",
-            status="exact",
-            predicted=data[name],
-            measured=data[f"{name}_measured"],
-            absolute=spacing / 2 + 1e-9,
-            note="half a spacing of the scan",
+        yield exact(f"largest rate {text}, by target, at infinite width").close(
+            data[name], data[f"{name}_measured"], absolute=spacing / 2 + 1e-9, note="half a spacing of the scan"
         )
     known_targets = np.array(list(KNOWN_TARGETS))
-    yield Check.close(
-        claim="largest rate that runs survive, by target: as in an independent run",
-        source="derived",
-        status="heuristic",
-        predicted=np.array(list(KNOWN_TARGETS.values())),
-        measured=data.c_max_measured.sel(target=known_targets).values,
-        absolute=0.01,
+    yield heuristic("largest rate that runs survive, by target: as in an independent run").close(
+        np.array(list(KNOWN_TARGETS.values())), data.c_max_measured.sel(target=known_targets).values, absolute=0.01
     )
     spacing = float(data.attrs["width_spacing"])
-    yield Check.close(
-        claim="largest rate that each of many random networks survives, widths 4 to 512, target 2",
-        source="derived",
-        status="exact",
-        predicted=data.width_c_max,
-        measured=data.width_c_max_measured,
-        absolute=spacing / 2 + 1e-6,
+    yield exact("largest rate that each of many random networks survives, widths 4 to 512, target 2").close(
+        data.width_c_max,
+        data.width_c_max_measured,
         scale=1.0,
+        absolute=spacing / 2 + 1e-6,
         note="half a spacing of the scan",
     )
     known_widths = np.array(list(KNOWN_WIDTHS))
-    yield Check.statistical(
-        claim="mean over networks of the largest rate survived, by width",
-        source="derived",
-        status="exact",
-        predicted=mean_largest_c(data.width, WIDTH_TARGET / data.width**0.5 / UVNetwork(1).mean_ntk),
-        measured=data.width_mean,
-        standard_error=data.width_standard_error + spacing / 8,
-        kind="mean",
+    yield exact("mean over networks of the largest rate survived, by width").statistical(
+        mean_largest_c(data.width, WIDTH_TARGET / data.width**0.5 / UVNetwork(1).mean_ntk),
+        data.width_mean,
+        data.width_standard_error + spacing / 8,
+        "mean",
         weakest=0.1,
         reason="as many networks as the scan has, and half a spacing of it",
     )
-    yield Check.close(
-        claim="mean over networks of the largest rate survived, by width: as in an independent run",
-        source="derived",
-        status="heuristic",
-        predicted=np.array(list(KNOWN_WIDTHS.values())),
-        measured=data.width_mean.sel(width=known_widths).values,
+    yield heuristic("mean over networks of the largest rate survived, by width: as in an independent run").close(
+        np.array(list(KNOWN_WIDTHS.values())),
+        data.width_mean.sel(width=known_widths).values,
         absolute=0.03 + 4 * data.width_standard_error.sel(width=known_widths).values,
     )

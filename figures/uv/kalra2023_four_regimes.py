@@ -17,7 +17,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, panels, theory_line
 from figures.uv._network_phases import CLASSES, images
 from sgdynamics.models.schedules import constant
@@ -154,45 +154,34 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    common: dict[str, Any] = {"source": "kalra2023, abstract", "status": "heuristic"}
     gain, late = data.gain, data.step >= data.step[-1] / 2
     # Nothing here is picked by the labels of the regimes: what they say is looked up in the curves.
     ratio = data.sharpness_ratio
     early, lowest = ratio.isel(step=0), ratio.isel(step=slice(1, None)).min("step")
-    yield Check.below(
-        claim="after the first step the sharpness is soon below its start, by a twentieth",
-        predicted=0.95 * early,
-        measured=lowest,
-        **common,
-    )
-    yield Check.above(
-        claim="saturation lasts: from its first step to the first of sharpening the time at least doubles",
-        predicted=2.0,
-        measured=data.sharpening_start / data.saturation_start.clip(min=1),
-        **common,
-    )
-    yield Check.above(
-        claim="progressive sharpening: from saturation to the edge the sharpness grows by half and more",
-        predicted=1.5,
-        measured=_gain_at(data, "edge") / _gain_at(data, "saturation"),
-        **common,
-    )
-    yield Check.close(
-        claim="mean of learning rate times sharpness over the second half of all steps is 2",
-        predicted=2.0,
-        measured=gain.where(late).mean("step"),
-        tolerance=0.1,
-        **common,
-    )
+    yield heuristic(
+        "after the first step the sharpness is soon below its start, by a twentieth", "kalra2023, abstract"
+    ).below(0.95 * early, lowest)
+    yield heuristic(
+        "saturation lasts: from its first step to the first of sharpening the time at least doubles",
+        "kalra2023, abstract",
+    ).above(2.0, data.sharpening_start / data.saturation_start.clip(min=1))
+    yield heuristic(
+        "progressive sharpening: from saturation to the edge the sharpness grows by half and more",
+        "kalra2023, abstract",
+    ).above(1.5, _gain_at(data, "edge") / _gain_at(data, "saturation"))
+    yield heuristic(
+        "mean of learning rate times sharpness over the second half of all steps is 2", "kalra2023, abstract"
+    ).close(2.0, gain.where(late).mean("step"), tolerance=0.1)
     for noise, text in zip(LABEL_NOISES, ("labels of which 30% are random", "true labels"), strict=True):
         run = data.usual_gain.sel(label_noise=noise, drop=True)
-        yield Check.close(
-            claim=f"from a start of the usual size, too, the sharpness comes to 2 over the learning rate ({text})",
-            predicted=2.0,
-            measured=run.isel(usual_step=slice(-6, None)).mean("usual_step"),
+        yield heuristic(
+            f"from a start of the usual size, too, the sharpness comes to 2 over the learning rate ({text})",
+            "kalra2023, abstract",
+        ).close(
+            2.0,
+            run.isel(usual_step=slice(-6, None)).mean("usual_step"),
             tolerance=0.1,
             note=f"the last tenth of {int(data.usual_step[-1])} steps",
-            **common,
         )
 
 

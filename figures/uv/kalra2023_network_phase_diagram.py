@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, PURPLE, VERMILION, measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
@@ -214,57 +214,39 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         cell = data.sel(activation=activation, network=network)
         error = float(np.hypot(cell[f"{name}_standard_error"], deviation / KNOWN_SEEDS**0.5))
         what = {"c_loss": "where the loss first rises", "c_bounded": "last learning rate before divergence"}[name]
-        yield Check.close(
-            claim=f"{activation} networks {network}: {what}, as by an independent program",
-            source="derived",
-            status="heuristic",
-            predicted=value,
-            measured=cell[f"{name}_mean"],
+        yield heuristic(f"{activation} networks {network}: {what}, as by an independent program").close(
+            value,
+            cell[f"{name}_mean"],
             absolute=(SPACING - 1) * value + 2 * error,
             note=f"one cell of the grid and two standard errors; {int(cell[f'{name}_censored_count'])} bounds only",
         )
     narrow, wide = ("2 x 32", "2 x 256") if "2 x 32" in present else ("2 x 16", "2 x 128")
     deep = "5 x 32" if "5 x 32" in present else "4 x 16"
     mean = data.c_loss_mean
-    yield Check.above(
-        claim="narrow networks catapult at larger c than wide ones of two layers",
-        source="kalra2023, abstract",
-        status="heuristic",
-        predicted=mean.sel(network=wide, drop=True),
-        measured=mean.sel(network=narrow, drop=True),
+    yield heuristic("narrow networks catapult at larger c than wide ones of two layers", "kalra2023, abstract").above(
+        mean.sel(network=wide, drop=True), mean.sel(network=narrow, drop=True)
     )
-    yield Check.above(
-        claim="deep networks catapult at larger c than networks of two layers of the same width",
-        source="kalra2023, abstract",
-        status="heuristic",
-        predicted=mean.sel(network=narrow, drop=True),
-        measured=mean.sel(network=deep, drop=True),
-    )
-    yield Check.above(
-        claim="no network catapults on average below the wall of the uv network of its width",
-        source="derived",
-        status="heuristic",
-        predicted=uv.mean_c_loss(data.width.astype(float), "hessian").drop_vars(("width", "depth"), errors="ignore"),
-        measured=mean.drop_vars(("width", "depth")) / SPACING,
+    yield heuristic(
+        "deep networks catapult at larger c than networks of two layers of the same width", "kalra2023, abstract"
+    ).above(mean.sel(network=narrow, drop=True), mean.sel(network=deep, drop=True))
+    yield heuristic("no network catapults on average below the wall of the uv network of its width").above(
+        uv.mean_c_loss(data.width.astype(float), "hessian").drop_vars(("width", "depth"), errors="ignore"),
+        mean.drop_vars(("width", "depth")) / SPACING,
         note="the last point of the grid at which the loss does not rise",
     )
     from_zero = data.zero_output_c_loss
-    yield Check.close(
-        claim="two-layer networks of width 128 and more that start from zero outputs catapult just above 2, every one",
-        source="kalra2023, phase diagrams",
-        status="heuristic",
-        predicted=2.0,
-        measured=from_zero.sel(zero_width=[width for width in from_zero.zero_width.values if width >= 128]),
+    yield heuristic(
+        "two-layer networks of width 128 and more that start from zero outputs catapult just above 2, every one",
+        "kalra2023, phase diagrams",
+    ).close(
+        2.0,
+        from_zero.sel(zero_width=[width for width in from_zero.zero_width.values if width >= 128]),
         tolerance=0.1,
         note="in ten steps the loss rises above its start from somewhat above 2 on",
     )
     mean = from_zero.mean("zero_seed")
-    yield Check.sign(
-        claim="the narrower, the further above: their mean c_loss falls with the width from 32 to 128",
-        source="derived",
-        status="heuristic",
-        predicted=-1,
-        measured=mean.sel(zero_width=slice(32, 128)).diff("zero_width"),
+    yield heuristic("the narrower, the further above: their mean c_loss falls with the width from 32 to 128").negative(
+        mean.sel(zero_width=slice(32, 128)).diff("zero_width"),
         note=", ".join(f"{int(width)}: {float(mean.sel(zero_width=width)):.3f}" for width in mean.zero_width),
     )
     if "narrow_c_loss" in data:  # a few starts say nothing
@@ -283,12 +265,12 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
             if not step.size:
                 continue
             known, broken = (int(found.sum()) for found in _out_of_order(some, low, high))
-            yield Check.above(
-                claim=f"networks {text}: on average {low} <= {high}, wherever all networks have both",
-                source="kalra2023, phase diagrams",
-                status="heuristic",
-                predicted=0.0,
-                measured=step,
+            yield heuristic(
+                f"networks {text}: on average {low} <= {high}, wherever all networks have both",
+                "kalra2023, phase diagrams",
+            ).above(
+                0.0,
+                step,
                 note=f"{step.size} of {counted.size} kinds; {broken} of {known} networks with both are out of order",
             )
 
@@ -303,19 +285,9 @@ def _order_of_narrow_starts(data: xr.Dataset) -> Iterator[Check]:
     name = "{} x {}".format(*NARROW)
     note = f"{int(broken.sum())} of {count} starts in which either rises are out of order: there the sharpness rises "
     note += "in the first step and the loss only at larger rates"
-    yield Check.above(
-        claim=f"networks {name}: the median of c_loss is below that of c_sharp",
-        source="kalra2023, phase diagrams",
-        status="heuristic",
-        predicted=loss.median(),
-        measured=sharp.median(),
-        note=note,
-    )
-    yield Check.below(
-        claim=f"networks {name}: at most a tenth of the starts are out of order",
-        source="kalra2023, phase diagrams",
-        status="heuristic",
-        predicted=0.1,
-        measured=float(broken.sum()) / count,
-        note=note,
-    )
+    yield heuristic(
+        f"networks {name}: the median of c_loss is below that of c_sharp", "kalra2023, phase diagrams"
+    ).above(loss.median(), sharp.median(), note=note)
+    yield heuristic(
+        f"networks {name}: at most a tenth of the starts are out of order", "kalra2023, phase diagrams"
+    ).below(0.1, float(broken.sum()) / count, note=note)

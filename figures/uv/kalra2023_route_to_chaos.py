@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREY, VERMILION, measured_points, panels, theory_line
 from sgdynamics.simulate.uv import bifurcation, lyapunov
 from sgdynamics.theory.uv import (
@@ -152,66 +152,41 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="between two doublings the run ends in a cycle of 1, 2, 4, 8, 16, 32 points",
-        source="kalra2025",
-        status="exact",
-        predicted=2.0 ** np.arange(DOUBLINGS + 1),
-        measured=data.period.values,
+    yield exact("between two doublings the run ends in a cycle of 1, 2, 4, 8, 16, 32 points", "kalra2025").close(
+        2.0 ** np.arange(DOUBLINGS + 1),
+        data.period.values,
         note="half way between the roots that theory finds for them",
     )
-    yield Check.close(
-        claim="runs of the full network end on the exact 2-cycle of the line, 1 < q < 1.236",
-        source="derived",
-        status="exact",
-        predicted=data.cycle,
-        measured=data.cycle_reached,
-        tolerance=1e-6,
+    yield exact("runs of the full network end on the exact 2-cycle of the line, 1 < q < 1.236").close(
+        data.cycle, data.cycle_reached, tolerance=1e-6
     )
     for name, text in (("ntk", "kernel 1 + q"), ("sharpness", "sharpness (3 + q)/2")):
-        yield Check.close(
-            claim=f"mean over the 2-cycle of learning rate times {text}",
-            source="derived",
-            status="exact",
-            predicted=data[f"cycle_{name}"],
-            measured=data[f"cycle_{name}_reached"],
-            tolerance=1e-6,
+        yield exact(f"mean over the 2-cycle of learning rate times {text}").close(
+            data[f"cycle_{name}"], data[f"cycle_{name}_reached"], tolerance=1e-6
         )
-    exact = data.exponent_exact
-    known = np.isfinite(exact) & (abs(data.q - 1) > 0.01) & (abs(data.q - (math.sqrt(5) - 1)) > 0.01) & (exact > -4)
+    known_exactly = data.exponent_exact
+    known = (
+        np.isfinite(known_exactly)
+        & (abs(data.q - 1) > 0.01)
+        & (abs(data.q - (math.sqrt(5) - 1)) > 0.01)
+        & (known_exactly > -4)
+    )
     for name, text in (("exponent", "along the line"), ("transverse_exponent", "of the imbalance")):
-        yield Check.close(
-            claim=f"exponent {text}, on the point below q = 1 and the 2-cycle above it",
-            source="derived",
-            status="exact",
-            predicted=data[f"{name}_exact"].where(known, drop=True),
-            measured=data[name].where(known, drop=True),
-            absolute=1e-6,
+        yield exact(f"exponent {text}, on the point below q = 1 and the 2-cycle above it").close(
+            data[f"{name}_exact"].where(known, drop=True),
+            data[name].where(known, drop=True),
             scale=1.0,
+            absolute=1e-6,
             note="but for 0.01 around doublings, where orbits settle slowly",
         )
     for value, (exponent, tolerance) in KNOWN.items():
-        yield Check.close(
-            claim=f"Lyapunov exponent at q = {value:g}" + (": ln 3" if value == 2 else ""),
-            source="derived",
-            status="exact" if value in (0.9, 2.0) else "heuristic",
-            predicted=exponent,
-            measured=data.known_exponent.sel(known_q=value),
-            absolute=tolerance,
-            note="" if value in (0.9, 2.0) else "from an independent run",
-        )
-    yield Check.sign(
-        claim="in the window of period 3 at q = 1.7 neighbours meet",
-        source="derived",
-        status="heuristic",
-        predicted=-1,
-        measured=data.known_exponent.sel(known_q=WINDOW),
+        claim = f"Lyapunov exponent at q = {value:g}" + (": ln 3" if value == 2 else "")
+        said = exact(claim) if value in (0.9, 2.0) else heuristic(claim)
+        yield said.close(exponent, data.known_exponent.sel(known_q=value), absolute=tolerance)
+    yield heuristic("in the window of period 3 at q = 1.7 neighbours meet").negative(
+        data.known_exponent.sel(known_q=WINDOW)
     )
     for side, sign, text in ((0, -1, "just before the doublings end"), (1, 1, "just after the doublings end")):
-        yield Check.sign(
-            claim=f"sign of the exponent {text}, q = {SIDES[side]:.2f}",
-            source="derived",
-            status="heuristic",
-            predicted=sign,
-            measured=data.exponent_around.isel(side=side),
-        )
+        claimed = heuristic(f"sign of the exponent {text}, q = {SIDES[side]:.2f}")
+        exponent = data.exponent_around.isel(side=side)
+        yield claimed.positive(exponent) if sign > 0 else claimed.negative(exponent)

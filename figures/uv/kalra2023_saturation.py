@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.engine.check import Check
+from figures.engine.check import Check, heuristic
 from figures.engine.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
@@ -122,20 +122,15 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     deep = names[-1]
     at = mean.sel(c=1.0, method="nearest", drop=True)
     for text, other in (("narrower", narrow), ("deeper and narrower", deep)):
-        yield Check.below(
-            claim=f"at c = 1 {text} networks keep less of their sharpness than the widest of two layers",
-            source="kalra2023, abstract",
-            status="heuristic",
-            predicted=at.sel(network=wide, drop=True),
-            measured=at.sel(network=other, drop=True),
-            note=f"{other} against {wide}",
-        )
-    yield Check.close(
-        claim="the saturated sharpness of the widest two-layer networks bends down at 2",
-        source="kalra2023, phase diagrams",
-        status="heuristic",
-        predicted=2.0,
-        measured=data.bend.sel(network=wide),
+        yield heuristic(
+            f"at c = 1 {text} networks keep less of their sharpness than the widest of two layers",
+            "kalra2023, abstract",
+        ).below(at.sel(network=wide, drop=True), at.sel(network=other, drop=True), note=f"{other} against {wide}")
+    yield heuristic(
+        "the saturated sharpness of the widest two-layer networks bends down at 2", "kalra2023, phase diagrams"
+    ).close(
+        2.0,
+        data.bend.sel(network=wide),
         absolute=0.35,
         note="a few points of the grid; the steepest bend is not the first sign of a fall",
     )
@@ -144,12 +139,11 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         c = _first_below(data.kept_ratio, level)
         gap = c.sel(kept_network=others) - c.sel(kept_network=wide_network, drop=True)
         means = ", ".join(f"{name}: {float(mean):.2f}" for name, mean in c.mean("kept_seed").to_series().items())
-        yield Check.sign(
-            claim=f"narrower and deeper networks keep {level:g} of their sharpness up to a smaller c than a wide one",
-            source="kalra2023, phase diagrams",
-            status="heuristic",
-            predicted=-1,
-            measured=gap.mean("kept_seed"),
-            standard_error=gap.std("kept_seed", ddof=1) / gap.sizes["kept_seed"] ** 0.5,
+        yield heuristic(
+            f"narrower and deeper networks keep {level:g} of their sharpness up to a smaller c than a wide one",
+            "kalra2023, phase diagrams",
+        ).negative(
+            gap.mean("kept_seed"),
+            gap.std("kept_seed", ddof=1) / gap.sizes["kept_seed"] ** 0.5,
             note=f"{means}; paired over {gap.sizes['kept_seed']} seeds",
         )

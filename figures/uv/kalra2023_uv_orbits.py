@@ -18,7 +18,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, exact, heuristic
 from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, VERMILION, panels, theory_line
 from figures.uv._largest_rates import checks_of_largest_rates, draw_largest_rates, over_targets, over_widths
 from figures.uv._starts import random_starts
@@ -274,97 +274,55 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="a step leaves the four fixed points where they are, q = 0.4 and 1.1",
-        source="derived",
-        status="exact",
-        predicted=data.fixed,
-        measured=data.fixed_after,
-        absolute=1e-12,
-        scale=1.0,
+    yield exact("a step leaves the four fixed points where they are, q = 0.4 and 1.1").close(
+        data.fixed, data.fixed_after, scale=1.0, absolute=1e-12
     )
     margin, factor = data.margin, data.margin_factor
     before, growth = (value.isel(step=slice(0, 11)).drop_vars("step") for value in (margin, factor))
     after, residual = (value.isel(step=slice(1, 12)).drop_vars("step") for value in (margin, data.residual))
     predicted = before * growth
     known = np.isfinite(after) & np.isfinite(predicted) & (abs(residual) < 50)
-    yield Check.close(
-        claim="along every orbit V = 4 + q s - learning rate * kernel is multiplied by 1 + s phi, and keeps its sign",
-        source="derived",
-        status="exact",
-        predicted=predicted.where(known, 0.0),
-        measured=after.where(known, 0.0),
-        absolute=1e-10,
+    yield exact(
+        "along every orbit V = 4 + q s - learning rate * kernel is multiplied by 1 + s phi, and keeps its sign"
+    ).close(
+        predicted.where(known, 0.0),
+        after.where(known, 0.0),
         scale=1.0,
+        absolute=1e-10,
         note="up to the step at which an escaping orbit leaves the plane",
     )
-    yield Check.close(
-        claim="share of runs that diverge, from starts inside the triangle: none",
-        source="derived",
-        status="exact",
-        predicted=0.0,
-        measured=data.share_escaped.sel(side="inside"),
+    yield exact("share of runs that diverge, from starts inside the triangle: none").close(
+        0.0, data.share_escaped.sel(side="inside")
     )
-    yield Check.above(
-        claim="share of runs that diverge, from starts beyond the third side: almost all",
-        source="derived",
-        status="heuristic",
-        predicted=0.999,
-        measured=data.share_escaped.sel(side="outside"),
-        note="measured, not proved",
+    yield heuristic("share of runs that diverge, from starts beyond the third side: almost all").above(
+        0.999, data.share_escaped.sel(side="outside"), note="measured, not proved"
     )
-    yield Check.below(
-        claim="below the critical rate every run from the triangle ends on a minimum with learning rate * kernel <= 2",
-        source="derived",
-        status="heuristic",
-        predicted=2.0,
-        measured=data.final_kernel.sel(q=BELOW) + data.final_residual.sel(q=BELOW) / 1e-9,
+    yield heuristic(
+        "below the critical rate every run from the triangle ends on a minimum with learning rate * kernel <= 2"
+    ).below(
+        2.0,
+        data.final_kernel.sel(q=BELOW) + data.final_residual.sel(q=BELOW) / 1e-9,
         tolerance=1e-9,
         note="a residual left over counts against it",
     )
-    yield Check.above(
-        claim="beyond the critical rate no run from the triangle settles",
-        source="kalra2025",
-        status="heuristic",
-        predicted=0.01,
-        measured=data.final_residual.sel(q=BEYOND),
-        note="residual after the last step, scaled",
+    yield heuristic("beyond the critical rate no run from the triangle settles", "kalra2025").above(
+        0.01, data.final_residual.sel(q=BEYOND), note="residual after the last step, scaled"
     )
-    yield Check.close(
-        claim="random networks of width 64 end on the exact 2-cycle, q = 1.1",
-        source="derived",
-        status="exact",
-        predicted=data.cycle,
-        measured=data.cycle_reached,
-        absolute=1e-6,
+    yield exact("random networks of width 64 end on the exact 2-cycle, q = 1.1").close(
+        data.cycle, data.cycle_reached, absolute=1e-6
     )
     for name, value, text in (
         ("cycle_ntk", two_cycle_mean_ntk(BEYOND), "kernel"),
         ("cycle_sharpness", two_cycle_mean_sharpness(BEYOND), "top Hessian eigenvalue"),
     ):
-        yield Check.close(
-            claim=f"mean of learning rate * {text} over that cycle",
-            source="derived",
-            status="exact",
-            predicted=value,
-            measured=data[name],
-            absolute=1e-6,
-        )
-    yield Check.close(
-        claim="multiplier of the 2-cycle at q = 1.1: 0.18",
-        source="derived",
-        status="exact",
-        predicted=two_cycle_multiplier(BEYOND),
-        measured=data.cycle_slope.prod("point"),
-        absolute=1e-6,
+        yield exact(f"mean of learning rate * {text} over that cycle").close(value, data[name], absolute=1e-6)
+    yield exact("multiplier of the 2-cycle at q = 1.1: 0.18").close(
+        two_cycle_multiplier(BEYOND), data.cycle_slope.prod("point"), absolute=1e-6
     )
     yield from checks_of_largest_rates(data)
-    yield Check.close(
-        claim="gradient flow keeps the imbalance: final kernel at a small learning rate, targets 0, 1 and 2",
-        source="derived",
-        status="exact",
-        predicted=data.flow_ntk,
-        measured=data.flow_ntk_measured,
+    yield exact("gradient flow keeps the imbalance: final kernel at a small learning rate, targets 0, 1 and 2").close(
+        data.flow_ntk,
+        data.flow_ntk_measured,
         tolerance=3e-4,
         note="the gap is proportional to the learning rate, 0.001",
     )

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.style import BLACK, DOUBLE, VERMILION, measured_points, panels, theory_line
 from sgdynamics.models.uv import alignment_quantile, start_ratio
 from sgdynamics.outcome import Outcome
@@ -197,43 +197,22 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         "c_max": "mean over starts of where runs begin to diverge, 2(1 + sqrt(1 + 12 rho)), widths 4 to 128",
     }
     for name, claim in claims.items():
-        yield Check.statistical(
-            claim=claim,
-            source="derived",
-            status="exact",
-            predicted=data[f"{name}_predicted"],
-            measured=data[f"{name}_measured"],
-            standard_error=data[f"{name}_standard_error"],
-            kind="mean",
+        yield exact(claim).statistical(
+            data[f"{name}_predicted"], data[f"{name}_measured"], data[f"{name}_standard_error"], "mean"
         )
     share, seeds = data.no_threshold, data.attrs["seeds"]
-    yield Check.close(
-        claim="share of starts whose loss no first step raises, P(rho > 1/8)",
-        source="derived",
-        status="exact",
-        predicted=share,
-        measured=data.c_loss_missing,
-        absolute=4 * (share * (1 - share) / seeds) ** 0.5 + 1e-3 / seeds**0.5,
+    yield exact("share of starts whose loss no first step raises, P(rho > 1/8)").close(
+        share,
+        data.c_loss_missing,
         scale=1.0,
+        absolute=4 * (share * (1 - share) / seeds) ** 0.5 + 1e-3 / seeds**0.5,
         note="within four standard errors",
     )
     for (width, c), (value, tolerance) in CELLS.items():
-        yield Check.close(
-            claim=f"median of final over initial sharpness at width {width} and c = {c}, 500 steps",
-            source="derived",
-            status="heuristic",
-            predicted=value,
-            measured=data[f"ratio_{width}"],
-            absolute=tolerance,
-            note="from an independent run",
+        yield heuristic(f"median of final over initial sharpness at width {width} and c = {c}, 500 steps").close(
+            value, data[f"ratio_{width}"], absolute=tolerance, note="from an independent run"
         )
-    yield Check.above(
-        claim="at width 512 and c = 4.1 at least 99% of runs diverge",
-        source="derived",
-        status="heuristic",
-        predicted=0.99,
-        measured=data.share_diverged,
-    )
+    yield heuristic("at width 512 and c = 4.1 at least 99% of runs diverge").above(0.99, data.share_diverged)
     wide = data.sel(width=512)
     bands = {
         Outcome.MONOTONE: (0.0, 1.95),
@@ -242,11 +221,8 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         Outcome.DIVERGED: (4.05, 4.9),
     }
     inside = [(wide.majority.sel(c=slice(*band)) == outcome).all().item() for outcome, band in bands.items()]
-    yield Check.close(
-        claim="at width 512 the walls stand at 2, 5/2 and 4",
-        source="kalra2023",
-        status="asymptotic",
-        predicted=len(bands),
-        measured=sum(inside),
+    yield asymptotic("at width 512 the walls stand at 2, 5/2 and 4", "kalra2023").close(
+        len(bands),
+        sum(inside),
         note="bands whose every point has the label; 5/2 is where the top Hessian eigenvalue begins to rise",
     )

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact
 from figures.engine.style import (
     BLACK,
     BLUE,
@@ -152,51 +152,23 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="a slow linear warm-up has its residual back where the logarithms of its factors add to nothing",
-        source="derived",
-        status="asymptotic",
-        predicted=data.delayed_predicted,
-        measured=data.delayed_measured,
-        absolute=0.03,
-        note=f"{PER_UNIT} steps to a gain of 1",
+    yield asymptotic(
+        "a slow linear warm-up has its residual back where the logarithms of its factors add to nothing"
+    ).close(data.delayed_predicted, data.delayed_measured, absolute=0.03, note=f"{PER_UNIT} steps to a gain of 1")
+    yield asymptotic("one from zero is beyond the rates that are survived by then").above(
+        4.0, data.delayed_measured.isel(start=0, drop=True)
     )
-    yield Check.above(
-        claim="one from zero is beyond the rates that are survived by then",
-        source="derived",
-        status="asymptotic",
-        predicted=4.0,
-        measured=data.delayed_measured.isel(start=0, drop=True),
-    )
-    yield Check.close(
-        claim="raised catapult by catapult, the rate gets to 0.97 of the critical one, and the run settles there",
-        source="kalra2024; derived",
-        status="asymptotic",
-        predicted=SHARE * data.critical,
-        measured=data.end_rate.where(data.end_loss < 1e-16),
-        tolerance=1e-12,
-    )
-    yield Check.close(
-        claim="taken at once, that rate diverges",
-        source="derived",
-        status="exact",
-        predicted=1.0,
-        measured=data.at_once_diverges,
-    )
-    yield Check.close(
-        claim="the number of raises, from what one catapult leaves of the kernel",
-        source="derived",
-        status="asymptotic",
-        predicted=data.raises_predicted.sel(target=0.3, drop=True),
-        measured=data.raises.sel(target=0.3, drop=True),
+    yield asymptotic(
+        "raised catapult by catapult, the rate gets to 0.97 of the critical one, and the run settles there",
+        "kalra2024; derived",
+    ).close(SHARE * data.critical, data.end_rate.where(data.end_loss < 1e-16), tolerance=1e-12)
+    yield exact("taken at once, that rate diverges").close(1.0, data.at_once_diverges)
+    yield asymptotic("the number of raises, from what one catapult leaves of the kernel").close(
+        data.raises_predicted.sel(target=0.3, drop=True),
+        data.raises.sel(target=0.3, drop=True),
         tolerance=0.1,
         note="far from the critical rate a target is none",
     )
-    yield Check.close(
-        claim="doubling and bisection on the loss alone find the first rate that raises it",
-        source="kalra2024; derived",
-        status="exact",
-        predicted=data.search_predicted,
-        measured=data.search_measured,
-        tolerance=1e-5,
-    )
+    yield exact(
+        "doubling and bisection on the loss alone find the first rate that raises it", "kalra2024; derived"
+    ).close(data.search_predicted, data.search_measured, tolerance=1e-5)

@@ -18,7 +18,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from figures.engine.check import Check
+from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.style import (
     BLACK,
     BLUE,
@@ -296,86 +296,46 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield Check.close(
-        claim="runs diverge at no width for c = 3.99 and at every width for c = 4.01",
-        source="derived",
-        status="exact",
-        predicted=xr.DataArray([0.0, 1.0], dims="side_c", coords={"side_c": data.side_c}),
-        measured=data.share_diverged,
+    yield exact("runs diverge at no width for c = 3.99 and at every width for c = 4.01").close(
+        xr.DataArray([0.0, 1.0], dims="side_c", coords={"side_c": data.side_c}),
+        data.share_diverged,
         note="widths 1, 2, 8, 64 and 4096",
     )
-    yield Check.close(
-        claim="kernel at the end from a tiny output: theory's iteration and the simulation",
-        source="derived",
-        status="exact",
-        predicted=data.known_predicted,
-        measured=data.known_final,
-        absolute=1e-9,
+    yield exact("kernel at the end from a tiny output: theory's iteration and the simulation").close(
+        data.known_predicted, data.known_final, absolute=1e-9
     )
     for place, name, text, relative, absolute in (
         (0, "known_final", "kernel at the end", 0.0, 6e-4),
         (1, "known_peak", "largest square of the scaled output", 0.015, 0.0),
     ):
-        yield Check.close(
-            claim=f"{text} at infinite width, c = 2.05 to 2.5: as in an independent run",
-            source="derived",
-            status="heuristic",
-            predicted=np.array([known[place] for known in KNOWN.values()]),
-            measured=data[name].values,
+        yield heuristic(f"{text} at infinite width, c = 2.05 to 2.5: as in an independent run").close(
+            np.array([known[place] for known in KNOWN.values()]),
+            data[name].values,
             tolerance=relative,
             absolute=absolute,
         )
-    yield Check.close(
-        claim="just above 2 the kernel is reflected to 4 - c, with an error of order (c - 2)^2",
-        source="derived",
-        status="asymptotic",
-        predicted=2.0,
-        measured=data.mirror_order,
-        absolute=0.1,
-        note="power of c - 2 in the gap, between c = 2.02 and 2.04",
+    yield asymptotic("just above 2 the kernel is reflected to 4 - c, with an error of order (c - 2)^2").close(
+        2.0, data.mirror_order, absolute=0.1, note="power of c - 2 in the gap, between c = 2.02 and 2.04"
     )
-    yield Check.close(
-        claim="just above 2 the largest square of the scaled output is (c - 2)^2/2",
-        source="derived",
-        status="asymptotic",
-        predicted=1.0,
-        measured=2 * data.near_peak.isel(near_c=0) - data.near_peak.isel(near_c=1),
+    yield asymptotic("just above 2 the largest square of the scaled output is (c - 2)^2/2").close(
+        1.0,
+        2 * data.near_peak.isel(near_c=0) - data.near_peak.isel(near_c=1),
         absolute=0.005,
         note="ratio, extrapolated to c = 2 from 2.02 and 2.04",
     )
-    yield Check.below(
-        claim="share of networks of width 2^20 whose final kernel is outside the range at infinite width",
-        source="derived",
-        status="asymptotic",
-        predicted=0.01,
-        measured=data.outside,
-        note="by more than 0.02",
+    yield asymptotic("share of networks of width 2^20 whose final kernel is outside the range at infinite width").below(
+        0.01, data.outside, note="by more than 0.02"
     )
     few = data.peak_mean.sel(peak_c=2.5)
-    yield Check.close(
-        claim="the peak loss is proportional to the width: widths 4096 and 2^20 at c = 2.5",
-        source="lewkowycz2020",
-        status="asymptotic",
-        predicted=1.0,
-        measured=few.sel(width=4096) / few.sel(width=1048576),
-        absolute=0.02,
-        note="ratio of the peaks, each over its width",
+    yield asymptotic(
+        "the peak loss is proportional to the width: widths 4096 and 2^20 at c = 2.5", "lewkowycz2020"
+    ).close(
+        1.0, few.sel(width=4096) / few.sel(width=1048576), absolute=0.02, note="ratio of the peaks, each over its width"
     )
-    yield Check.statistical(
-        claim="steps to the peak per unit of ln(width): 1/(2 ln(c - 1))",
-        source="derived",
-        status="asymptotic",
-        predicted=0.5 / np.log(data.time_c - 1),
-        measured=data.time_slope,
-        standard_error=data.time_slope_standard_error,
-        kind="mean",
+    yield asymptotic("steps to the peak per unit of ln(width): 1/(2 ln(c - 1))").statistical(
+        0.5 / np.log(data.time_c - 1), data.time_slope, data.time_slope_standard_error, "mean"
     )
     widths = np.array(list(KNOWN_TIMES))
-    yield Check.close(
-        claim="mean steps to the peak, c = 2.5, widths 512 and 32768: as in an independent run",
-        source="derived",
-        status="heuristic",
-        predicted=np.array(list(KNOWN_TIMES.values())),
-        measured=data.time_mean.sel(time_c=2.5, time_width=widths).values,
-        absolute=0.4,
+    yield heuristic("mean steps to the peak, c = 2.5, widths 512 and 32768: as in an independent run").close(
+        np.array(list(KNOWN_TIMES.values())), data.time_mean.sel(time_c=2.5, time_width=widths).values, absolute=0.4
     )
