@@ -29,11 +29,12 @@ import xarray as xr
 
 from figures.engine.catalogue import catalogue
 from figures.engine.check import Check, Claim, law, perturbed
+from figures.engine.colors import PALETTE
 from figures.engine.files import replacing
 from figures.engine.findings import FINDINGS, Finding
 from figures.engine.report import Entry, write_report
 from figures.engine.runner import _is_current, _next
-from figures.engine.style import DOUBLE, PALETTE, SINGLE, measured_points, panels, style, theory_line
+from figures.engine.style import DOUBLE, SINGLE, measured_points, panels, style, theory_line
 from figures.engine.worker import Order
 
 CHECKOUT = Path(__file__).parents[1]

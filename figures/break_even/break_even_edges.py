@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, bound, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.break_even import gaussian_features
 from sgdynamics.theory.break_even import (
     batch_variance_factor,

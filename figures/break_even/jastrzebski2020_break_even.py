@@ -14,7 +14,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, bound, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingMode, draw_ensemble
 from sgdynamics.simulate.break_even import self_stabilizing_runs
 from sgdynamics.theory.break_even import (

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import covariance_path, standard_error
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingModes, draw_ensemble
 from sgdynamics.simulate.break_even import self_stabilizing_runs
 from sgdynamics.theory.break_even import clipped_modes

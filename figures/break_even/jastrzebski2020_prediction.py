@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import EXAMPLES, described, name_of, over_cells, run, standard_error
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLUE, DOUBLE, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLUE, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.break_even import predict
 

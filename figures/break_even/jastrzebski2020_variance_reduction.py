@@ -28,7 +28,8 @@ from figures.break_even._digits_sharpness import (
     standard_error,
 )
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLUE, DOUBLE, GREEN, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLUE, GREEN, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.break_even import sharpness_bound
 
 SIZES = (8, 32, 128, EXAMPLES)

@@ -20,18 +20,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, bound, exact, heuristic
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.uv import MultiExampleUV, UVNetwork
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.uv import trajectory

@@ -15,18 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, bound, exact, heuristic
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain, balanced_chain, balanced_network
 from sgdynamics.simulate.deep_linear import chain_descent, initial_ntk, network_flow
 from sgdynamics.theory.deep_linear import (

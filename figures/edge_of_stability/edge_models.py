@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, asymptotic
-from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.edge_of_stability import ProductLoss, SelfStabilization
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate.edge_of_stability import product_orbits, self_stabilization_orbits

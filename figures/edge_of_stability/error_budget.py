@@ -15,7 +15,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact
-from figures.engine.style import BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLUE, GREEN, ORANGE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.edge_of_stability import ProductLoss
 from sgdynamics.simulate.edge_of_stability import product_orbits
 from sgdynamics.theory.edge_of_stability import end_gap, error_budget, fitted_order, gap_drift

@@ -21,7 +21,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, bound, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.schedules import constant
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.simulate import trainer

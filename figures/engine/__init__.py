@@ -5,8 +5,8 @@ What does          module
 =================  =============================================================================
 finds them         ``catalogue``, ``fingerprint``
 makes them         ``runner``, ``worker``, ``files``, ``randomness``
-compares numbers   ``check``, ``findings``, ``sampling``
-draws              ``style``
+compares numbers   ``check``, ``comparison``, ``findings``, ``sampling``
+draws              ``style``, ``colors``
 shows              ``report``, ``explorer``
 =================  =============================================================================
 """

@@ -22,18 +22,6 @@ from numpy.typing import ArrayLike
 SINGLE = 3.4
 DOUBLE = 7.0
 
-# Okabe and Ito's colours, in the order of the style file.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)
-GREY = "#767676"
-
 
 @contextmanager
 def style() -> Iterator[None]:

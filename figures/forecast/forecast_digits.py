@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, panels
+from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from figures.engine.style import DOUBLE, panels
 from sgdynamics.models.schedules import constant, cosine, linear
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.forecast import fit, predict

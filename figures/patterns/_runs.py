@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from figures.engine.style import BLUE, GREEN, VERMILION
+from figures.engine.colors import BLUE, GREEN, VERMILION
 from sgdynamics.models.patterns import TwoPatternSample, TwoPatternSetting
 from sgdynamics.simulate.patterns import finite_network
 from sgdynamics.theory.patterns import reduced_dynamics

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import DOUBLE, GREY, measured_points, panels
+from figures.engine.colors import GREY
+from figures.engine.style import DOUBLE, measured_points, panels
 from figures.patterns._runs import COLORS, LABELS, LARGE, SMALL, grid, network_run
 from sgdynamics.models.patterns import TwoPatternSample, TwoPatternSetting
 from sgdynamics.simulate import trainer

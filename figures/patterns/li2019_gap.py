@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, PURPLE, VERMILION, measured_points, panels
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels
 from figures.patterns._desk import desk_run
 from figures.patterns._runs import LARGE, SMALL, WIDTH_Q, network_run, reduced_run
 from sgdynamics.models.patterns import TwoPatternSetting

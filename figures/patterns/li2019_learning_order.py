@@ -17,7 +17,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, heuristic
-from figures.engine.style import BLACK, DOUBLE, GREY, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, GREY
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.patterns._desk import POINTS, desk_run
 from figures.patterns._runs import (
     COLORS,

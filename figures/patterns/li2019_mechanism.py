@@ -19,18 +19,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, asymptotic, exact
-from figures.engine.style import (
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.patterns import (
     annealed_variance,
     curvature_form,

@@ -19,7 +19,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, PURPLE, VERMILION, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, panels, theory_line
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.theory.patterns import P_LEVEL, Q_LEVEL, first_time_below, gap_map, reduced_dynamics, regime
 

@@ -20,20 +20,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from figures.engine.check import Check, bound, exact, heuristic
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, linear, swa
 from sgdynamics.simulate.quadratic import ensemble

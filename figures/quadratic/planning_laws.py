@@ -18,7 +18,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, power_decay, tail, warmup_stable_decay
 from sgdynamics.simulate.quadratic import ensemble

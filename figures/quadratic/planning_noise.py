@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
 from figures.engine.check import Check, asymptotic, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, linear
 from sgdynamics.simulate.quadratic import ensemble

@@ -19,20 +19,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, asymptotic, bound, exact
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, GaussianLeastSquares
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble, top_lyapunov_exponent

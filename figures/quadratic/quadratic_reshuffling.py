@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, exact
+from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, ORANGE, VERMILION, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble

@@ -23,7 +23,8 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
     RATE,

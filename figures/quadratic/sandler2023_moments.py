@@ -19,21 +19,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from figures.engine.check import Check, exact
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, ema, swa, tail, two_point
 from sgdynamics.simulate.quadratic import ensemble

@@ -15,20 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, bound, exact
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    SKY,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble

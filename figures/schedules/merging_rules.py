@@ -18,20 +18,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, exact
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.sampling import replica_mean
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, linear
 from sgdynamics.simulate.quadratic import ensemble

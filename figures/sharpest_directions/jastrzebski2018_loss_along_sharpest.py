@@ -28,18 +28,8 @@ from figures.break_even._digits_sharpness import (
     train,
 )
 from figures.engine.check import Check, heuristic
-from figures.engine.style import (
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.sharpest_directions import stationary_minimiser
 

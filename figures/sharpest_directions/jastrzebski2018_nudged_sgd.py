@@ -30,7 +30,8 @@ from figures.break_even._digits_sharpness import (
     steps_of,
 )
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLUE, GREEN, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.break_even import sharpness_bound

@@ -19,18 +19,8 @@ from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import EXAMPLES, described, late, name_of, over_cells, standard_error
 from figures.engine.check import Check, heuristic
-from figures.engine.style import (
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.sharpest_directions import (
     increase_probability,
     overshoot_probability,

@@ -26,19 +26,8 @@ from figures.break_even._digits_sharpness import (
     steered,
 )
 from figures.engine.check import Check, heuristic
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    SKY,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.break_even import sharpness_bound
 
 RULES = {"dominant": VERMILION, "constant top": ORANGE, "normal": BLACK, "bulk": BLUE}

@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from figures.engine.check import Check, exact, heuristic
-from figures.engine.style import BLACK, BLUE, GREY, VERMILION, measured_points, theory_line
+from figures.engine.colors import BLACK, BLUE, GREY, VERMILION
+from figures.engine.style import measured_points, theory_line
 from sgdynamics.models.uv import UVNetwork
 from sgdynamics.simulate.uv import phase_diagram, thresholds, trajectory
 from sgdynamics.theory.uv import critical_learning_rate, largest_learning_rate, mean_largest_c

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLUE, DOUBLE, GREEN, GREY, PURPLE, VERMILION, panels, theory_line
+from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, panels, theory_line
 from figures.uv._network_phases import CLASSES, images
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import trainer

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, PURPLE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
 from sgdynamics.theory import uv

@@ -16,7 +16,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREY, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREY, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.simulate.uv import bifurcation, lyapunov
 from sgdynamics.theory.uv import (
     period_doubling_limit,

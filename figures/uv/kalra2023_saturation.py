@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
-from figures.engine.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from figures.engine.style import measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.uv import catapult_final_ntk

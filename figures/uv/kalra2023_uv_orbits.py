@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, exact, heuristic
-from figures.engine.style import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, VERMILION, panels, theory_line
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
+from figures.engine.style import DOUBLE, panels, theory_line
 from figures.uv._largest_rates import checks_of_largest_rates, draw_largest_rates, over_targets, over_widths
 from figures.uv._starts import random_starts
 from sgdynamics.models.uv import UVNetwork

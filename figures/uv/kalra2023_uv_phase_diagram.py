@@ -18,7 +18,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact, heuristic
-from figures.engine.style import BLACK, DOUBLE, VERMILION, measured_points, panels, theory_line
+from figures.engine.colors import BLACK, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.uv import alignment_quantile, start_ratio
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate.uv import over_seeds, phase_diagram, thresholds

@@ -19,19 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from figures.engine.check import Check, asymptotic, exact, heuristic
-from figures.engine.style import (
-    BLACK,
-    BLUE,
-    DOUBLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    measured_points,
-    panels,
-    theory_line,
-)
+from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.uv._starts import random_starts
 from sgdynamics.models.uv import UVNetwork
 from sgdynamics.outcome import Outcome
