@@ -798,6 +798,8 @@ def test_at_recorded_steps_and_without_the_loss(tmp_path, capsys):
     assert "measured_step" not in run.coords
     printed = capsys.readouterr()
     assert "noise: 2 times" in printed.err
+    assert "training: 100%" in printed.err
+    assert "4/4" in printed.err
     assert not printed.out
     assert not any("second" in name for name in run.attrs)
     run.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")

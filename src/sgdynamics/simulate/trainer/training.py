@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,8 @@ def train(
     keep_weights : bool
         Whether the weights at recorded steps are kept. Those of the last step always are.
     progress : bool
-        Print, on the error stream, what every instrument cost in seconds. Seconds are no part of the result.
+        Show, on the error stream or in the notebook, how many steps are done, and print at the end what every
+        instrument cost in seconds. Seconds are no part of the result.
     seed : int or numpy.random.SeedSequence
         Seed of batches and label noise, >= 0.
 
@@ -217,7 +218,8 @@ def train(
     began = time.perf_counter()
     with one_blas_thread(), np.errstate(all="ignore"):
         rule = sgd() if update is None else update
-        final, divergence_step = _run(net, what, passes, source, rates, rule, recorded, measured, streamed)
+        steps = _shown(rates.tolist()) if progress else rates.tolist()
+        final, divergence_step = _run(net, what, passes, source, steps, rule, recorded, measured, streamed)
         data = {} if recorded.loss is None else {"loss": ("step", recorded.loss)}
         data["batch_loss"] = ("step", recorded.batch_loss)
         if recorded.weights is not None:
@@ -265,6 +267,14 @@ def train(
     return result
 
 
+def _shown(rates: list[float]) -> Iterable[float]:
+    """The rates, with a bar of how many of them were taken."""
+    from tqdm.auto import tqdm
+
+    bar: Iterable[float] = tqdm(rates, desc="training", unit="step")
+    return bar
+
+
 def _room(examples: Array, count: int) -> Array:
     """An array for so many of the examples."""
     return np.empty((count, *examples.shape[1:]), examples.dtype)
@@ -285,7 +295,7 @@ def _run(
     what: Any,
     passes: Any,
     source: Any,
-    rates: Array,
+    rates: Iterable[float],
     update: Update,
     recorded: Record,
     measured: Measurements | None,
@@ -305,7 +315,7 @@ def _run(
         measured.keep(0, weights, net)
     if streamed is not None:
         streamed.add(0, weights)
-    for step, (rate, (x, targets)) in enumerate(zip(rates.tolist(), source, strict=False), 1):
+    for step, (rate, (x, targets)) in enumerate(zip(rates, source, strict=False), 1):
         if overwrite is None:  # the rule may have kept the last one
             gradient = np.empty_like(start)
             into = net.views(gradient)
