@@ -16,7 +16,15 @@ project = "sgdynamics"
 author = "The sgdynamics developers"
 copyright = author
 release = version = sgdynamics.__version__
-extensions = ["generated", "mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "generated",
+    "mathml",
+    "myst_parser",
+    "notebook",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"sgdynamics {version}"

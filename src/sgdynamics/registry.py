@@ -64,6 +64,12 @@ class Law:
 _STATUS = re.compile(rf"^Status: ({'|'.join(get_args(Status))})\b.*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
+def _read(text: str) -> str:
+    """What is markup in documentation, for readers: formulas between dollars, as notebooks set them, and names."""
+    line = re.sub(r":math:`([^`]*)`", r"$\1$", text)
+    return re.sub(r":\w+:`~?([^`]*)`|``([^`]*)``", lambda role: role[1] or role[2], line)
+
+
 class Formulas(tuple[Any, ...]):
     """Formulas and laws as a tuple that shows itself as a table."""
 
@@ -76,13 +82,13 @@ class Formulas(tuple[Any, ...]):
         rows = [
             {
                 "name": item.name,
-                "about": (item.__doc__ or "").partition("\n")[0],
+                "about": _read((item.__doc__ or "").partition("\n")[0]),
                 "quantity": item.quantity,
                 "units": QUANTITIES[item.quantity].units,
                 "status": item.status,
                 "parameters": ", ".join(item.domains),
                 "source": item.source,
-                "assumptions": item.qualification if isinstance(item, Law) else "; ".join(item.assumptions),
+                "assumptions": _read(item.qualification) if isinstance(item, Law) else "; ".join(item.assumptions),
             }
             for item in self
         ]
@@ -93,7 +99,8 @@ class Formulas(tuple[Any, ...]):
         return str(self.to_pandas()[["about", "status"]].to_string(justify="left", max_colwidth=70))
 
     def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html())
+        shown = self.to_pandas()[["about", "units", "status", "assumptions", "source"]]
+        return str(shown.to_html(border=0, index_names=False, justify="left"))
 
 
 def formulas(

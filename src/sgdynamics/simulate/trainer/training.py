@@ -218,8 +218,8 @@ def train(
     began = time.perf_counter()
     with one_blas_thread(), np.errstate(all="ignore"):
         rule = sgd() if update is None else update
-        steps = _shown(rates.tolist()) if progress else rates.tolist()
-        final, divergence_step = _run(net, what, passes, source, steps, rule, recorded, measured, streamed)
+        taken = _shown(rates.tolist()) if progress else rates.tolist()
+        final, divergence_step = _run(net, what, passes, source, taken, rule, recorded, measured, streamed)
         data = {} if recorded.loss is None else {"loss": ("step", recorded.loss)}
         data["batch_loss"] = ("step", recorded.batch_loss)
         if recorded.weights is not None:
