@@ -25,6 +25,7 @@ def integral(
 
 
 def _integral(log_of: Callable[[Number], Number], start: Number, end: Number, weight: Any) -> Number:
+    start = +start  # in the digits of this place: else it differs from itself plus nothing, and no step is small enough
     way = mp.sign(end - start)
 
     def falls(by: Number) -> Number:
@@ -71,7 +72,7 @@ def alignment_beyond(size: Number, width: Number) -> Number:
     def log_density(at: Number) -> Number:
         return scale + (width / 2 - 1) * mp.log1p(-(at**2)) if at < 1 else -mp.inf
 
-    return integral(log_density, size, mp.mpf(1)) if size < 1 else mp.mpf(0)
+    return integral(log_density, size, mp.mpf(1), width) if size < 1 else mp.mpf(0)
 
 
 def alignment_distribution(value: Number, width: Number) -> Number:
