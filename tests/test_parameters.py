@@ -41,7 +41,7 @@ def test_the_declaration_is_the_check_the_documentation_and_the_typical_argument
         "Parameters\n----------\n"
         "gain : float\n    :math:`x`, learning rate times curvature. A finite number > 0. "
         "At or beyond 2 the result is +inf.\n"
-        "spread : float, default 1.0\n    :math:`\\sigma`, of the centers. A finite number >= 0, in weight."
+        "spread : float, default 1.0\n    :math:`\\sigma`, of the centers. A finite number >= 0, in units of weight."
     )
     assert item.__doc__.split("\n\n")[3] == "Returns\n-------\nfloat"
 

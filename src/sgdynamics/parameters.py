@@ -46,7 +46,7 @@ class Parameter:
     def __str__(self) -> str:
         symbol = self.symbol and f":math:`{self.symbol}`"
         said = ", ".join(part for part in (symbol, self.meaning if symbol else _capital(self.meaning)) if part)
-        unit = "" if self.units == "1" else f", in {self.units}"
+        unit = "" if self.units == "1" else f", in units of {self.units}"
         return f"{said}. {_capital(self.domain.text)}{unit}." if said else f"{_capital(self.domain.text)}{unit}."
 
 

@@ -146,28 +146,3 @@ WRONG_LENGTH = {
     "models.uv.MultiExampleUV.hessian_spectrum": ("outputs", [1.0, 2.0, 3.0]),
     "theory.uv.first_rise_rate": ("outputs", [1.0, 2.0, 3.0]),
 }
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "alignment": 0.5,
-    "c": 2.625,
-    "fraction": 0.75,
-    "kappa": 0.5,
-    "learning_rate": 0.25,
-    "momentum": 0.5,
-    "ntk": 4.0,
-    "output": 0.5,
-    "output_over_residual": 0.5,
-    "probability": 0.75,
-    "q": 1.125,
-    "rate_ratio": 8.0,
-    "ratio": 0.5,
-    "residual": 0.5,
-    "rho": 0.0625,
-    "start": 0.5,
-    "steps": 3.0,
-    "target": 1.5,
-    "units": "ntk",
-    "width": 8.0,
-    "x": 0.5,
-}

@@ -16,6 +16,7 @@ import numpy as np
 from sgdynamics.domains import Interval, Numeric, checked, complain, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import exp, formula, log, sqrt, where
 from sgdynamics.models.uv._pointwise import pointwise
+from sgdynamics.models.uv.parameters import PARAMETERS
 
 _ONE_EXAMPLE = ("two linear layers", "one example", "half the squared error")
 log_coordinate = Interval("a number, or -inf on the boundary of the cone", low=-np.inf, low_open=False)
@@ -66,9 +67,8 @@ def cone_sides(output: Any, ntk: Any, kappa: Any) -> tuple[Any, Any]:
 
 
 @formula(
-    output=real,
+    PARAMETERS,
     ntk=nonnegative,
-    kappa=positive,
     quantity="squared kernel",
     status="exact",
     symbolic=True,
@@ -79,16 +79,8 @@ def imbalance(output: Numeric, ntk: Numeric, kappa: Numeric) -> Numeric:
     r"""Squared imbalance of the two layers, :math:`D = \lambda^2 - 4\kappa f^2 \ge 0`, without cancellation.
 
     Gradient flow conserves it; a gradient step multiplies it by :math:`(1-s^2)^2`. It is :math:`PM/\eta^2`, and 0
-    exactly where the two layers are parallel and equally long.
-
-    Parameters
-    ----------
-    output : Numeric
-        :math:`f`.
-    ntk : Numeric
-        :math:`\lambda \ge 2\sqrt\kappa|f|`; below that no weights exist, and the value is 0.
-    kappa : Numeric
-        :math:`\kappa > 0`.
+    exactly where the two layers are parallel and equally long. Below :math:`\lambda = 2\sqrt\kappa|f|` there are no
+    weights, and the value is 0.
 
     Returns
     -------

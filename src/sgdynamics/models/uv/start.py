@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from scipy.special import betainccinv, betaincinv, gammainccinv, gammaincinv, ndtri
 
-from sgdynamics.domains import Interval, Numeric, count, unit_interval
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.models.uv.parameters import PARAMETERS
 
 _NORMAL = ("two linear layers", "one example", "independent normal weights of equal variance")
 _WIDE = 3e5
@@ -24,7 +25,6 @@ _NORMAL_FROM = 2.0**54
 _RATIO = (1, 1, 1 / 3, 1 / 36, -1 / 270, 1 / 4320, 1 / 17010, -139 / 5443200, 1 / 204120)
 _FIRST = (-1 / 3, 1 / 36, 1 / 1620, -7 / 6480, 5 / 18144, -11 / 382725)
 _SECOND = (-7 / 405, -7 / 2592, 533 / 204120)
-alignment_range = Interval("a number in [-1, 1]", low=-1, high=1, low_open=False, high_open=False)
 
 
 def _polynomial(coefficients: tuple[float, ...], at: Numeric) -> Numeric:
@@ -34,21 +34,12 @@ def _polynomial(coefficients: tuple[float, ...], at: Numeric) -> Numeric:
     return value
 
 
-@formula(
-    probability=unit_interval, width=count, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL
-)
+@formula(PARAMETERS, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL)
 def alignment_quantile(probability: Numeric, width: Numeric) -> Numeric:
     r"""Quantile of the initial alignment :math:`\delta_0 = 2\sqrt\kappa f_0/\lambda_0` of the two layers.
 
     :math:`(1+\delta)/2` is Beta(n/2, n/2). Written through the square, which is Beta(1/2, n/2), so that an alignment
     near 0 keeps its digits at any width, and far out through the complement of the probability.
-
-    Parameters
-    ----------
-    probability : Numeric
-        In [0, 1).
-    width : Numeric
-        :math:`n \ge 1`.
 
     Returns
     -------
@@ -71,9 +62,7 @@ def alignment_quantile(probability: Numeric, width: Numeric) -> Numeric:
     return where(lower, -1, 1) * where(width < _NORMAL_FROM, sqrt(square), sqrt(normal) / sqrt(width))
 
 
-@formula(
-    probability=unit_interval, width=count, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL
-)
+@formula(PARAMETERS, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL)
 def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
     r"""Quantile of the initial kernel over its mean, :math:`\chi^2_{2n}/2n`.
 
@@ -81,13 +70,6 @@ def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
     function are wrong in the lower tail of such widths.
 
     Independent of the alignment. The mean kernel is :math:`2\sigma^2|x|^2` in every parametrization.
-
-    Parameters
-    ----------
-    probability : Numeric
-        In [0, 1).
-    width : Numeric
-        :math:`n \ge 1`.
 
     Returns
     -------
@@ -106,7 +88,7 @@ def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
 
 
 @formula(
-    alignment=alignment_range,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -115,11 +97,6 @@ def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
 )
 def start_ratio(alignment: Numeric) -> Numeric:
     r"""What the first steps depend on at target 0: :math:`\rho = \kappa f_0^2/\lambda_0^2 = \delta^2/4`.
-
-    Parameters
-    ----------
-    alignment : Numeric
-        :math:`\delta_0 = 2\sqrt\kappa f_0/\lambda_0` in [-1, 1].
 
     Returns
     -------

@@ -14,10 +14,10 @@ from sgdynamics.formula import law
 from sgdynamics.models.uv import UVNetwork, alignment_quantile, hessian_eigenvalues
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.dynamics import flow_root
-from sgdynamics.models.uv.start import alignment_range
+from sgdynamics.models.uv.parameters import alignment_range, units_of_c
 from sgdynamics.sweeps import spanned
 from sgdynamics.theory.uv._choose import choose
-from sgdynamics.theory.uv.critical import c_loss_at, units_of_c
+from sgdynamics.theory.uv.critical import c_loss_at
 from sgdynamics.theory.uv.doubling import period_doubling_limit, period_doublings
 from sgdynamics.theory.uv.escape import largest_learning_rate
 from sgdynamics.theory.uv.fixed_points import critical_learning_rate

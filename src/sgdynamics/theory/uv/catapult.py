@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, count, positive
+from sgdynamics.domains import Interval, Numeric, checked, complain, positive
 from sgdynamics.formula import formula, law, log
 from sgdynamics.models.uv._pointwise import pointwise
+from sgdynamics.models.uv.parameters import PARAMETERS
 
-catapulting = Interval("a number in (2, 4), where the catapult is", low=2, high=4)
 small_output = Interval("a number in (0, 0.1]", low=0, high=0.1, high_open=False)
 _WIDE = ("two linear layers", "one example", "target 0", "width to infinity")
 
 
 @formula(
-    c=catapulting,
+    PARAMETERS,
     quantity="scaled kernel",
     status="asymptotic",
     symbolic=True,
@@ -35,11 +35,6 @@ def mirror_ntk(c: Numeric) -> Numeric:
     r"""Learning rate times final kernel just above the catapult's threshold: :math:`4 - c`.
 
     The kernel is reflected about 2, up to :math:`O((c-2)^2)`.
-
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times initial kernel, in (2, 4).
 
     Returns
     -------
@@ -54,7 +49,7 @@ def mirror_ntk(c: Numeric) -> Numeric:
 
 
 @formula(
-    c=catapulting,
+    PARAMETERS,
     quantity="relative loss",
     status="asymptotic",
     symbolic=True,
@@ -65,11 +60,6 @@ def peak_square_output(c: Numeric) -> Numeric:
     r"""Largest :math:`\phi^2 = \eta^2\kappa f^2` just above the catapult's threshold: :math:`(c-2)^2/2`.
 
     The peak loss is this over :math:`2\eta^2\kappa`, hence proportional to the width; relative error :math:`O(c-2)`.
-
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times initial kernel, in (2, 4).
 
     Returns
     -------
@@ -84,7 +74,7 @@ def peak_square_output(c: Numeric) -> Numeric:
 
 
 @formula(
-    c=catapulting,
+    PARAMETERS,
     quantity="scaled kernel",
     status="asymptotic",
     symbolic=True,
@@ -100,11 +90,6 @@ def reflected_ntk(c: Numeric) -> Numeric:
     \tfrac13 u^3 + \tfrac18 u^4 + p` by terms of sixth order: over the :math:`O(1/u)` steps of a catapult it is kept to
     fifth order. It starts and ends at :math:`p = 0`. To first order the result is :func:`mirror_ntk`.
 
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times initial kernel, in (2, 4).
-
     Returns
     -------
     Numeric
@@ -119,7 +104,7 @@ def reflected_ntk(c: Numeric) -> Numeric:
 
 
 @formula(
-    c=catapulting,
+    PARAMETERS,
     quantity="relative loss",
     status="asymptotic",
     symbolic=True,
@@ -134,11 +119,6 @@ def reflected_peak(c: Numeric) -> Numeric:
     from the same invariant as :func:`reflected_ntk`, at :math:`u = p`, where the output ceases to grow. The largest
     value that a run meets lies up to a relative :math:`O((c-2)^2)` below, as steps rarely fall on the peak.
 
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times initial kernel, in (2, 4).
-
     Returns
     -------
     Numeric
@@ -152,8 +132,7 @@ def reflected_peak(c: Numeric) -> Numeric:
 
 
 @formula(
-    c=catapulting,
-    width=count,
+    PARAMETERS,
     quantity="steps",
     status="asymptotic",
     symbolic=True,
@@ -164,13 +143,6 @@ def peak_time(c: Numeric, width: Numeric) -> Numeric:
     r"""Steps to the largest loss, to leading order in the width: :math:`\frac{\ln n}{2\ln(c-1)}`.
 
     Up to a bounded number of steps that depends on the rate and the start.
-
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times initial kernel, in (2, 4).
-    width : Numeric
-        :math:`n \ge 1`.
 
     Returns
     -------

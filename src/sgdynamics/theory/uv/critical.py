@@ -7,26 +7,18 @@ width. The start enters through :math:`\rho = \kappa f_0^2/\lambda_0^2 \in [0, 1
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, choice, nonnegative, positive, real
+from sgdynamics.domains import Numeric, nonnegative
 from sgdynamics.formula import formula, sqrt, where
 from sgdynamics.models.uv.dynamics import flow_root
+from sgdynamics.models.uv.parameters import PARAMETERS
 
-start_ratio_range = Interval("a number in [0, 1/4]", low=0, high=0.25, low_open=False, high_open=False)
-units_of_c = choice("ntk", "hessian")
 _ZERO_TARGET = ("two linear layers", "one example", "target 0")
 _ONE_EXAMPLE = ("two linear layers", "one example")
 
 
-@formula(
-    rho=start_ratio_range, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET
-)
+@formula(PARAMETERS, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET)
 def sharpness_over_ntk(rho: Numeric) -> Numeric:
     r"""Top Hessian eigenvalue of the start over its kernel: :math:`\tfrac12(1+\sqrt{1+12\rho})`.
-
-    Parameters
-    ----------
-    rho : Numeric
-        :math:`\rho` in [0, 1/4].
 
     Returns
     -------
@@ -42,8 +34,8 @@ def sharpness_over_ntk(rho: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     c=nonnegative,
-    rho=start_ratio_range,
     quantity="relative loss",
     status="exact",
     symbolic=True,
@@ -52,13 +44,6 @@ def sharpness_over_ntk(rho: Numeric) -> Numeric:
 )
 def first_loss_ratio(c: Numeric, rho: Numeric) -> Numeric:
     r"""Loss after the first step over loss before it: :math:`(1 - c + \rho c^2)^2`.
-
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times kernel.
-    rho : Numeric
-        :math:`\rho` in [0, 1/4].
 
     Returns
     -------
@@ -73,8 +58,7 @@ def first_loss_ratio(c: Numeric, rho: Numeric) -> Numeric:
 
 
 @formula(
-    rho=start_ratio_range,
-    units=units_of_c,
+    PARAMETERS,
     quantity="normalised rate",
     status="exact",
     symbolic=True,
@@ -87,12 +71,6 @@ def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
     .. math:: c = \frac{4}{1+\sqrt{1-8\rho}}, \qquad \rho \le \tfrac18,
 
     times :func:`sharpness_over_ntk` in Hessian units. It is in [2, 4] in kernel units, 2 for an infinite network.
-
-    Parameters
-    ----------
-    rho : Numeric
-        :math:`\rho` in [0, 1/4].
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -109,11 +87,7 @@ def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(
-    output=real,
-    ntk=positive,
-    kappa=positive,
-    target=real,
-    units=units_of_c,
+    PARAMETERS,
     quantity="normalised rate",
     status="exact",
     source="derived",
@@ -125,16 +99,6 @@ def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0
     With :math:`\Delta = f-y` the residual is multiplied by :math:`1 - c + c^2\kappa f\Delta/\lambda^2`, so that
     :math:`\kappa f\Delta/\lambda^2`, which may be negative, takes the place of :math:`\rho` in :func:`c_loss`. At
     output 0 the value is 2 at every width, in kernel units.
-
-    Parameters
-    ----------
-    output, ntk : Numeric
-        :math:`f` and :math:`\lambda`.
-    kappa : Numeric
-        :math:`\kappa > 0`.
-    target : Numeric
-        :math:`y`.
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -153,15 +117,14 @@ def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0
 
 
 @formula(
-    rho=start_ratio_range,
-    units=units_of_c,
+    PARAMETERS,
     quantity="normalised rate",
     status="exact",
     source="derived",
     assumptions=_ZERO_TARGET,
 )
 def c_sharp(rho: Numeric, units: str = "ntk") -> Numeric:
-    r"""Smallest normalised rate beyond which the first step raises the top Hessian eigenvalue.
+    r"""Smallest normalised rate beyond which the first step raises the top Hessian eigenvalue, in both units of it.
 
     With :math:`h` of :func:`sharpness_over_ntk` it is the one root of
 
@@ -169,13 +132,6 @@ def c_sharp(rho: Numeric, units: str = "ntk") -> Numeric:
 
     found by Newton's method on this increasing cubic. 5/2 for an infinite network, there at every horizon of the linear
     regime. The kernel itself, the trace of the Hessian, rises only beyond 4.
-
-    Parameters
-    ----------
-    rho : Numeric
-        :math:`\rho` in [0, 1/4].
-    units : {"ntk", "hessian"}
-        The sharpness that normalises the rate; what rises is the top Hessian eigenvalue in both.
 
     Returns
     -------

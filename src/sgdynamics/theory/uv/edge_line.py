@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 
-from sgdynamics.domains import Interval, Numeric, checked, nonnegative
+from sgdynamics.domains import Interval, Numeric, checked
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.uv._pointwise import pointwise
+from sgdynamics.models.uv.parameters import PARAMETERS
 
 _LINE = ("two linear layers", "one example", "balanced layers")
 cycling = Interval("a finite number >= 1, where the 2-cycle exists", low=1, low_open=False)
@@ -28,8 +29,7 @@ cycling_stably = Interval(
 
 
 @formula(
-    x=nonnegative,
-    q=nonnegative,
+    PARAMETERS,
     quantity="scaled kernel",
     status="exact",
     symbolic=True,
@@ -39,12 +39,7 @@ cycling_stably = Interval(
 def edge_map(x: Numeric, q: Numeric) -> Numeric:
     r"""One step on the edge line: :math:`x' = x\,(1+q-x)^2`.
 
-    Parameters
-    ----------
-    x : Numeric
-        Scaled output :math:`\eta\sqrt\kappa f \ge 0`; bounded orbits live in [0, 2+q].
-    q : Numeric
-        Learning rate over the critical one, >= 0.
+    Bounded orbits live in [0, 2+q].
 
     Returns
     -------
@@ -59,8 +54,7 @@ def edge_map(x: Numeric, q: Numeric) -> Numeric:
 
 
 @formula(
-    x=nonnegative,
-    q=nonnegative,
+    PARAMETERS,
     quantity="scaled sharpness",
     status="exact",
     symbolic=True,
@@ -71,13 +65,6 @@ def edge_sharpness(x: Numeric, q: Numeric) -> Numeric:
     r"""Learning rate times top Hessian eigenvalue on the edge line: :math:`\max(3x-q,\, q-x)`.
 
     :math:`3x-q` is the curvature along the line, :math:`q-x` that across it.
-
-    Parameters
-    ----------
-    x : Numeric
-        Scaled output, >= 0.
-    q : Numeric
-        Learning rate over the critical one, >= 0.
 
     Returns
     -------
@@ -131,14 +118,9 @@ def two_cycle(q: Numeric) -> tuple[Numeric, Numeric]:
     return low, high
 
 
-@formula(q=cycling, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(PARAMETERS, q=cycling, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def two_cycle_multiplier(q: Numeric) -> Numeric:
     r"""Growth of a small distance along the line over one round of the 2-cycle: :math:`9 - 2(1+q)^2`.
-
-    Parameters
-    ----------
-    q : Numeric
-        Learning rate over the critical one, >= 1.
 
     Returns
     -------
@@ -153,14 +135,9 @@ def two_cycle_multiplier(q: Numeric) -> Numeric:
     return 9 - 2 * (1 + q) ** 2
 
 
-@formula(q=cycling, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(PARAMETERS, q=cycling, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def two_cycle_transverse_multiplier(q: Numeric) -> Numeric:
     r"""Growth of a small imbalance of the layers over one round of the 2-cycle: :math:`(3-2q)^2`.
-
-    Parameters
-    ----------
-    q : Numeric
-        Learning rate over the critical one, >= 1.
 
     Returns
     -------
@@ -175,14 +152,11 @@ def two_cycle_transverse_multiplier(q: Numeric) -> Numeric:
     return (3 - 2 * q) ** 2
 
 
-@formula(q=cycling, quantity="scaled kernel", status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(
+    PARAMETERS, q=cycling, quantity="scaled kernel", status="exact", symbolic=True, source="derived", assumptions=_LINE
+)
 def two_cycle_mean_ntk(q: Numeric) -> Numeric:
     r"""Mean of :math:`\eta\lambda` over the 2-cycle: :math:`1 + q`.
-
-    Parameters
-    ----------
-    q : Numeric
-        Learning rate over the critical one, >= 1.
 
     Returns
     -------
@@ -197,17 +171,18 @@ def two_cycle_mean_ntk(q: Numeric) -> Numeric:
 
 
 @formula(
-    q=cycling_stably, quantity="scaled sharpness", status="exact", symbolic=True, source="derived", assumptions=_LINE
+    PARAMETERS,
+    q=cycling_stably,
+    quantity="scaled sharpness",
+    status="exact",
+    symbolic=True,
+    source="derived",
+    assumptions=_LINE,
 )
 def two_cycle_mean_sharpness(q: Numeric) -> Numeric:
     r"""Mean of learning rate times top Hessian eigenvalue over the stable 2-cycle: :math:`(3+q)/2`.
 
     2 only at its birth. Beyond :math:`q = \sqrt5-1` the top eigenvalue changes its direction on the cycle.
-
-    Parameters
-    ----------
-    q : Numeric
-        Learning rate over the critical one, in :math:`[1, \sqrt5-1]`.
 
     Returns
     -------
@@ -221,14 +196,11 @@ def two_cycle_mean_sharpness(q: Numeric) -> Numeric:
     return (3 + q) / 2
 
 
-@formula(q=cycling, quantity="relative loss", status="exact", symbolic=True, source="derived", assumptions=_LINE)
+@formula(
+    PARAMETERS, q=cycling, quantity="relative loss", status="exact", symbolic=True, source="derived", assumptions=_LINE
+)
 def two_cycle_mean_square_residual(q: Numeric) -> Numeric:
     r"""Mean of :math:`s^2`, twice the scaled loss, over the 2-cycle: :math:`(q^2-1)/2`.
-
-    Parameters
-    ----------
-    q : Numeric
-        Learning rate over the critical one, >= 1.
 
     Returns
     -------
@@ -245,16 +217,11 @@ def two_cycle_mean_square_residual(q: Numeric) -> Numeric:
 _chaotic = Interval("a number in (0, 4)", low=0, high=4)
 
 
-@formula(x=_chaotic, quantity="density", status="exact", source="derived", assumptions=(*_LINE, "q = 2"))
+@formula(PARAMETERS, x=_chaotic, quantity="density", status="exact", source="derived", assumptions=(*_LINE, "q = 2"))
 def chaotic_density(x: Numeric) -> Numeric:
     r"""Invariant density of the edge map at the escape rate, q = 2: :math:`1/(\pi\sqrt{x(4-x)})`.
 
     With :math:`x = 4\cos^2\theta` a step triples the angle, hence the Lyapunov exponent is :math:`\ln 3`.
-
-    Parameters
-    ----------
-    x : Numeric
-        Scaled output in (0, 4).
 
     Returns
     -------

@@ -13,10 +13,11 @@ is the tripling of an angle.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, nonnegative, positive, real
+from sgdynamics.domains import Numeric, nonnegative
 from sgdynamics.formula import formula
 from sgdynamics.models.uv.dynamics import flow_root, inside_cone
-from sgdynamics.theory.uv.critical import sharpness_over_ntk, start_ratio_range, units_of_c
+from sgdynamics.models.uv.parameters import PARAMETERS, START_NTK, START_OUTPUT
+from sgdynamics.theory.uv.critical import sharpness_over_ntk
 
 _ZERO_TARGET = ("two linear layers", "one example", "target 0")
 _ONE_EXAMPLE = ("two linear layers", "one example")
@@ -24,8 +25,7 @@ _ALMOST = "bounded below it for every start; that almost every start diverges ab
 
 
 @formula(
-    rho=start_ratio_range,
-    units=units_of_c,
+    PARAMETERS,
     quantity="normalised rate",
     status="exact",
     symbolic=True,
@@ -38,12 +38,6 @@ def c_max(rho: Numeric, units: str = "ntk") -> Numeric:
     In kernel units exactly 4 at every width, because :math:`4-l' = (4-l)(1+\phi^2)`; in Hessian units
     :math:`2(1+\sqrt{1+12\rho})`. Below it every start converges, above it every start with an output other than 0
     diverges.
-
-    Parameters
-    ----------
-    rho : Numeric
-        :math:`\rho = \kappa f_0^2/\lambda_0^2` in [0, 1/4].
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -58,10 +52,9 @@ def c_max(rho: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(
-    output=real,
-    ntk=positive,
-    kappa=positive,
-    target=real,
+    PARAMETERS,
+    output=START_OUTPUT,
+    ntk=START_NTK,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -77,15 +70,6 @@ def largest_learning_rate(output: Numeric, ntk: Numeric, kappa: Numeric, target:
     There :math:`\eta\sqrt\kappa|y| \le 2` always. At target 0 it is :math:`4/\lambda_0`. Larger rates let almost every
     start diverge as long as :math:`\eta\sqrt\kappa|y| < 2` and :math:`V < 0`.
 
-    Parameters
-    ----------
-    output, ntk : Numeric
-        :math:`f_0` and :math:`\lambda_0 \ge 2\sqrt\kappa|f_0|`.
-    kappa : Numeric
-        :math:`\kappa > 0`.
-    target : Numeric
-        :math:`y`.
-
     Returns
     -------
     Numeric
@@ -100,11 +84,9 @@ def largest_learning_rate(output: Numeric, ntk: Numeric, kappa: Numeric, target:
 
 
 @formula(
-    output=real,
+    PARAMETERS,
     ntk=nonnegative,
     learning_rate=nonnegative,
-    kappa=positive,
-    target=real,
     quantity="scaled kernel",
     status="exact",
     symbolic=True,
@@ -117,17 +99,6 @@ def escape_margin(
     r"""Distance :math:`V = 4 + qs - \eta\lambda` from the line beyond which orbits escape.
 
     A step multiplies it by :math:`1 + s\phi`. Where it is positive and :math:`|q| < 2`, the orbit is bounded forever.
-
-    Parameters
-    ----------
-    output, ntk : Numeric
-        :math:`f` and :math:`\lambda`.
-    learning_rate : Numeric
-        :math:`\eta`.
-    kappa : Numeric
-        :math:`\kappa > 0`.
-    target : Numeric
-        :math:`y`.
 
     Returns
     -------
@@ -142,8 +113,7 @@ def escape_margin(
 
 
 @formula(
-    learning_rate=positive,
-    kappa=positive,
+    PARAMETERS,
     quantity="loss",
     status="bound",
     symbolic=True,
@@ -156,13 +126,6 @@ def loss_bound(learning_rate: Numeric, kappa: Numeric) -> Numeric:
     In the cone :math:`l \ge 2|s + q|`, and :math:`V > 0` is :math:`l < 4 + qs`: together :math:`(2-q)(2-s) > 0` and
     :math:`(2+q)(2+s) > 0`, which for :math:`|q| < 2` is :math:`|s| < 2`. The loss is :math:`s^2/(2\eta^2\kappa)`. Runs
     come as near as one likes, next to two corners of the triangle of :func:`escape_margin`.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`, below :func:`largest_learning_rate` of the start.
-    kappa : Numeric
-        :math:`\kappa > 0`.
 
     Returns
     -------

@@ -2,14 +2,13 @@ r"""Where oscillations come to rest below the critical learning rate."""
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula
-
-below_critical = Interval("a number in (0, 1)", low=0, high=1)
+from sgdynamics.models.uv.parameters import PARAMETERS
 
 
 @formula(
-    fraction=below_critical,
+    PARAMETERS,
     quantity="scaled kernel",
     status="asymptotic",
     symbolic=True,
@@ -24,11 +23,6 @@ def final_excess(fraction: Numeric) -> Numeric:
     :math:`-\rho e_0/(2e_0 + \rho)`, which tends to :math:`-\rho/2` like :math:`\rho/e_0` as the start rises above the
     edge (:func:`sgdynamics.theory.edge_of_stability.critical_end_excess`). In the limit the error is
     :math:`O((1-q)^2)`.
-
-    Parameters
-    ----------
-    fraction : Numeric
-        Learning rate over the critical one, :math:`q` in (0, 1).
 
     Returns
     -------

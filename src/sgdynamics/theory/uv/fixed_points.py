@@ -11,8 +11,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, nonnegative, positive, real, unit_interval
+from sgdynamics.domains import Numeric, checked, nonnegative, real
 from sgdynamics.formula import formula, law, sqrt
+from sgdynamics.models.uv.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.uv._choose import choose
 
 _ONE_EXAMPLE = ("two linear layers", "one example")
@@ -21,9 +23,7 @@ _KINDS = {"flag_values": np.arange(4, dtype=np.int8), "flag_meanings": "line_of_
 
 
 @formula(
-    kappa=positive,
-    target=real,
-    momentum=unit_interval,
+    PARAMETERS,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -36,15 +36,6 @@ def critical_learning_rate(kappa: Numeric, target: Numeric, *, momentum: Numeric
     The flattest minimum has the kernel :math:`2\sqrt\kappa|y|`, and a minimum with a kernel above
     :math:`2(1+\beta)/\eta` is unstable under the heavy ball. Beyond this rate oscillations never end. Without momentum
     it is where :math:`q = 1`.
-
-    Parameters
-    ----------
-    kappa : Numeric
-        :math:`\kappa > 0`; in the neural tangent parametrization :math:`|x|^2/n`.
-    target : Numeric
-        :math:`y`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1), of the heavy ball.
 
     Returns
     -------
@@ -60,8 +51,8 @@ def critical_learning_rate(kappa: Numeric, target: Numeric, *, momentum: Numeric
 
 
 @formula(
-    residual=positive,
-    q=nonnegative,
+    PARAMETERS,
+    q=Parameter("q", "scaled target", nonnegative, 1.125),
     quantity="scaled kernel",
     status="exact",
     symbolic=True,
@@ -72,13 +63,6 @@ def ntk_nullcline(residual: Numeric, q: Numeric) -> Numeric:
     r"""Scaled kernel at which a step leaves the kernel unchanged: :math:`l = 4(s+q)/s`.
 
     For outputs beyond the target, :math:`s > 0`, the kernel falls below this line and rises above it.
-
-    Parameters
-    ----------
-    residual : Numeric
-        :math:`s > 0`.
-    q : Numeric
-        Scaled target, >= 0.
 
     Returns
     -------

@@ -2,20 +2,21 @@ r"""Which way the sharpness goes: along gradient flow, in one step, and over man
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, nonnegative, positive, real, whole
+from dataclasses import replace
+
+from sgdynamics.domains import Numeric, nonnegative, positive
 from sgdynamics.formula import formula, geometric_sum
 from sgdynamics.models.uv.dynamics import flow_root, inside_cone
-from sgdynamics.theory.uv.critical import start_ratio_range
+from sgdynamics.models.uv.parameters import PARAMETERS, START_NTK, START_OUTPUT
 
 _ONE_EXAMPLE = ("two linear layers", "one example")
 _WIDE = (*_ONE_EXAMPLE, "kappa to 0 at fixed output and kernel")
 
 
 @formula(
-    output=real,
-    ntk=nonnegative,
-    kappa=positive,
-    target=real,
+    PARAMETERS,
+    output=START_OUTPUT,
+    ntk=replace(START_NTK, domain=nonnegative),
     quantity="kernel",
     status="exact",
     symbolic=True,
@@ -28,15 +29,6 @@ def gradient_flow_ntk(output: Numeric, ntk: Numeric, kappa: Numeric, target: Num
     .. math:: \lambda_\infty = \sqrt{\lambda_0^2 + 4\kappa(y^2 - f_0^2)} = \sqrt{D + 4\kappa y^2},
 
     because the flow conserves the imbalance :math:`D`.
-
-    Parameters
-    ----------
-    output, ntk : Numeric
-        :math:`f_0` and :math:`\lambda_0 \ge 2\sqrt\kappa|f_0|`.
-    kappa : Numeric
-        :math:`\kappa > 0`.
-    target : Numeric
-        :math:`y`.
 
     Returns
     -------
@@ -52,11 +44,8 @@ def gradient_flow_ntk(output: Numeric, ntk: Numeric, kappa: Numeric, target: Num
 
 
 @formula(
-    output=real,
-    ntk=positive,
+    PARAMETERS,
     learning_rate=nonnegative,
-    kappa=positive,
-    target=real,
     quantity="sharpness",
     status="asymptotic",
     symbolic=True,
@@ -69,17 +58,6 @@ def sharpness_change(
     r"""Change of the top Hessian eigenvalue in one step of a wide network.
 
     .. math:: 2\eta\kappa\Delta\,[2(\eta\lambda-1)\Delta - 3f] + O(\kappa^2), \qquad \Delta = f - y.
-
-    Parameters
-    ----------
-    output, ntk : Numeric
-        :math:`f` and :math:`\lambda > 0`.
-    learning_rate : Numeric
-        :math:`\eta \ge 0`.
-    kappa : Numeric
-        :math:`\kappa > 0`.
-    target : Numeric
-        :math:`y`.
 
     Returns
     -------
@@ -95,7 +73,7 @@ def sharpness_change(
 
 
 @formula(
-    output_over_residual=real,
+    PARAMETERS,
     quantity="normalised rate",
     status="asymptotic",
     symbolic=True,
@@ -106,11 +84,6 @@ def wide_c_sharp(output_over_residual: Numeric) -> Numeric:
     r"""Normalised rate beyond which one step of a wide network raises the sharpness: :math:`1 + \tfrac32 f_0/\Delta_0`.
 
     5/2 at target 0, 1 for a start with output 0.
-
-    Parameters
-    ----------
-    output_over_residual : Numeric
-        :math:`f_0/(f_0-y)`.
 
     Returns
     -------
@@ -126,9 +99,8 @@ def wide_c_sharp(output_over_residual: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     c=positive,
-    steps=whole,
-    rho=start_ratio_range,
     quantity="ratio",
     status="asymptotic",
     symbolic=True,
@@ -141,15 +113,6 @@ def linear_sharpness_growth(c: Numeric, steps: Numeric, rho: Numeric) -> Numeric
     .. math:: \frac{\lambda^H_t}{\lambda^H_0} - 1 = 2\rho c\,(2c-5)\sum_{k<t}(1-c)^{2k} + O(\rho^2).
 
     Its sign does not depend on the number of steps: the threshold 5/2 holds for every horizon.
-
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times kernel, > 0.
-    steps : Numeric
-        :math:`t \ge 0`.
-    rho : Numeric
-        :math:`\rho` in [0, 1/4].
 
     Returns
     -------

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, betaincc
 
-from sgdynamics.domains import Numeric, count, nonnegative, positive
+from sgdynamics.domains import Numeric, positive
 from sgdynamics.formula import formula, sqrt, where
-from sgdynamics.theory.uv.critical import c_sharp, units_of_c
+from sgdynamics.models.uv.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
+from sgdynamics.theory.uv.critical import c_sharp
 
 _NORMAL = ("two linear layers", "one example", "target 0", "independent normal weights of equal variance")
 _WIDE = (*_NORMAL, "width to infinity")
@@ -22,14 +24,9 @@ _ANY_TARGET = (_NORMAL[0], _NORMAL[1], _NORMAL[3])
 _SIZES = 400
 
 
-@formula(width=count, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_NORMAL)
+@formula(PARAMETERS, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_NORMAL)
 def mean_start_ratio(width: Numeric) -> Numeric:
     r"""Mean of :math:`\rho` at the start: :math:`\frac{1}{4(n+1)}`.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
 
     Returns
     -------
@@ -49,9 +46,8 @@ def _exceeds(rho: Numeric, width: Numeric) -> Numeric:
 
 
 @formula(
-    c=positive,
-    width=count,
-    units=units_of_c,
+    PARAMETERS,
+    c=Parameter("c", "learning rate times the ``units`` of every start", positive, 2.625),
     quantity="probability",
     status="exact",
     source="derived",
@@ -62,14 +58,6 @@ def first_rise_probability(c: Numeric, width: Numeric, units: str = "ntk") -> Nu
 
     In kernel units the loss rises where :math:`\rho < (c-2)/c^2`, or beyond :math:`c > 4` where :math:`\rho > 1/c`. In
     Hessian units, with :math:`h^* = (c^2+3c)/(c^2+6)`, where :math:`\rho < h^*(h^*-1)/3` or :math:`\rho > (1+3/c)/c`.
-
-    Parameters
-    ----------
-    c : Numeric
-        Learning rate times kernel or top Hessian eigenvalue of every start, > 0.
-    width : Numeric
-        :math:`n \ge 1`.
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -90,14 +78,9 @@ def first_rise_probability(c: Numeric, width: Numeric, units: str = "ntk") -> Nu
     return betainc(0.5, width / 2, square) + _exceeds(above, width)
 
 
-@formula(width=count, quantity="probability", status="exact", source="derived", assumptions=_NORMAL)
+@formula(PARAMETERS, quantity="probability", status="exact", source="derived", assumptions=_NORMAL)
 def no_catapult_probability(width: Numeric) -> Numeric:
     r"""Probability :math:`P(\rho > 1/8)` of a start whose loss no convergent rate raises at the first step.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
 
     Returns
     -------
@@ -127,17 +110,9 @@ def _mean(width: Any, largest_angle: float, value: Callable[[Any, Any], Any]) ->
     return np.sum(density * value(square, np.cos(2 * angle)), axis=-1) / np.sum(density, axis=-1)
 
 
-@formula(
-    width=count, units=units_of_c, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL
-)
+@formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL)
 def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_loss` over the starts that have one, :math:`\rho \le 1/8`, by Gauss quadrature.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -156,17 +131,9 @@ def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     return _mean(width, np.pi / 4, value)
 
 
-@formula(
-    width=count, units=units_of_c, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL
-)
+@formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL)
 def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` over starts, by Gauss quadrature.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -185,18 +152,9 @@ def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     return _mean(width, np.pi / 2, value)
 
 
-@formula(
-    width=count, units=units_of_c, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL
-)
+@formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL)
 def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_sharp` over starts, by Gauss quadrature.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
-    units : {"ntk", "hessian"}
-        The sharpness that normalises the rate; what rises is the top Hessian eigenvalue in both.
 
     Returns
     -------
@@ -216,8 +174,7 @@ def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(
-    width=count,
-    ratio=nonnegative,
+    PARAMETERS,
     quantity="normalised rate",
     status="exact",
     source="derived",
@@ -232,13 +189,6 @@ def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
     .. math:: \eta\lambda_0 = \frac{8}{1 + \sqrt{1 + 16 t^2/g^2 - 8 t\delta/g}},
 
     which is :func:`largest_learning_rate` at the start.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
-    ratio : Numeric
-        :math:`t \ge 0`: ``sqrt(kappa) * abs(target) / mean_ntk`` of a :class:`~sgdynamics.models.uv.UVNetwork`.
 
     Returns
     -------
@@ -271,8 +221,7 @@ def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
 
 
 @formula(
-    width=count,
-    units=units_of_c,
+    PARAMETERS,
     quantity="normalised rate",
     status="asymptotic",
     symbolic=True,
@@ -285,12 +234,6 @@ def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     .. math:: 2 + \frac{1}{n+1}, \qquad 2 + \frac{5/2}{n+1} \text{ in Hessian units.}
 
     The error is :math:`O(n^{-2})`.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
-    units : {"ntk", "hessian"}
 
     Returns
     -------
@@ -305,8 +248,7 @@ def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(
-    width=count,
-    units=units_of_c,
+    PARAMETERS,
     quantity="normalised rate",
     status="asymptotic",
     symbolic=True,
@@ -317,12 +259,6 @@ def wide_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` for wide networks: 4 in kernel units, :math:`4 + \frac{3}{n+1}` in Hessian units.
 
     The error is :math:`O(n^{-2})`, and 0 in kernel units.
-
-    Parameters
-    ----------
-    width : Numeric
-        :math:`n \ge 1`.
-    units : {"ntk", "hessian"}
 
     Returns
     -------

@@ -13,22 +13,22 @@ import math
 
 from scipy.special import lambertw, xlogy
 
-from sgdynamics.domains import Interval, Numeric, positive, real
+from sgdynamics.domains import Interval, Numeric
 from sgdynamics.formula import exp, formula, log, where
 from sgdynamics.models.uv.dynamics import flow_root, inside_cone
+from sgdynamics.models.uv.parameters import PARAMETERS, START_NTK, START_OUTPUT
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.uv.catapult import reflected_ntk
 
 __all__ = ["catapult_count", "delayed_escape", "warm_up_reach"]
 
 _one_end = Interval("a number in (2, 2.7], where ends do not depend on the width", low=2, high=2.7, high_open=False)
 _NEAR = 1e-3  # where the next term of the series is below rounding, as W's is
-_below_edge = Interval("a number in [0, 2)", low=0, high=2, low_open=False)
-_at_least_one = Interval("a number >= 1", low=1, low_open=False)
 
 
 @formula(
-    rate_ratio=_at_least_one,
-    c=_one_end,
+    PARAMETERS,
+    c=Parameter("c", "learning rate times kernel at every raise", _one_end, 2.625),
     quantity="steps",
     status="asymptotic",
     symbolic=True,
@@ -42,13 +42,6 @@ def catapult_count(rate_ratio: Numeric, c: Numeric) -> Numeric:
 
     for raises to :math:`c` over the kernel, each of which leaves :math:`l_\infty/c` of the kernel
     (:func:`reflected_ntk`). No whole number: the last raise may be a part of one.
-
-    Parameters
-    ----------
-    rate_ratio : Numeric
-        :math:`\eta/\eta_0 \ge 1`, over the first rate, :math:`\eta_0 = c/\lambda_0`.
-    c : Numeric
-        Learning rate times kernel at every raise, in (2, 2.7].
 
     Returns
     -------
@@ -64,7 +57,7 @@ def catapult_count(rate_ratio: Numeric, c: Numeric) -> Numeric:
 
 
 @formula(
-    start=_below_edge,
+    PARAMETERS,
     quantity="scaled kernel",
     status="asymptotic",
     source="derived",
@@ -81,11 +74,6 @@ def delayed_escape(start: Numeric) -> Numeric:
     solved by Lambert's W: :math:`x = 1 + e^{1 + W(G/e)}`, with 1 plus the right side for :math:`G`. From zero it is
     4.591. On the uv network at target 0, where nothing beyond 4 comes back, a warm-up from below .914 hence leads to
     divergence, however slow; noise keeps the residual alive and the delay short.
-
-    Parameters
-    ----------
-    start : Numeric
-        :math:`x_0` in [0, 2), the first learning rate times the curvature.
 
     Returns
     -------
@@ -105,10 +93,9 @@ def delayed_escape(start: Numeric) -> Numeric:
 
 
 @formula(
-    output=real,
-    ntk=positive,
-    kappa=positive,
-    target=real,
+    PARAMETERS,
+    output=START_OUTPUT,
+    ntk=START_NTK,
     quantity="ratio",
     status="asymptotic",
     symbolic=True,
@@ -122,15 +109,6 @@ def warm_up_reach(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric
 
     :func:`critical_learning_rate` over :func:`largest_learning_rate`. In the neural tangent parametrization it grows as
     the root of the width; below 1 warm-up buys nothing.
-
-    Parameters
-    ----------
-    output, ntk : Numeric
-        :math:`f_0` and :math:`\lambda_0 \ge 2\sqrt\kappa|f_0|`.
-    kappa : Numeric
-        :math:`\kappa > 0`.
-    target : Numeric
-        :math:`y`.
 
     Returns
     -------
