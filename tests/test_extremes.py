@@ -48,15 +48,10 @@ def ladder(domain: Interval) -> list[float]:
         return [value for value in candidates if domain.inside(np.float64(value))]
 
 
-def typical(item: Formula) -> dict[str, Any]:
-    table = getattr(STEMS[item.stem], "TYPICAL", {})
-    return {name: table.get(name, value) for name, value in item.typical.items()}
-
-
 def arguments(item: Formula) -> st.SearchStrategy[dict[str, Any]]:
     """Each numeric parameter typical, at an extreme, or of any size."""
     entries = {}
-    for name, value in typical(item).items():
+    for name, value in item.typical.items():
         domain = item.domains[name]
         choices = ladder(domain) if isinstance(domain, Interval) else []
         entries[name] = st.sampled_from([value, *choices])
@@ -186,7 +181,7 @@ def test_a_value_is_right_at_any_size_of_the_arguments(item):
 def test_a_value_is_right_at_every_end_of_every_range(item):
     for name in item.numeric:
         for value in ladder(item.domains[name]):
-            judge(item, {**typical(item), name: value})
+            judge(item, {**item.typical, name: value})
 
 
 def test_a_wrong_value_is_noticed():
@@ -202,7 +197,7 @@ def test_a_wrong_value_is_noticed():
 
 @pytest.mark.parametrize("item", FORMULAS, ids=lambda item: item.name)
 def test_every_formula_has_a_truth_and_a_value_off_by_little_is_not_it(item):
-    at = typical(item)
+    at = item.typical
     assert not judged(item, item(**at), at)
     if item.name in LEFT_TO_THEIR_ROWS:
         assert LEFT_TO_THEIR_ROWS[item.name]
@@ -214,8 +209,8 @@ def test_every_formula_has_a_truth_and_a_value_off_by_little_is_not_it(item):
 def test_the_precise_route_is_the_ordinary_one():
     """Where floats suffice, evaluating in many digits changes the last digit at most."""
     for item in SYMBOLIC:
-        at = {name: np.float64(value) if name in item.numeric else value for name, value in typical(item).items()}
-        assert item._precisely(at, math.nan) == pytest.approx(item(**typical(item)), rel=1e-13)
+        at = {name: np.float64(value) if name in item.numeric else value for name, value in item.typical.items()}
+        assert item._precisely(at, math.nan) == pytest.approx(item(**item.typical), rel=1e-13)
 
 
 def test_extremes_in_an_array_leave_its_other_entries_alone():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import sympy
 import xarray as xr
-from cases import STEMS, also_sound
+from cases import also_sound
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,11 +44,6 @@ FORMULAS = formulas(kind="formula")
 IDS = [item.name for item in FORMULAS]
 
 
-def typical(item: Formula) -> dict:
-    table = getattr(STEMS[item.stem], "TYPICAL", {})
-    return {name: table.get(name, value) for name, value in item.typical.items()}
-
-
 def numeric_parameters(item: Formula) -> list[str]:
     return [name for name, domain in item.domains.items() if isinstance(domain, Interval)]
 
@@ -59,7 +54,7 @@ def numeric_parameters(item: Formula) -> list[str]:
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_floats_give_a_float_and_ints_are_floats(item):
-    arguments = typical(item)
+    arguments = item.typical
     value = item(**arguments)
     assert type(value) is float
     assert math.isfinite(value)
@@ -69,7 +64,7 @@ def test_floats_give_a_float_and_ints_are_floats(item):
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_arrays_broadcast_in_every_parameter(item):
-    arguments = typical(item)
+    arguments = item.typical
     value = item(**arguments)
     for name in numeric_parameters(item):
         swept = item(**{**arguments, name: np.full((2, 3), arguments[name])})
@@ -79,7 +74,7 @@ def test_arrays_broadcast_in_every_parameter(item):
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_dataarrays_keep_their_labels_in_every_parameter(item):
-    arguments = typical(item)
+    arguments = item.typical
     for name in numeric_parameters(item):
         values = xr.DataArray(np.full(3, arguments[name]), dims=name, coords={name: [10, 20, 30]})
         swept = item(**{**arguments, name: values})
@@ -91,7 +86,7 @@ def test_dataarrays_keep_their_labels_in_every_parameter(item):
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_dask_backed_dataarrays_stay_lazy_and_are_checked_when_computed(item):
-    arguments = typical(item)
+    arguments = item.typical
     for name in numeric_parameters(item):
         lazy = xr.DataArray(np.full(4, arguments[name]), dims="point").chunk(point=2)
         swept = item(**{**arguments, name: lazy})
@@ -105,7 +100,7 @@ def test_dask_backed_dataarrays_stay_lazy_and_are_checked_when_computed(item):
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_symbols_give_the_same_number_where_the_formula_is_symbolic_and_an_error_elsewhere(item):
-    arguments = typical(item)
+    arguments = item.typical
     symbols = {name: sympy.Symbol(name, real=True) for name in numeric_parameters(item)}
     if not item.symbolic:
         with pytest.raises(TypeError, match="not symbolic"):
@@ -124,7 +119,7 @@ def test_a_symbol_comes_out_as_the_textbook_expression():
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_masked_entries_are_refused_and_an_empty_mask_is_none(item):
-    arguments = typical(item)
+    arguments = item.typical
     for name in item.numeric:
         entries = np.ma.masked_array([arguments[name], arguments[name]], mask=[False, True])
         with pytest.raises(ValueError, match=f"{item.__name__}: {name} must .* none of them masked, got 1 masked of 2"):
@@ -140,10 +135,10 @@ def test_masked_entries_are_refused_and_an_empty_mask_is_none(item):
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_a_missing_or_unknown_parameter_names_the_formula(item):
     with pytest.raises(TypeError, match=f"^{item.__name__}: .*no_such_parameter"):
-        item(**typical(item), no_such_parameter=1)
+        item(**item.typical, no_such_parameter=1)
     if item.symbolic:
         with pytest.raises(TypeError, match=rf"^{item.__name__}\.derivative: .*no_such_parameter"):
-            item.derivative(item.numeric[0])(**typical(item), no_such_parameter=1)
+            item.derivative(item.numeric[0])(**item.typical, no_such_parameter=1)
 
 
 def test_an_unlabelled_array_next_to_a_labelled_one_is_refused():
@@ -166,7 +161,7 @@ GARBAGE = [math.nan, math.inf, -1, "a", None, []]
 
 @pytest.mark.parametrize("item", FORMULAS, ids=IDS)
 def test_garbage_in_any_parameter_is_reported_by_name_value_and_range(item):
-    arguments = typical(item)
+    arguments = item.typical
     for name, domain in item.domains.items():
         for garbage in GARBAGE:
             if also_sound(item.name, name, repr(garbage)):
@@ -181,7 +176,7 @@ def test_garbage_in_any_parameter_is_reported_by_name_value_and_range(item):
 
 @pytest.mark.parametrize("item", [item for item in FORMULAS if len(numeric_parameters(item)) > 1], ids=lambda i: i.name)
 def test_shapes_that_do_not_broadcast_are_reported_by_name(item):
-    arguments = typical(item)
+    arguments = item.typical
     first, second, *_ = numeric_parameters(item)
     wrong = {first: np.full(3, arguments[first]), second: np.full(2, arguments[second])}
     with pytest.raises(ValueError, match=rf"{first} \(3,\), {second} \(2,\)"):
@@ -190,7 +185,7 @@ def test_shapes_that_do_not_broadcast_are_reported_by_name(item):
 
 @pytest.mark.parametrize("item", [item for item in FORMULAS if item.edge], ids=lambda i: i.name)
 def test_beyond_the_edge_every_kind_of_number_is_infinite(item):
-    arguments = typical(item)
+    arguments = item.typical
     name = item.edge.parameter
     limit = float(item.edge.limit(arguments))
     assert math.isfinite(item(**{**arguments, name: limit * (1 - 1e-9)}))
@@ -339,7 +334,7 @@ def test_outcomes_have_sentences_and_cf_attributes():
 
 @pytest.mark.parametrize("item", [item for item in FORMULAS if item.symbolic], ids=lambda i: i.name)
 def test_derivatives_agree_with_central_differences(item):
-    arguments = typical(item)
+    arguments = item.typical
     for name in numeric_parameters(item):
         if getattr(item.domains[name], "integer", False):
             continue  # differences over whole numbers are no derivatives

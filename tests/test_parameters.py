@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import math
+import pkgutil
 import re
 
 import pytest
 
-from sgdynamics.domains import nonnegative, positive
+import sgdynamics
+from sgdynamics import formulas
+from sgdynamics.domains import Interval, nonnegative, positive
 from sgdynamics.formula import formula, stable_below
 from sgdynamics.parameters import SHARED, Parameter, documented, found
 
@@ -64,3 +69,60 @@ def test_documentation_that_has_the_section_is_left_as_it_is():
     text = "First.\n\nParameters\n----------\ngain : float\n\nReturns\n-------\nfloat"
     assert documented(text, inspect.signature(made().function), SHARED) == text
     assert documented(None, inspect.signature(made().function), SHARED) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Every formula of the library
+
+
+def tables():
+    """The modules with the parameters of a row."""
+    for info in pkgutil.walk_packages(sgdynamics.__path__, "sgdynamics."):
+        if re.fullmatch(r"sgdynamics\.(models|theory)\.\w+\.parameters", info.name):
+            yield importlib.import_module(info.name)
+
+
+FORMULAS = formulas(kind="formula")
+IDS = [item.name for item in FORMULAS]
+TABLES = [SHARED, *(module.PARAMETERS for module in tables())]
+
+
+def section(documentation):
+    """Names and texts of the parameters in documentation."""
+    found = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n|\Z)", documentation, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^(\w+)(?: : .+)?\n    (.+)$", found[1], re.MULTILINE) if found else []
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=IDS)
+def test_the_documentation_says_of_every_parameter_what_is_declared_and_the_source_repeats_none_of_it(item):
+    said = dict(section(item.__doc__))
+    assert list(said) == list(inspect.signature(item).parameters)
+    for name, parameter in item.parameters.items():
+        assert said[name].startswith(str(parameter))
+        assert parameter.symbol or parameter.meaning, f"nothing is said of {name}"
+    assert not section(item.function.__doc__)
+
+
+@pytest.mark.parametrize("item", FORMULAS, ids=IDS)
+def test_the_declared_range_is_what_is_checked(item):
+    for name, domain in item.domains.items():
+        assert domain is item.parameters[name].domain
+        domain.check(item.name, name, item.typical[name])
+        wrong = math.nan if isinstance(domain, Interval) else None
+        with pytest.raises((ValueError, TypeError), match=re.escape(f"{name} must be {domain.text}, got")):
+            item(**{**item.typical, name: wrong})
+
+
+def test_no_parameter_is_declared_by_two_rows_alike():
+    assert len(TABLES) > 8
+    seen = {}
+    for table in TABLES:
+        for name, parameter in table.items():
+            assert seen.setdefault((name, parameter), table) is table, f"{name} is said twice: it is for SHARED"
+
+
+def test_units_are_made_of_known_ones():
+    known = "curvature|learning rate|weight|gradient|loss|output|input|kernel|examples|rad|1"
+    unit = re.compile(rf"(?:{known})(?:\^\d)?(?:[ /](?:{known})(?:\^\d)?)*")
+    for table in TABLES:
+        assert [name for name, parameter in table.items() if not unit.fullmatch(parameter.units)] == []

@@ -216,7 +216,7 @@ class Formula(Generic[P, R]):
         What its arguments mean; see :mod:`sgdynamics.parameters`.
     domains : dict of str to Domain
         What they may be.
-    typical : dict of str to object
+    typical : mapping of str to object
         Arguments that it takes.
     numeric : tuple of str
         The parameters that may be arrays or symbols.
@@ -248,7 +248,7 @@ class Formula(Generic[P, R]):
         self.signature = inspect.signature(function)
         self.parameters = parameters
         self.domains = {name: parameter.domain for name, parameter in parameters.items()}
-        self.typical = {name: parameter.typical for name, parameter in parameters.items()}
+        self.typical = MappingProxyType({name: parameter.typical for name, parameter in parameters.items()})
         self.numeric = tuple(name for name, domain in self.domains.items() if isinstance(domain, Interval))
         self.edge = edge
         self.__doc__ = documented(function.__doc__, self.signature, self._entries())

@@ -59,7 +59,7 @@ SHARED = {
     "curvature": Parameter("h", "second derivative of the loss along the direction", positive, 2.0, "1/learning rate"),
     "examples": Parameter("n", "the size of the training set", count, 64.0),
     "gain": Parameter("x", "learning rate times curvature", positive, 0.5),
-    "learning_rate": Parameter(r"\eta", "", positive, 0.25, "1/curvature"),
+    "learning_rate": Parameter(r"\eta", "", positive, 0.125, "1/curvature"),
     "momentum": Parameter(
         r"\beta",
         r"of the step :math:`u \leftarrow \beta u + \nabla`, :math:`x \leftarrow x - \eta u`",
@@ -70,7 +70,13 @@ SHARED = {
     "replacement": Parameter("", "whether the examples of a batch are independent draws", flag, False),
     "steps": Parameter("T", "number of steps", whole, 7.0),
     "time": Parameter("t", "learning rate times steps", nonnegative, 2.0, "1/curvature"),
-    "weight_decay": Parameter(r"\lambda", "decoupled", positive, 0.5, "1/learning rate"),
+    "weight_decay": Parameter(
+        r"\lambda",
+        r"decoupled: a step multiplies the weights by :math:`1-\eta\lambda`",
+        positive,
+        0.5,
+        "1/learning rate",
+    ),
 }
 
 
@@ -147,7 +153,8 @@ def documented(
         return text
     section = ["Parameters", "----------"]
     for name, parameter in signature.parameters.items():
-        section += [f"{name} : {_kind(parameter, entries[name])}", f"    {entries[name]}"]
+        kind = _kind(parameter, entries[name])
+        section += [f"{name} : {kind}" if kind else name, f"    {entries[name]}"]
     before, header, after = text, "", ""
     if first := _SECTION.search(text):
         before, header, after = text[: first.start()], first[0], text[first.end() :]
@@ -159,8 +166,12 @@ _PARAMETERS = re.compile(r"^Parameters\n-{3,}$", re.MULTILINE)
 
 
 def _kind(parameter: inspect.Parameter, entry: Parameter | str) -> str:
-    """The type of an argument, and its default."""
-    options = getattr(getattr(entry, "domain", None), "options", None)
-    kind = parameter.annotation if options is None else "{" + ", ".join(f'"{word}"' for word in options) + "}"
-    default = "" if parameter.default is parameter.empty else f", default {parameter.default!r}"
-    return f"{kind if isinstance(kind, str) else kind.__name__}{default}"
+    """The type of an argument and its default, as far as it says them."""
+    said = []
+    if options := getattr(getattr(entry, "domain", None), "options", None):
+        said.append("{" + ", ".join(f'"{word}"' for word in options) + "}")
+    elif parameter.annotation is not parameter.empty:
+        said.append(inspect.formatannotation(parameter.annotation).strip("'"))
+    if parameter.default is not parameter.empty:
+        said.append(f"default {parameter.default!r}")
+    return ", ".join(said)

@@ -4,8 +4,6 @@ A module may define
 
 ``SOUND``
     By name (floor, stem, function): arguments that work. Every public function that is not a formula needs an entry.
-``TYPICAL``
-    By parameter: a number that every formula of the stem takes.
 ``INSTANCES``
     By class: what its methods are called on.
 ``ALSO_SOUND``

@@ -156,32 +156,3 @@ WRONG_LENGTH = {
     "theory.break_even.kernel_norm_edge": ("outputs", [1, 2]),
     "theory.break_even.predict": ("learning_rate", [0.1, 0.2]),
 }
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "alignment": 0.25,
-    "batch_factor": 0.5,
-    "bend": 0.75,
-    "batch_second_moment": 4.0,
-    "batch_size": 2.0,
-    "curvature": 2.0,
-    "curvature_scale": 0.5,
-    "curvature_variance": 1.5,
-    "decrease": 0.5,
-    "distance": 1.5,
-    "examples": 6.0,
-    "force_variance": 0.25,
-    "gain": 0.75,
-    "learning_rate": 0.125,
-    "loss": 0.5,
-    "noise_curvature": 0.75,
-    "path_constant": 1.25,
-    "relative_variance": 0.75,
-    "replacement": False,
-    "restoring": 1.5,
-    "rise": 0.25,
-    "sharpening": 0.5,
-    "squared_frobenius": 4.5,
-    "squared_gradient": 1.5,
-    "start_curvature": 1.25,
-}

@@ -85,25 +85,3 @@ WRONG_LENGTH = {
     "simulate.deep_linear.network_flow": ("weights", [np.ones((4, 2, 2))]),
     "simulate.deep_linear.initial_weights": ("widths", [3]),
 }
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "depth": 3.0,
-    "flow_sharpness": 4.0,
-    "fraction": 0.75,
-    "imbalance": 0.5,
-    "input_value": 0.5,
-    "momentum": 0.5,
-    "inputs": 4.0,
-    "learning_rate": 0.25,
-    "output_value": 2.0,
-    "ratio": 1.25,
-    "residual": 0.5,
-    "singular_value": 2.0,
-    "start": 0.25,
-    "start_fraction": 0.25,
-    "target": 1.5,
-    "time": 0.5,
-    "weight": 1.25,
-    "width": 8.0,
-}

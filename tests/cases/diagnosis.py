@@ -39,5 +39,3 @@ WRONG_LENGTH = {
     "theory.diagnosis.fit_loss_curve": ("loss", [1.0, 0.5]),
     "theory.diagnosis.diagnose": ("run", {"loss": [1.0], "weights": [[1.0], [2.0]]}),
 }
-
-TYPICAL = {"time": 2.0, "exponent": 0.7}

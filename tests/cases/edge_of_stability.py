@@ -148,27 +148,3 @@ WRONG_LENGTH = {
     "simulate.edge_of_stability.product_orbits": ("x", [[1.0, 2.0]]),
     "simulate.edge_of_stability.second_order_orbits": ("first", [1.0, 2.0]),
 }
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "amplitude": 0.25,
-    "asymmetry": 0.5,
-    "diffusion": 0.5,
-    "drift": 0.125,
-    "excess": 0.25,
-    "fourth_derivative": -2.0,
-    "imbalance": 3.0,
-    "learning_rate": 0.125,
-    "minimum": 1.0,
-    "momentum": 0.5,
-    "nesterov": True,
-    "pull": 0.75,
-    "restoring": 2.0,
-    "second_derivative": 1.5,
-    "sharpening": 1.5,
-    "size": 1.25,
-    "slope": 0.5,
-    "start_excess": 0.5,
-    "third_derivative": 0.25,
-    "time": 2.0,
-}

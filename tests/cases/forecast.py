@@ -33,5 +33,3 @@ SOUND = {
 ALSO_SOUND = {("average", "None"), ("batch_size", "None"), ("record", "None")}
 
 WRONG_LENGTH = {"theory.forecast.predict": ("average", [0.5, 0.5])}
-
-TYPICAL = {"time": 2.0, "exponent": 0.7, "cutoff": 0.5}

@@ -141,31 +141,3 @@ WRONG_LENGTH = {
     "models.patterns.TwoBlockNetwork.output": ("first", [[1.0, 0.5]]),
     "models.patterns.TwoBlockNetwork.ray_values": ("second", [[1.0, 0.5]]),
 }
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "activation_noise": 0.5,
-    "amplitude": 2.0,
-    "angle": 0.5,
-    "correlation": 0.75,
-    "cosine": 0.75,
-    "curvature": 2.0,
-    "dimension": 64.0,
-    "examples": 128.0,
-    "large_rate": 0.5,
-    "learning_rate": 0.5,
-    "loss": 0.5,
-    "margin": 0.5,
-    "mean_alpha": 0.75,
-    "noise_scale": 2.0,
-    "p_bearing": 0.75,
-    "q_bearing": 0.5,
-    "r": 0.25,
-    "rate_ratio": 8.0,
-    "refreshing_angle": 0.125,
-    "separation": 0.25,
-    "small_rate": 0.125,
-    "steps": 7.0,
-    "time": 16.0,
-    "weight_decay": 0.0625,
-}

@@ -90,16 +90,3 @@ WRONG_LENGTH = {
 def possible(at: dict) -> bool:
     """Whether a step is one of the run."""
     return at.get("step", 0) <= at.get("steps", at.get("step", 0))
-
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "beta": 0.75,
-    "gain": 0.5,
-    "learning_rate": 0.25,
-    "remaining": 3.0,
-    "separation": 5.0,
-    "step": 2.0,
-    "steps": 7.0,
-    "weight_decay": 0.5,
-}

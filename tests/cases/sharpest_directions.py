@@ -31,17 +31,3 @@ ALSO_SOUND = {
 WRONG_LENGTH = {
     "theory.sharpest_directions.step_to_curvature": ("learning_rate", [0.1, 0.2]),
 }
-
-# Arguments that every formula takes.
-TYPICAL = {
-    "batch_variance": 0.5,
-    "curvature": 2.0,
-    "factor": 2.0,
-    "gain": 0.75,
-    "interaction": 8.0,
-    "learning_rate": 0.125,
-    "minimiser": 0.5,
-    "momentum": 0.5,
-    "signal": 1.5,
-    "slope": 0.5,
-}

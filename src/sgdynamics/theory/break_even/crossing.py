@@ -24,7 +24,6 @@ from sgdynamics.domains import (
     Numeric,
     checked,
     complain,
-    count,
     flag,
     function,
     integer,
@@ -34,6 +33,7 @@ from sgdynamics.domains import (
     positive,
 )
 from sgdynamics.formula import formula, law, sqrt, stable_below
+from sgdynamics.models.break_even.parameters import PARAMETERS
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._quotients import left_by_product, root_of_quotient
 
@@ -44,12 +44,7 @@ _POINTS = 256
 
 
 @formula(
-    learning_rate=positive,
-    batch_size=count,
-    examples=count,
-    alignment=nonnegative,
-    path_constant=positive,
-    replacement=flag,
+    PARAMETERS,
     quantity="curvature",
     status="exact",
     symbolic=True,
@@ -80,21 +75,6 @@ def break_even_curvature(
     It falls with the learning rate and rises with the batch size, from :math:`C\sqrt{2/(\alpha c_S\eta)}` where noise
     rules to :math:`2/\eta` for the full batch: slopes of -1/2 and -1 in a log-log plot against the rate.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_size : Numeric
-        :math:`S \ge 1`.
-    examples : Numeric
-        :math:`n \ge 1`, the size of the training set.
-    alignment : Numeric
-        :math:`\alpha \ge 0`, gradient variance along the direction over the curvature.
-    path_constant : Numeric
-        :math:`C > 0`, curvature times distance.
-    replacement : bool
-        Whether the examples of a batch are independent draws; then :math:`c_S = 1/S`.
-
     Returns
     -------
     Numeric
@@ -117,12 +97,7 @@ def break_even_curvature(
 
 
 @formula(
-    learning_rate=positive,
-    batch_size=count,
-    examples=count,
-    alignment=nonnegative,
-    path_constant=positive,
-    replacement=flag,
+    PARAMETERS,
     quantity="exponent",
     status="exact",
     symbolic=True,
@@ -147,11 +122,6 @@ def break_even_slope(
     too, at the break-even point. On a plateau, where the distance is that of the oscillation and not of the path, that
     variance goes with the square of the curvature (:func:`plateau_projection_variance`).
 
-    Parameters
-    ----------
-    learning_rate, batch_size, examples, alignment, path_constant, replacement
-        As of :func:`break_even_curvature`.
-
     Returns
     -------
     Numeric
@@ -174,10 +144,7 @@ def break_even_slope(
 
 
 @formula(
-    curvature=positive,
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    alignment=nonnegative,
+    PARAMETERS,
     edge=stable_below(curvature=lambda learning_rate: 2 / learning_rate),
     quantity="distance",
     status="exact",
@@ -199,17 +166,6 @@ def break_even_distance(
 
     Nearer to the minimiser the relative spread of the curvatures is larger, and SGD unstable. +inf from
     :math:`\lambda = 2/\eta` on, where it is unstable at any distance.
-
-    Parameters
-    ----------
-    curvature : Numeric
-        :math:`\lambda > 0`.
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    alignment : Numeric
-        :math:`\alpha \ge 0`, gradient variance along the direction over the curvature.
 
     Returns
     -------

@@ -15,8 +15,9 @@ edge is met: a closure.
 from __future__ import annotations
 
 from sgdynamics._sampling import batch_factor
-from sgdynamics.domains import Numeric, count, flag, nonnegative, positive
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula, sqrt
+from sgdynamics.models.break_even.parameters import PARAMETERS
 from sgdynamics.theory._quotients import difference_of_quotients, quotient
 
 __all__ = [
@@ -32,9 +33,7 @@ _FROZEN = ("one direction", "frozen quadratic", "one minimiser for all examples"
 
 
 @formula(
-    examples=count,
-    batch_size=count,
-    replacement=flag,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -50,15 +49,6 @@ def batch_variance_factor(examples: Numeric, batch_size: Numeric, *, replacement
     :math:`c_S K`, and its curvature along a direction the variance :math:`c_S s^2`. The full batch, drawn without
     replacement, has none; reshuffled batches of one epoch depend on each other and have another edge
     (:func:`sgdynamics.theory.quadratic.reshuffled_edge`).
-
-    Parameters
-    ----------
-    examples : Numeric
-        :math:`n \ge 1`, the size of the training set.
-    batch_size : Numeric
-        :math:`S \ge 1`, without replacement at most n.
-    replacement : bool
-        Whether the examples of a batch are independent draws.
 
     Returns
     -------
@@ -78,9 +68,7 @@ def batch_variance_factor(examples: Numeric, batch_size: Numeric, *, replacement
 
 
 @formula(
-    curvature=positive,
-    curvature_variance=nonnegative,
-    batch_factor=nonnegative,
+    PARAMETERS,
     quantity="curvature",
     status="exact",
     symbolic=True,
@@ -97,15 +85,6 @@ def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, 
     :math:`\eta E h_B^3/E h_B^2`, which is at least 2 where no batch has a negative curvature (two equally likely
     batches of -2 and 3 have .225).
 
-    Parameters
-    ----------
-    curvature : Numeric
-        :math:`\lambda > 0`, mean over the examples.
-    curvature_variance : Numeric
-        :math:`s^2 \ge 0`, variance over the examples, divisor n.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-
     Returns
     -------
     Numeric
@@ -120,9 +99,7 @@ def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, 
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    curvature_scale=nonnegative,
+    PARAMETERS,
     quantity="curvature",
     status="exact",
     symbolic=True,
@@ -135,15 +112,6 @@ def edge_curvature_poisson(learning_rate: Numeric, batch_factor: Numeric, curvat
     .. math:: \lambda = \frac2\eta - k c_S
 
     as for curvatures that are counts of events of size k. Not positive where no curvature is stable.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    curvature_scale : Numeric
-        :math:`k \ge 0`, variance of the curvatures over their mean, in units of curvature.
 
     Returns
     -------
@@ -158,10 +126,7 @@ def edge_curvature_poisson(learning_rate: Numeric, batch_factor: Numeric, curvat
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    alignment=nonnegative,
-    distance=positive,
+    PARAMETERS,
     quantity="curvature",
     status="exact",
     symbolic=True,
@@ -182,17 +147,6 @@ def edge_curvature_at_distance(
     the top eigenvector of the gradient covariance, :math:`\alpha = \lambda_K/\lambda_H`, the ratio of both top
     eigenvalues. Where it is not, :math:`\alpha = e_H^TKe_H/\lambda_H` is smaller and the edge higher.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    alignment : Numeric
-        :math:`\alpha \ge 0`, gradient variance along the direction over the curvature.
-    distance : Numeric
-        :math:`\psi > 0`.
-
     Returns
     -------
     Numeric
@@ -206,7 +160,7 @@ def edge_curvature_at_distance(
 
 
 @formula(
-    learning_rate=positive,
+    PARAMETERS,
     quantity="curvature",
     status="bound",
     symbolic=True,
@@ -217,11 +171,6 @@ def sharpness_bound(learning_rate: Numeric) -> Numeric:
     r"""Curvature that no stable direction exceeds, whatever the spread: :math:`\lambda \le 2/\eta`.
 
     One of a pair of necessary conditions with :func:`non_uniformity_bound`; both together are not sufficient.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
 
     Returns
     -------
@@ -236,8 +185,7 @@ def sharpness_bound(learning_rate: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
+    PARAMETERS,
     quantity="curvature",
     status="bound",
     symbolic=True,
@@ -248,13 +196,6 @@ def non_uniformity_bound(learning_rate: Numeric, batch_factor: Numeric) -> Numer
     r"""Standard deviation of the curvatures that no stable direction exceeds: :math:`s \le 1/(\eta\sqrt{c_S})`.
 
     Reached at :math:`\lambda = 1/\eta`. +inf for the full batch.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
 
     Returns
     -------

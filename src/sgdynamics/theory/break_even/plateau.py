@@ -13,7 +13,11 @@ import math
 
 from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive
 from sgdynamics.formula import formula, sqrt, stable_below, where
+from sgdynamics.models.break_even.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory._quotients import quotient
+
+_CURVATURE = Parameter("y", "curvature of the plateau", positive, 2.0, "1/learning rate")
 
 __all__ = [
     "break_even_steps",
@@ -52,11 +56,8 @@ def _plateau(fixed_point: Numeric, load: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    curvature=positive,
-    batch_factor=nonnegative,
-    relative_variance=nonnegative,
-    force_variance=nonnegative,
+    PARAMETERS,
+    curvature=_CURVATURE,
     edge=stable_below(learning_rate=_frozen_limit),
     quantity="second moment",
     status="exact",
@@ -75,19 +76,6 @@ def frozen_second_moment(
 
     .. math:: E x^2 = \frac{\eta c_S \sigma^2}{y (2 - \eta y Q)}
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`. From the edge on, :math:`\eta y Q \ge 2`, the result is +inf.
-    curvature : Numeric
-        :math:`y > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    relative_variance : Numeric
-        :math:`\kappa^2 \ge 0`, variance of the relative curvatures.
-    force_variance : Numeric
-        :math:`\sigma^2 \ge 0`, variance of the forces.
-
     Returns
     -------
     Numeric
@@ -103,12 +91,7 @@ def frozen_second_moment(
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    relative_variance=nonnegative,
-    force_variance=nonnegative,
-    sharpening=positive,
-    restoring=positive,
+    PARAMETERS,
     quantity="curvature",
     status="heuristic",
     symbolic=True,
@@ -138,21 +121,6 @@ def plateau_curvature(
     below 1 and :math:`\eta a \ll y^*`, where a step moves the curvature little; rare kicks pull the curvature below
     it, more so for heavy-tailed curvatures and small batches.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    relative_variance : Numeric
-        :math:`\kappa^2 \ge 0`, variance of the relative curvatures.
-    force_variance : Numeric
-        :math:`\sigma^2 \ge 0`, variance of the forces.
-    sharpening : Numeric
-        :math:`a > 0`.
-    restoring : Numeric
-        :math:`\beta > 0`.
-
     Returns
     -------
     Numeric
@@ -168,12 +136,7 @@ def plateau_curvature(
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    relative_variance=nonnegative,
-    force_variance=nonnegative,
-    sharpening=positive,
-    restoring=positive,
+    PARAMETERS,
     quantity="curvature",
     status="heuristic",
     symbolic=True,
@@ -196,21 +159,6 @@ def collapse_curvature(
     A flat direction lets the force noise accumulate to more than :math:`E x^2 = 2a/\beta`, which flattens it further.
     0 without forces; +inf where there is no fixed point.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    relative_variance : Numeric
-        :math:`\kappa^2 \ge 0`, variance of the relative curvatures.
-    force_variance : Numeric
-        :math:`\sigma^2 \ge 0`, variance of the forces.
-    sharpening : Numeric
-        :math:`a > 0`.
-    restoring : Numeric
-        :math:`\beta > 0`.
-
     Returns
     -------
     Numeric
@@ -226,8 +174,8 @@ def collapse_curvature(
 
 
 @formula(
+    PARAMETERS,
     sharpening=nonnegative,
-    restoring=positive,
     quantity="second moment",
     status="exact",
     symbolic=True,
@@ -236,13 +184,6 @@ def collapse_curvature(
 )
 def plateau_second_moment(sharpening: Numeric, restoring: Numeric = 1.0) -> Numeric:
     r"""Mean square of the oscillation at a plateau, :math:`E x^2 = 2a/\beta`, for every learning rate and batch size.
-
-    Parameters
-    ----------
-    sharpening : Numeric
-        :math:`a \ge 0`.
-    restoring : Numeric
-        :math:`\beta > 0`.
 
     Returns
     -------
@@ -257,11 +198,9 @@ def plateau_second_moment(sharpening: Numeric, restoring: Numeric = 1.0) -> Nume
 
 
 @formula(
-    curvature=positive,
-    relative_variance=nonnegative,
-    force_variance=nonnegative,
+    PARAMETERS,
+    curvature=_CURVATURE,
     sharpening=nonnegative,
-    restoring=positive,
     quantity="gradient variance",
     status="exact",
     symbolic=True,
@@ -287,19 +226,6 @@ def plateau_projection_variance(
 
     Without forces it goes with the square of the curvature: twice the learning rate, a quarter of the variance.
 
-    Parameters
-    ----------
-    curvature : Numeric
-        :math:`y > 0`, that of the plateau.
-    relative_variance : Numeric
-        :math:`\kappa^2 \ge 0`, variance of the relative curvatures.
-    force_variance : Numeric
-        :math:`\sigma^2 \ge 0`, variance of the forces.
-    sharpening : Numeric
-        :math:`a \ge 0`.
-    restoring : Numeric
-        :math:`\beta > 0`.
-
     Returns
     -------
     Numeric
@@ -313,11 +239,7 @@ def plateau_projection_variance(
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    force_variance=nonnegative,
-    sharpening=positive,
-    restoring=positive,
+    PARAMETERS,
     quantity="curvature",
     status="asymptotic",
     symbolic=True,
@@ -337,19 +259,6 @@ def stochastic_sharpness_gap(
     The limit of :math:`2/\eta - y^*` of :func:`plateau_curvature` for :math:`\kappa = 0, \varepsilon \to 0`; the next
     order is :math:`\varepsilon/4` of it.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    force_variance : Numeric
-        :math:`\sigma^2 \ge 0`, variance of the forces.
-    sharpening : Numeric
-        :math:`a > 0`.
-    restoring : Numeric
-        :math:`\beta > 0`.
-
     Returns
     -------
     Numeric
@@ -363,11 +272,7 @@ def stochastic_sharpness_gap(
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    relative_variance=nonnegative,
-    sharpening=positive,
-    start_curvature=positive,
+    PARAMETERS,
     quantity="steps",
     status="bound",
     symbolic=True,
@@ -388,19 +293,6 @@ def break_even_steps(
 
     The curvature grows by at most :math:`\eta a` a step; the oscillation only delays it, at weak noise by little. 0
     for a start beyond the edge.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    relative_variance : Numeric
-        :math:`\kappa^2 \ge 0`, variance of the relative curvatures.
-    sharpening : Numeric
-        :math:`a > 0`.
-    start_curvature : Numeric
-        :math:`y_0 > 0`.
 
     Returns
     -------

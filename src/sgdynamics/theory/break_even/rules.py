@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from sgdynamics.domains import Interval, Numeric, checked, complain, count, is_symbolic, nonnegative, positive
 from sgdynamics.formula import formula, law, sqrt, stable_below
+from sgdynamics.models.break_even.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory._quotients import quotient, root_of_quotient
 
 __all__ = [
@@ -27,8 +29,7 @@ _SPECTRUM = Interval("eigenvalues >= 0 of shape (d,), not all 0", low=0, low_ope
 
 
 @formula(
-    gain=positive,
-    batch_factor=nonnegative,
+    PARAMETERS,
     edge=stable_below(gain=2),
     quantity="share",
     status="heuristic",
@@ -43,13 +44,6 @@ def kernel_norm_share(gain: Numeric, batch_factor: Numeric) -> Numeric:
 
     The trace rule without the noise that a direction makes itself: never above it, so that its edge is never below that
     of the trace rule. With k outputs and modes that are spread over all of them the norm is the sum divided by k.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x_j > 0`, learning rate times eigenvalue. From 2 on the result is +inf.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
 
     Returns
     -------
@@ -161,9 +155,7 @@ def kernel_norm_edge(eigenvalues: ArrayLike, batch_factor: float, *, outputs: fl
 
 
 @formula(
-    learning_rate=positive,
-    squared_gradient=nonnegative,
-    batch_second_moment=positive,
+    PARAMETERS,
     quantity="curvature",
     status="exact",
     symbolic=True,
@@ -181,15 +173,6 @@ def critical_interaction_aware_sharpness(
 
     since :math:`E\,\Delta L = -\eta|\bar g|^2 + \tfrac12\eta^2 \operatorname{tr}(H S_b)`. Above it the loss rises.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    squared_gradient : Numeric
-        :math:`|\bar g|^2 \ge 0`.
-    batch_second_moment : Numeric
-        :math:`\operatorname{tr} S_b > 0`.
-
     Returns
     -------
     Numeric
@@ -203,10 +186,8 @@ def critical_interaction_aware_sharpness(
 
 
 @formula(
-    decrease=nonnegative,
-    bend=positive,
-    loss=nonnegative,
-    rise=positive,
+    PARAMETERS,
+    loss=Parameter("L", "with all that cannot be fitted away", nonnegative, 0.5, "loss"),
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -228,17 +209,6 @@ def rise_multiple(decrease: Numeric, bend: Numeric, loss: Numeric, rise: Numeric
     of expected numbers it measures how large the loss is against what a step takes off it to first order, and says
     nothing of a curvature. A loss that cannot be fitted away raises it without end.
 
-    Parameters
-    ----------
-    decrease : Numeric
-        :math:`A \ge 0`, of one step, or expected.
-    bend : Numeric
-        :math:`B > 0`.
-    loss : Numeric
-        :math:`L \ge 0`.
-    rise : Numeric
-        :math:`r > 0`; a fifth in jastrzebski2020.
-
     Returns
     -------
     Numeric
@@ -254,9 +224,8 @@ def rise_multiple(decrease: Numeric, bend: Numeric, loss: Numeric, rise: Numeric
 
 
 @formula(
-    noise_curvature=nonnegative,
+    PARAMETERS,
     loss=positive,
-    squared_frobenius=positive,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -267,15 +236,6 @@ def noise_alignment(noise_curvature: Numeric, loss: Numeric, squared_frobenius: 
     r"""How strongly gradient noise points where the loss is curved, :math:`\mu = \operatorname{tr}(KH)/(2L|H|_F^2)`.
 
     The noise of one step adds :math:`\tfrac12\eta^2 c_S \operatorname{tr}(KH) = \eta^2 c_S\,\mu |H|_F^2 L` to the loss.
-
-    Parameters
-    ----------
-    noise_curvature : Numeric
-        :math:`\operatorname{tr}(KH) \ge 0`, with the covariance K of per-example gradients, divisor n.
-    loss : Numeric
-        :math:`L > 0`, above its minimum.
-    squared_frobenius : Numeric
-        :math:`|H|_F^2 > 0`.
 
     Returns
     -------
@@ -290,9 +250,8 @@ def noise_alignment(noise_curvature: Numeric, loss: Numeric, squared_frobenius: 
 
 
 @formula(
-    learning_rate=positive,
-    batch_factor=nonnegative,
-    alignment=nonnegative,
+    PARAMETERS,
+    alignment=Parameter(r"\mu", "the smallest value of :func:`noise_alignment`", nonnegative, 0.25),
     quantity="curvature",
     status="bound",
     symbolic=True,
@@ -304,15 +263,6 @@ def frobenius_bound(learning_rate: Numeric, batch_factor: Numeric, alignment: Nu
 
     The mean step leaves a loss >= 0 and the noise adds :math:`\eta^2 c_S\,\mu|H|_F^2 L`: above the bound the expected
     loss grows in every step. For fresh examples :math:`\sqrt{S/\mu}/\eta`. +inf without noise.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    batch_factor : Numeric
-        :math:`c_S \ge 0`.
-    alignment : Numeric
-        :math:`\mu \ge 0` of :func:`noise_alignment`, its smallest value.
 
     Returns
     -------

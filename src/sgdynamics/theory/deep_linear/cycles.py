@@ -12,13 +12,13 @@ cycle.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, positive
+from sgdynamics.domains import Interval, Numeric
 from sgdynamics.formula import formula, geometric_sum
+from sgdynamics.models.deep_linear.parameters import PARAMETERS
 
 __all__ = ["cycle_low", "cycle_multiplier", "cycle_rate"]
 
 _CYCLE = ("whitened inputs", "balanced layers", "one mode")
-cycle_ratio = Interval("a finite number > 1", low=1)
 two_or_more = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
 
 
@@ -33,8 +33,7 @@ def _strength(ratio: Numeric, depth: Numeric) -> Numeric:
 
 
 @formula(
-    ratio=cycle_ratio,
-    singular_value=positive,
+    PARAMETERS,
     depth=two_or_more,
     quantity="strength",
     status="exact",
@@ -48,15 +47,6 @@ def cycle_low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeri
     .. math:: \rho^D \frac{1 + z^{2D-1}}{1 + z^{D-1}} = s,
 
     because the two steps of the cycle are opposite, :math:`(s - \rho^D) = (\rho^D z^D - s) z^{D-1}`.
-
-    Parameters
-    ----------
-    ratio : Numeric
-        :math:`z > 1`.
-    singular_value : Numeric
-        :math:`s > 0`, of the target.
-    depth : Numeric
-        :math:`D \ge 2` weight matrices.
 
     Returns
     -------
@@ -72,8 +62,7 @@ def cycle_low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeri
 
 
 @formula(
-    ratio=cycle_ratio,
-    singular_value=positive,
+    PARAMETERS,
     depth=two_or_more,
     quantity="learning rate",
     status="exact",
@@ -88,15 +77,6 @@ def cycle_rate(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numer
         \qquad [D]_z = 1 + z + \dots + z^{D-1},
 
     which is :func:`persistent_edge` at :math:`z = 1` and rises from there; :math:`(z - 1 + 1/z)/s` for two layers.
-
-    Parameters
-    ----------
-    ratio : Numeric
-        :math:`z > 1`.
-    singular_value : Numeric
-        :math:`s > 0`, of the target.
-    depth : Numeric
-        :math:`D \ge 2` weight matrices.
 
     Returns
     -------
@@ -113,7 +93,7 @@ def cycle_rate(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numer
 
 
 @formula(
-    ratio=cycle_ratio,
+    PARAMETERS,
     depth=two_or_more,
     quantity="factor",
     status="exact",
@@ -128,13 +108,6 @@ def cycle_multiplier(ratio: Numeric, depth: Numeric) -> Numeric:
 
     the same for every target at equal z. It is 1 where the cycle is born and falls; at -1 the period doubles again.
     Deviations that unbalance the layers are not in it.
-
-    Parameters
-    ----------
-    ratio : Numeric
-        :math:`z > 1`.
-    depth : Numeric
-        :math:`D \ge 2` weight matrices.
 
     Returns
     -------

@@ -12,18 +12,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, integer, is_symbolic, nonnegative, one, positive
+from sgdynamics.domains import Numeric, checked, complain, integer, is_symbolic, nonnegative, one, positive
 from sgdynamics.formula import exp, formula, law, log, where
+from sgdynamics.models.deep_linear.parameters import PARAMETERS
 
 _BALANCED_FLOW = ("gradient flow", "whitened inputs", "balanced start aligned with the target")
 
-fraction_learned = Interval("a number in (0, 1)", low=0, high=1)
-
 
 @formula(
-    time=nonnegative,
-    start=positive,
-    singular_value=positive,
+    PARAMETERS,
     quantity="strength",
     status="exact",
     symbolic=True,
@@ -34,15 +31,6 @@ def two_layer_strength(time: Numeric, start: Numeric, singular_value: Numeric) -
     r"""Strength of a mode of a two-layer network.
 
     .. math:: a(t) = \frac{s\, a_0}{a_0 + (s - a_0)\, e^{-2st}}
-
-    Parameters
-    ----------
-    time : Numeric
-        :math:`t \ge 0`, learning rate times step.
-    start : Numeric
-        :math:`a_0 > 0`; may exceed the singular value.
-    singular_value : Numeric
-        :math:`s > 0` of the target.
 
     Returns
     -------
@@ -75,9 +63,7 @@ def _log_odds_ratio(one: Numeric, other: Numeric) -> Numeric:
 
 
 @formula(
-    fraction=fraction_learned,
-    start_fraction=fraction_learned,
-    singular_value=positive,
+    PARAMETERS,
     quantity="time",
     status="exact",
     symbolic=True,
@@ -90,15 +76,6 @@ def two_layer_learning_time(fraction: Numeric, start_fraction: Numeric, singular
     .. math:: t = \frac{1}{2s} \Bigl[ \ln\frac{p}{1-p} - \ln\frac{p_0}{1-p_0} \Bigr]
 
     Strong modes first: the time goes like :math:`1/s`, but for a logarithm of the start.
-
-    Parameters
-    ----------
-    fraction : Numeric
-        :math:`p = a(t)/s` in (0, 1). Below the start the time is negative.
-    start_fraction : Numeric
-        :math:`p_0 = a_0/s` in (0, 1).
-    singular_value : Numeric
-        :math:`s > 0`.
 
     Returns
     -------
@@ -114,9 +91,7 @@ def two_layer_learning_time(fraction: Numeric, start_fraction: Numeric, singular
 
 
 @formula(
-    fraction=fraction_learned,
-    start_fraction=fraction_learned,
-    singular_value=positive,
+    PARAMETERS,
     quantity="time",
     status="exact",
     symbolic=True,
@@ -129,15 +104,6 @@ def infinite_depth_learning_time(fraction: Numeric, start_fraction: Numeric, sin
     .. math:: D t \to \frac{1}{s^2} \Bigl[ \ln\frac{p\,(1-p_0)}{p_0\,(1-p)} + \frac{1}{p_0} - \frac1p \Bigr],
 
     the time of :math:`da/dt = a^2 (s-a)`. A small start now costs its inverse, not its logarithm.
-
-    Parameters
-    ----------
-    fraction : Numeric
-        :math:`p = a(t)/s` in (0, 1). Below the start the time is negative.
-    start_fraction : Numeric
-        :math:`p_0 = a_0/s` in (0, 1).
-    singular_value : Numeric
-        :math:`s > 0`.
 
     Returns
     -------

@@ -15,17 +15,20 @@ from sgdynamics.domains import (
     Numeric,
     checked,
     complain,
-    count,
     integer,
     is_symbolic,
     positive,
-    real,
-    unit_interval,
 )
 from sgdynamics.formula import formula, geometric_sum, law, stable_below, where
 from sgdynamics.models.deep_linear._domains import finite_matrix, input_covariance_matrix
+from sgdynamics.models.deep_linear.parameters import PARAMETERS
 from sgdynamics.models.uv._pointwise import hypotenuse
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory._quotients import parts, total
+
+_LARGEST = Parameter(
+    "s_1", "the largest of the target; for a chain, its absolute target", positive, 2.0, "output/input"
+)
 
 _BALANCED = ("whitened inputs", "balanced global minimum", "hidden layers no narrower than the rank of the target")
 
@@ -35,8 +38,8 @@ def _flattest(value: Numeric, depth: Numeric) -> Numeric:
 
 
 @formula(
-    singular_value=positive,
-    depth=count,
+    PARAMETERS,
+    singular_value=_LARGEST,
     quantity="sharpness",
     status="exact",
     symbolic=True,
@@ -53,13 +56,6 @@ def balanced_sharpness(singular_value: Numeric, depth: Numeric) -> Numeric:
     product of these D terms is at least :math:`s_1^{2(D-1)}`, and their sum at least D times its D-th root. For a chain
     this is the inequality :math:`y^2 \sum_i w_i^{-2} \ge D y^{2-2/D}`.
 
-    Parameters
-    ----------
-    singular_value : Numeric
-        :math:`s_1 > 0`, the largest of the target; for a chain, its absolute target.
-    depth : Numeric
-        :math:`D \ge 1` weight matrices.
-
     Returns
     -------
     Numeric
@@ -73,9 +69,8 @@ def balanced_sharpness(singular_value: Numeric, depth: Numeric) -> Numeric:
 
 
 @formula(
-    singular_value=positive,
-    depth=count,
-    momentum=unit_interval,
+    PARAMETERS,
+    singular_value=_LARGEST,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -88,15 +83,6 @@ def persistent_edge(singular_value: Numeric, depth: Numeric, *, momentum: Numeri
     .. math:: \eta_c = \frac{2(1+\beta)}{D\, s_1^{2 - 2/D}},
 
     :math:`2(1+\beta)` over the sharpness of the flattest minimum (:func:`balanced_sharpness`).
-
-    Parameters
-    ----------
-    singular_value : Numeric
-        :math:`s_1 > 0`, the largest of the target; for a chain, its absolute target.
-    depth : Numeric
-        :math:`D \ge 1` weight matrices.
-    momentum : Numeric
-        :math:`\beta` in [0, 1), of the heavy ball.
 
     Returns
     -------
@@ -112,9 +98,7 @@ def persistent_edge(singular_value: Numeric, depth: Numeric, *, momentum: Numeri
 
 
 @formula(
-    output_value=positive,
-    input_value=positive,
-    depth=count,
+    PARAMETERS,
     quantity="curvature",
     status="exact",
     symbolic=True,
@@ -128,13 +112,6 @@ def balanced_eigenvalue(output_value: Numeric, input_value: Numeric, depth: Nume
 
     It is :math:`D s^{2-2/D}` for a direction of the target with itself. Directions with :math:`s = 0` are dealt with by
     :func:`balanced_spectrum`.
-
-    Parameters
-    ----------
-    output_value, input_value : Numeric
-        Singular values :math:`s_a, s_b > 0` of the target.
-    depth : Numeric
-        :math:`D \ge 1` weight matrices.
 
     Returns
     -------
@@ -223,9 +200,7 @@ def balanced_spectrum(target: ArrayLike, depth: int, *, input_covariance: ArrayL
 
 
 @formula(
-    weight=positive,
-    target=real,
-    depth=count,
+    PARAMETERS,
     quantity="sharpness",
     status="exact",
     symbolic=True,
@@ -239,15 +214,6 @@ def equal_chain_sharpness(weight: Numeric, target: Numeric, depth: Numeric) -> N
 
     It belongs to the direction in which all weights grow. The others have :math:`-f(f-y)/w^2`, which is larger only
     below :math:`f = y/2`.
-
-    Parameters
-    ----------
-    weight : Numeric
-        :math:`w > 0`.
-    target : Numeric
-        :math:`y`.
-    depth : Numeric
-        :math:`D \ge 1` weights.
 
     Returns
     -------
@@ -268,8 +234,7 @@ def equal_chain_sharpness(weight: Numeric, target: Numeric, depth: Numeric) -> N
 
 
 @formula(
-    imbalance=real,
-    target=real,
+    PARAMETERS,
     quantity="sharpness",
     status="exact",
     symbolic=True,
@@ -284,13 +249,6 @@ def two_layer_flow_sharpness(imbalance: Numeric, target: Numeric) -> Numeric:
     Gradient descent multiplies the imbalance by :math:`1 - \eta^2 (f-y)^2` (:func:`two_layer_imbalance_factor`), so
     that S does not increase exactly as long as :math:`\eta |f-y| \le \sqrt2`.
 
-    Parameters
-    ----------
-    imbalance : Numeric
-        :math:`\Delta`.
-    target : Numeric
-        :math:`y`.
-
     Returns
     -------
     Numeric
@@ -304,8 +262,7 @@ def two_layer_flow_sharpness(imbalance: Numeric, target: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    residual=real,
+    PARAMETERS,
     quantity="factor",
     status="exact",
     symbolic=True,
@@ -314,13 +271,6 @@ def two_layer_flow_sharpness(imbalance: Numeric, target: Numeric) -> Numeric:
 )
 def two_layer_imbalance_factor(learning_rate: Numeric, residual: Numeric) -> Numeric:
     r"""Factor by which one step of gradient descent multiplies :math:`w_1^2 - w_2^2`: :math:`1 - \eta^2 (f-y)^2`.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    residual : Numeric
-        :math:`f - y` before the step.
 
     Returns
     -------
@@ -336,10 +286,8 @@ def two_layer_imbalance_factor(learning_rate: Numeric, residual: Numeric) -> Num
 
 
 @formula(
-    flow_sharpness=positive,
-    learning_rate=positive,
+    PARAMETERS,
     target=positive,
-    depth=count,
     edge=stable_below(learning_rate=lambda target, depth: 2 / _flattest(target, depth)),
     quantity="sharpness",
     status="heuristic",
@@ -356,17 +304,6 @@ def predicted_final_sharpness(
     Finite learning rates end a little below either: every step lowers S, and from above the edge the run overshoots it
     by an amount that vanishes with :math:`\eta`. Beyond the persistent edge (:func:`persistent_edge`) no minimum is
     stable, and the result is +inf.
-
-    Parameters
-    ----------
-    flow_sharpness : Numeric
-        :math:`S > 0` at the start, from ``ScalarChain.flow_sharpness``.
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    target : Numeric
-        :math:`y > 0`.
-    depth : Numeric
-        :math:`D \ge 1`.
 
     Returns
     -------

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sgdynamics.domains import Numeric, checked, count, is_symbolic
+from sgdynamics.domains import Numeric, checked, is_symbolic
 from sgdynamics.formula import decayed, formula, law, where
 from sgdynamics.models.deep_linear._domains import hidden_widths
+from sgdynamics.models.deep_linear.parameters import PARAMETERS
 
 _NTK_START = ("NTK parametrisation", "standard normal weights", "one output", "one example with |x|^2 = inputs")
 
@@ -51,8 +52,7 @@ def _variance(depth: Numeric, width: Numeric) -> Numeric:
 
 
 @formula(
-    depth=count,
-    width=count,
+    PARAMETERS,
     quantity="squared kernel",
     status="exact",
     symbolic=True,
@@ -68,13 +68,6 @@ def initial_ntk_variance(depth: Numeric, width: Numeric) -> Numeric:
     For wide networks :math:`\tfrac23 D (D-1)(2D-1)/n`; where the depth is not small against the width it grows
     exponentially in their ratio.
 
-    Parameters
-    ----------
-    depth : Numeric
-        :math:`D \ge 1` weight matrices.
-    width : Numeric
-        :math:`n \ge 1` of every hidden layer; the number of inputs does not matter.
-
     Returns
     -------
     Numeric
@@ -88,8 +81,7 @@ def initial_ntk_variance(depth: Numeric, width: Numeric) -> Numeric:
 
 
 @formula(
-    depth=count,
-    width=count,
+    PARAMETERS,
     quantity="variance",
     status="exact",
     symbolic=True,
@@ -100,13 +92,6 @@ def initial_ntk_relative_variance(depth: Numeric, width: Numeric) -> Numeric:
     r"""Variance of the tangent kernel at the start over its squared mean, :math:`\operatorname{Var} K / D^2`.
 
     Its root is the spread of the normalised learning rate :math:`\eta K` between seeds at one learning rate.
-
-    Parameters
-    ----------
-    depth : Numeric
-        :math:`D \ge 1` weight matrices.
-    width : Numeric
-        :math:`n \ge 1` of every hidden layer.
 
     Returns
     -------
@@ -121,9 +106,7 @@ def initial_ntk_relative_variance(depth: Numeric, width: Numeric) -> Numeric:
 
 
 @formula(
-    depth=count,
-    width=count,
-    inputs=count,
+    PARAMETERS,
     quantity="kernel",
     status="exact",
     symbolic=True,
@@ -137,15 +120,6 @@ def standard_initial_ntk(depth: Numeric, width: Numeric, inputs: Numeric) -> Num
 
     every layer counts with its fan-in. With as many inputs as hidden units it is the width times the mean D of the NTK
     parametrisation.
-
-    Parameters
-    ----------
-    depth : Numeric
-        :math:`D \ge 1` weight matrices.
-    width : Numeric
-        :math:`n \ge 1` of every hidden layer.
-    inputs : Numeric
-        :math:`d \ge 1`.
 
     Returns
     -------

@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 from scipy.special import gammainc, gammaln, hyp1f1
 
-from sgdynamics.domains import Numeric, checked, complain, nonnegative, one, positive
+from sgdynamics.domains import Numeric, checked, complain, one, positive
 from sgdynamics.formula import exp, formula, law, log, where
 from sgdynamics.logs import in_order
 from sgdynamics.logs.axis import StepAxis
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.diagnosis._arguments import confidence_level, gappy
 from sgdynamics.theory.diagnosis.estimates import BLOCKS, Array, Estimate, block_means, table
 from sgdynamics.theory.diagnosis.memory import FEWEST, line
@@ -22,8 +23,7 @@ _CLOSER = 5
 
 
 @formula(
-    time=nonnegative,
-    exponent=positive,
+    exponent=Parameter("k", "of the density of curvatures", positive, 0.7),
     quantity="relative loss",
     status="exact",
     source="derived",
@@ -37,13 +37,6 @@ def power_law_relaxation(time: Numeric, exponent: Numeric) -> Numeric:
 
     The time is twice the learning rate times the steps, in units of the inverse of the largest curvature. For
     :math:`h_i = i^{-a}` and a risk :math:`\propto i^{-b}` at the start, :math:`k = (b-1)/a`.
-
-    Parameters
-    ----------
-    time : Numeric
-        :math:`t \ge 0`.
-    exponent : Numeric
-        :math:`k > 0`.
 
     Returns
     -------

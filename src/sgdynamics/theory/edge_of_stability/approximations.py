@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, complain, function, nonnegative, positive, real
+from sgdynamics.domains import Numeric, checked, complain, function, nonnegative, real
 from sgdynamics.formula import expm1, formula, law
+from sgdynamics.models.edge_of_stability.parameters import PARAMETERS
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Any]
@@ -133,9 +134,7 @@ def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate
 
 
 @formula(
-    pull=positive,
-    diffusion=nonnegative,
-    time=nonnegative,
+    PARAMETERS,
     quantity="second moment",
     status="exact",
     symbolic=True,
@@ -148,15 +147,6 @@ def ornstein_uhlenbeck_variance(pull: Numeric, diffusion: Numeric, time: Numeric
     SGD on a quadratic of curvature :math:`h` with batch centers of variance :math:`\sigma^2` is approximated by
     :math:`k = h`, :math:`D = \eta h^2\sigma^2`, and to one order more by :math:`k = h(1+\tfrac12\eta h)` with
     :math:`D = \eta h^2\sigma^2(1+\eta h)`. A corrected pull alone gives a variance that is further off.
-
-    Parameters
-    ----------
-    pull : Numeric
-        :math:`k > 0`.
-    diffusion : Numeric
-        :math:`D \ge 0`.
-    time : Numeric
-        :math:`t \ge 0`.
 
     Returns
     -------

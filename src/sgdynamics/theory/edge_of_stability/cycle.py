@@ -11,16 +11,17 @@ import math
 
 import numpy as np
 
-from sgdynamics.domains import Numeric, is_symbolic, positive, real
+from sgdynamics.domains import Numeric, is_symbolic, real
 from sgdynamics.formula import formula, log, sqrt, where
+from sgdynamics.models.edge_of_stability.parameters import PARAMETERS
 from sgdynamics.models.uv._pointwise import hypotenuse
+from sgdynamics.parameters import Parameter
 
 _MAP = ("the truncated two-variable map",)
 
 
 @formula(
-    sharpening=positive,
-    restoring=positive,
+    PARAMETERS,
     quantity="oscillation",
     status="exact",
     symbolic=True,
@@ -29,11 +30,6 @@ _MAP = ("the truncated two-variable map",)
 )
 def cycle_amplitude(sharpening: Numeric, restoring: Numeric) -> Numeric:
     r"""Amplitude :math:`\sqrt{2\alpha/\beta}` of the cycle on which x only flips and the curvature stays at the edge.
-
-    Parameters
-    ----------
-    sharpening, restoring : Numeric
-        :math:`\alpha > 0` and :math:`\beta > 0`.
 
     Returns
     -------
@@ -48,8 +44,8 @@ def cycle_amplitude(sharpening: Numeric, restoring: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     sharpening=real,
-    restoring=positive,
     quantity="second moment",
     status="exact",
     symbolic=True,
@@ -62,13 +58,6 @@ def oscillation_variance(sharpening: Numeric, restoring: Numeric) -> Numeric:
     In the units of the weights, without a factor of the learning rate:
     :math:`\Sigma = 2\,\langle -\nabla L, \nabla S\rangle_+/|\nabla S|^2` is what makes
     :math:`\dot w = -\nabla L - \tfrac12\Sigma\nabla S` keep :math:`S`.
-
-    Parameters
-    ----------
-    sharpening : Numeric
-        :math:`\alpha = \langle -\nabla L, \nabla S\rangle`; without sharpening there is no oscillation.
-    restoring : Numeric
-        :math:`\beta = |\nabla S|^2 > 0`.
 
     Returns
     -------
@@ -83,8 +72,7 @@ def oscillation_variance(sharpening: Numeric, restoring: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    sharpening=positive,
+    PARAMETERS,
     quantity="steps",
     status="asymptotic",
     symbolic=True,
@@ -95,13 +83,6 @@ def cycle_period(learning_rate: Numeric, sharpening: Numeric) -> Numeric:
     r"""Steps in which a small deviation from the cycle comes round: :math:`2\pi/(\eta\sqrt{2\alpha})`.
 
     Its angle per step is :math:`\arctan(\eta\sqrt{2\alpha})` exactly. Large deviations take longer.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    sharpening : Numeric
-        :math:`\alpha > 0`.
 
     Returns
     -------
@@ -116,8 +97,7 @@ def cycle_period(learning_rate: Numeric, sharpening: Numeric) -> Numeric:
 
 
 @formula(
-    learning_rate=positive,
-    sharpening=positive,
+    PARAMETERS,
     quantity="factor",
     status="exact",
     symbolic=True,
@@ -128,13 +108,6 @@ def cycle_growth(learning_rate: Numeric, sharpening: Numeric) -> Numeric:
     r"""Growth per step of a small deviation from the cycle: :math:`\sqrt{1 + 2\alpha\eta^2} > 1`.
 
     The truncated map spirals out; what holds a network at the edge beyond many cycles is not in it.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    sharpening : Numeric
-        :math:`\alpha > 0`.
 
     Returns
     -------
@@ -156,10 +129,8 @@ def _invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restoring: N
 
 
 @formula(
-    size=positive,
-    excess=real,
-    sharpening=positive,
-    restoring=positive,
+    PARAMETERS,
+    excess=Parameter(r"y = S - 2/\eta", "sharpness beyond the edge", real, 0.25, "1/learning rate"),
     quantity="invariant",
     status="exact",
     symbolic=True,
@@ -168,15 +139,6 @@ def _invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restoring: N
 )
 def cycle_invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restoring: Numeric) -> Numeric:
     r"""What the cycle conserves as :math:`\eta \to 0`: :math:`\tfrac12 y^2 - \alpha\ln|x| + \tfrac14\beta x^2`.
-
-    Parameters
-    ----------
-    size : Numeric
-        :math:`|x| > 0`.
-    excess : Numeric
-        :math:`y = S - 2/\eta`.
-    sharpening, restoring : Numeric
-        :math:`\alpha > 0` and :math:`\beta > 0`.
 
     Returns
     -------
@@ -196,10 +158,7 @@ def cycle_invariant(size: Numeric, excess: Numeric, sharpening: Numeric, restori
 
 
 @formula(
-    learning_rate=positive,
-    sharpening=positive,
-    restoring=positive,
-    asymmetry=real,
+    PARAMETERS,
     quantity="factor",
     status="asymptotic",
     symbolic=True,
@@ -219,15 +178,6 @@ def cycle_drift(learning_rate: Numeric, sharpening: Numeric, restoring: Numeric,
     Over whole cycles :math:`\beta\langle x^2 y^2\rangle = 2\alpha\langle y^2\rangle`,
     :math:`\beta\langle x^2\rangle = 2\alpha` and :math:`\beta^2\langle x^4\rangle = 4\alpha^2 + 8\alpha\langle
     y^2\rangle`, because :math:`y^3`, :math:`y` and :math:`y(\alpha - \tfrac12\beta x^2)` come back.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    sharpening, restoring : Numeric
-        :math:`\alpha > 0` and :math:`\beta > 0`.
-    asymmetry : Numeric
-        :math:`\zeta`, a third of the third derivative along the sharpest direction.
 
     Returns
     -------

@@ -22,8 +22,9 @@ import math
 
 import numpy as np
 
-from sgdynamics.domains import Interval, Numeric, is_symbolic, positive, real
+from sgdynamics.domains import Interval, Numeric, is_symbolic
 from sgdynamics.formula import formula, sqrt
+from sgdynamics.models.edge_of_stability.parameters import PARAMETERS
 from sgdynamics.models.uv._pointwise import hypotenuse
 from sgdynamics.theory._quotients import Parts, parts, total
 
@@ -31,8 +32,7 @@ _NEAR_THE_EDGE = ("learning rate to 0 at a fixed outer function, or the drift to
 
 
 @formula(
-    learning_rate=positive,
-    slope=real,
+    PARAMETERS,
     quantity="factor",
     status="exact",
     symbolic=True,
@@ -41,13 +41,6 @@ _NEAR_THE_EDGE = ("learning rate to 0 at a fixed outer function, or the drift to
 )
 def imbalance_factor(learning_rate: Numeric, slope: Numeric) -> Numeric:
     r"""What one step of gradient descent on :math:`\ell(xy)` multiplies :math:`y^2 - x^2` by: :math:`1-\eta^2\ell'^2`.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    slope : Numeric
-        :math:`\ell'(xy)` at the point.
 
     Returns
     -------
@@ -62,9 +55,7 @@ def imbalance_factor(learning_rate: Numeric, slope: Numeric) -> Numeric:
 
 
 @formula(
-    imbalance=real,
-    minimum=real,
-    second_derivative=positive,
+    PARAMETERS,
     quantity="sharpness",
     status="exact",
     symbolic=True,
@@ -75,15 +66,6 @@ def minimum_sharpness(imbalance: Numeric, minimum: Numeric, second_derivative: N
     r"""Sharpness of the minimum of :math:`\ell(xy)` at a given imbalance.
 
     .. math:: S = \ell''(t)\,(x^2+y^2) = \ell''(t) \sqrt{(y^2-x^2)^2 + 4t^2}
-
-    Parameters
-    ----------
-    imbalance : Numeric
-        :math:`y^2 - x^2`.
-    minimum : Numeric
-        The product :math:`t = xy` at the minimum.
-    second_derivative : Numeric
-        :math:`\ell''(t) > 0`.
 
     Returns
     -------
@@ -98,6 +80,7 @@ def minimum_sharpness(imbalance: Numeric, minimum: Numeric, second_derivative: N
 
 
 @formula(
+    PARAMETERS,
     learning_rate=Interval("a number in (0, 1/2]", low=0, high=0.5, high_open=False),
     quantity="weight",
     status="exact",
@@ -110,11 +93,6 @@ def four_factor_edge(learning_rate: Numeric) -> Numeric:
 
     In the coordinates :math:`c = \sqrt{x^2-y^2}`, :math:`d = xy` it is :math:`d = 1`,
     :math:`c = (\eta^{-2} - 4)^{1/4}`. Beyond :math:`\eta = 1/2` every minimum is too sharp.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta` in (0, 1/2].
 
     Returns
     -------
@@ -147,11 +125,7 @@ def _flip_parts(rate: Numeric, minimum: Numeric, second: Numeric, third: Numeric
 
 
 @formula(
-    learning_rate=positive,
-    minimum=real,
-    second_derivative=positive,
-    third_derivative=real,
-    fourth_derivative=real,
+    PARAMETERS,
     quantity="coefficient",
     status="exact",
     symbolic=True,
@@ -175,15 +149,6 @@ def flip_coefficient(
 
     Where it is negative the oscillation grows without saturating, and there is no end-gap law.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    minimum : Numeric
-        The product :math:`t = xy` at the minimum.
-    second_derivative, third_derivative, fourth_derivative : Numeric
-        Of :math:`\ell` at :math:`t`; the first of them > 0.
-
     Returns
     -------
     Numeric
@@ -198,11 +163,7 @@ def flip_coefficient(
 
 
 @formula(
-    learning_rate=positive,
-    minimum=real,
-    second_derivative=positive,
-    third_derivative=real,
-    fourth_derivative=real,
+    PARAMETERS,
     quantity="coefficient",
     status="asymptotic",
     symbolic=True,
@@ -233,15 +194,6 @@ def gap_drift(
 
     At :math:`|p| \ge 1` it is not positive: no minimum is stable and oscillations do not end.
 
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    minimum : Numeric
-        The product :math:`t = xy` at the minimum.
-    second_derivative, third_derivative, fourth_derivative : Numeric
-        Of :math:`\ell` at :math:`t`; the first of them > 0. ``ProductLoss.derivatives`` holds them.
-
     Returns
     -------
     Numeric
@@ -264,8 +216,7 @@ def gap_drift(
 
 
 @formula(
-    learning_rate=positive,
-    drift=positive,
+    PARAMETERS,
     quantity="sharpness",
     status="asymptotic",
     symbolic=True,
@@ -277,13 +228,6 @@ def end_gap(learning_rate: Numeric, drift: Numeric) -> Numeric:
 
     For :math:`\log\cosh` that is :math:`\tfrac32\eta`, for :math:`\sqrt{1+z^2}` it is :math:`\eta`, in the example of
     Zhu et al. :math:`\tfrac12\eta`, wherever the run started.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    drift : Numeric
-        :math:`\rho > 0`, see :func:`gap_drift`.
 
     Returns
     -------

@@ -12,16 +12,15 @@ that rate put in. What is not shared is whether a cycle attracts: momentum lets 
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, flag, positive, unit_interval
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula
+from sgdynamics.models.edge_of_stability.parameters import PARAMETERS
 
 __all__ = ["two_cycle_rate", "two_cycle_threshold"]
 
 
 @formula(
-    learning_rate=positive,
-    momentum=unit_interval,
-    nesterov=flag,
+    PARAMETERS,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -34,15 +33,6 @@ def two_cycle_rate(learning_rate: Numeric, momentum: Numeric, *, nesterov: bool 
     .. math:: \frac{\eta}{1+\beta} \text{ (heavy ball)}, \qquad \frac{1+2\beta}{1+\beta}\,\eta \text{ (Nesterov)},
 
     with Nesterov's momentum for the two points where the gradient is taken.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -59,7 +49,7 @@ def two_cycle_rate(learning_rate: Numeric, momentum: Numeric, *, nesterov: bool 
 
 
 @formula(
-    momentum=unit_interval,
+    PARAMETERS,
     quantity="factor",
     status="exact",
     symbolic=True,
@@ -76,11 +66,6 @@ def two_cycle_threshold(momentum: Numeric) -> Numeric:
     :math:`\beta^2` and trace :math:`(1+\beta)^2 m - 2\beta`, and a cycle attracts where that trace is within
     :math:`\pm(1+\beta^2)`: for m between this number and 1, where the cycle is born. Without momentum it is -1; with
     much of it cycles are stable only where their multiplier is positive.
-
-    Parameters
-    ----------
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
 
     Returns
     -------

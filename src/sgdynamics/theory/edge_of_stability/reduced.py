@@ -5,23 +5,23 @@ r"""The reduced dynamics of a run that leaves a minimum beyond the edge, solved 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import lambertw
 
-from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive, real
+from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import exp, formula, where
+from sgdynamics.models.edge_of_stability.parameters import PARAMETERS
 
 # 1 + W_0(-(1+d) exp(-(1+d))) as a power series in d, from the coefficient of d on
 _SERIES = (1, -2 / 3, 4 / 9, -44 / 135, 104 / 405, -40 / 189, 7648 / 42525, -2848 / 18225)
 
 
 @formula(
-    excess=real,
-    amplitude=nonnegative,
-    drift=positive,
+    PARAMETERS,
     quantity="invariant",
     status="exact",
     symbolic=True,
@@ -30,15 +30,6 @@ _SERIES = (1, -2 / 3, 4 / 9, -44 / 135, 104 / 405, -40 / 189, 7648 / 42525, -284
 )
 def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Numeric:
     r"""What the reduced dynamics conserves: :math:`(X - e - \rho/2)\, e^{-2e/\rho}`.
-
-    Parameters
-    ----------
-    excess : Numeric
-        :math:`e = \eta S - 2`.
-    amplitude : Numeric
-        :math:`X \ge 0`, flip coefficient times squared distance from the minimum.
-    drift : Numeric
-        :math:`\rho > 0`.
 
     Returns
     -------
@@ -59,8 +50,8 @@ def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Nu
 
 
 @formula(
-    excess=real,
-    drift=positive,
+    PARAMETERS,
+    excess=replace(PARAMETERS["excess"], meaning=r"at least :math:`-\rho/2`, where the line ends"),
     quantity="oscillation",
     status="exact",
     symbolic=True,
@@ -69,13 +60,6 @@ def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Nu
 )
 def tracking_amplitude(excess: Numeric, drift: Numeric) -> Numeric:
     r"""The invariant line :math:`X = e + \rho/2` that a run follows down to the edge.
-
-    Parameters
-    ----------
-    excess : Numeric
-        :math:`e = \eta S - 2`, at least :math:`-\rho/2`, where the line ends.
-    drift : Numeric
-        :math:`\rho > 0`.
 
     Returns
     -------
@@ -98,8 +82,7 @@ def _series(d: NDArray[np.float64]) -> Any:
 
 
 @formula(
-    start_excess=nonnegative,
-    drift=positive,
+    PARAMETERS,
     quantity="scaled sharpness",
     status="exact",
     source="derived",
@@ -111,13 +94,6 @@ def end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
     .. math:: e_\infty = -\frac{\rho}{2}\Bigl[1 + W_0\bigl(-g\,e^{-g}\bigr)\Bigr], \qquad g = 1 + \frac{2 e_0}{\rho}.
 
     It is :math:`-\rho/2` for :math:`e_0 \gg \rho` and :math:`-e_0` for :math:`e_0 \ll \rho`.
-
-    Parameters
-    ----------
-    start_excess : Numeric
-        :math:`e_0 = \eta S_0 - 2 \ge 0` of the minimum that the run leaves.
-    drift : Numeric
-        :math:`\rho > 0`.
 
     Returns
     -------
@@ -136,8 +112,7 @@ def end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
 
 
 @formula(
-    start_excess=nonnegative,
-    drift=positive,
+    PARAMETERS,
     quantity="scaled sharpness",
     status="exact",
     symbolic=True,
@@ -151,13 +126,6 @@ def critical_end_excess(start_excess: Numeric, drift: Numeric) -> Numeric:
     less the closer it is to the edge: :math:`\dot e = -(\rho + e)X`, :math:`\rho = (1-q^2)/q^2`. Then
     :math:`(X - 2e - \rho)/(e+\rho)^2` is conserved. The end is :math:`-\rho/2` for :math:`e_0 \gg \rho` as elsewhere,
     but it is approached like :math:`\rho/e_0` only, not exponentially.
-
-    Parameters
-    ----------
-    start_excess : Numeric
-        :math:`e_0 = \eta S_0 - 2 \ge 0` of the minimum that the run leaves, small.
-    drift : Numeric
-        :math:`\rho > 0`, small.
 
     Returns
     -------

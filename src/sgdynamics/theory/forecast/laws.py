@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdynamics.domains import Numeric, checked, nonnegative, one, positive
+from sgdynamics.domains import Numeric, checked, one, positive
 from sgdynamics.formula import expm1, formula, law, log1p
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory.forecast._arguments import one_schedule
+from sgdynamics.theory.forecast.parameters import PARAMETERS
 
 _SPECTRUM = ("curvatures with a power-law density and an exponential cut-off", "small gains")
 
 
 @formula(
-    time=nonnegative,
-    exponent=positive,
-    cutoff=positive,
+    PARAMETERS,
     quantity="share",
     status="exact",
     symbolic=True,
@@ -28,15 +28,6 @@ def spectrum_left(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
         = (1 + 2 h_c S)^{-\alpha}
 
     For :math:`h_c S \gg 1` the power law :math:`S^{-\alpha}`.
-
-    Parameters
-    ----------
-    time : Numeric
-        :math:`S \ge 0`, summed learning rate.
-    exponent : Numeric
-        :math:`\alpha > 0` for the start, q for noise.
-    cutoff : Numeric
-        :math:`h_c > 0`.
 
     Returns
     -------
@@ -52,9 +43,10 @@ def spectrum_left(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
 
 
 @formula(
-    time=nonnegative,
-    exponent=positive,
-    cutoff=positive,
+    PARAMETERS,
+    exponent=Parameter(
+        r"\beta", r"without a cut-off from below there is no stationary noise for :math:`q \le 1`", positive, 0.7
+    ),
     quantity="share",
     status="exact",
     symbolic=True,
@@ -72,15 +64,6 @@ def drop_gained(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
 
     the drop term of the multi-power law with :math:`C = 2h_c` and without its power of the rate, :math:`\gamma = 0`:
     its exponent is that of the forgetting of noise less one, :math:`\beta = q - 1`.
-
-    Parameters
-    ----------
-    time : Numeric
-        :math:`S \ge 0`.
-    exponent : Numeric
-        :math:`\beta > 0`. Without a cut-off from below there is no stationary noise for :math:`q \le 1`.
-    cutoff : Numeric
-        :math:`h_c > 0`.
 
     Returns
     -------

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdynamics.domains import Numeric, closed_unit_interval, is_symbolic, nonnegative, positive
+from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.models.patterns.parameters import PARAMETERS
 from sgdynamics.theory.patterns._angles import arctan, hypotenuse, pi
 
 __all__ = ["curvature_form", "refreshed_curvature_form", "small_angle_curvature_form"]
@@ -26,7 +27,7 @@ _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
 
 
 @formula(
-    r=positive,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -39,11 +40,6 @@ def curvature_form(r: Numeric) -> Numeric:
     .. math:: e^\top K e = \frac{(1+r^2) \arctan r}{2\pi},
 
     linear in the separation, by the kink of the kernel at angle 0.
-
-    Parameters
-    ----------
-    r : Numeric
-        Separation of the rays, > 0.
 
     Returns
     -------
@@ -60,8 +56,7 @@ def curvature_form(r: Numeric) -> Numeric:
 
 
 @formula(
-    separation=positive,
-    correlation=closed_unit_interval,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -73,13 +68,6 @@ def refreshed_curvature_form(separation: Numeric, correlation: Numeric) -> Numer
 
     The formula of the module's page. A refreshed kernel is smooth at angle 0, so that the form falls from order
     :math:`r` to order :math:`r^4`, as soon as :math:`\sqrt{2(1-\rho)}` exceeds :math:`r`.
-
-    Parameters
-    ----------
-    separation : Numeric
-        :math:`r > 0`.
-    correlation : Numeric
-        :math:`\rho` in [0, 1].
 
     Returns
     -------
@@ -149,8 +137,7 @@ def _symbolic_form(r: Numeric, rho: Numeric) -> Numeric:
 
 
 @formula(
-    separation=positive,
-    refreshing_angle=nonnegative,
+    PARAMETERS,
     quantity="ratio",
     status="asymptotic",
     symbolic=True,
@@ -166,13 +153,6 @@ def small_angle_curvature_form(separation: Numeric, refreshing_angle: Numeric) -
         = \frac{3 r^4}{\pi (S_1+S_2)(S_1+\delta)(S_2+\delta)}:
 
     :math:`r/(2\pi)` for :math:`\delta \ll r`, :math:`\tfrac38 r^4/(\pi\delta^3)` for :math:`\delta \gg r`.
-
-    Parameters
-    ----------
-    separation : Numeric
-        :math:`r > 0`.
-    refreshing_angle : Numeric
-        :math:`\delta \ge 0`, see :func:`refreshing_angle`.
 
     Returns
     -------

@@ -7,20 +7,19 @@ import math
 import numpy as np
 from scipy.special import erf, ndtr, owens_t
 
-from sgdynamics.domains import Interval, Numeric, is_symbolic, nonnegative, positive
+from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import exp, formula, sqrt, where
+from sgdynamics.models.patterns.parameters import PARAMETERS
 
 __all__ = ["mean_classifier_cosine", "p_only_error"]
 
-_cosine = Interval("a number in [-1, 1]", low=-1, high=1, low_open=False, high_open=False)
 
 # Gauss-Laguerre: exact to rounding where the integrand's singularity is further than 4 from the half-line.
 _NODES, _WEIGHTS = np.polynomial.laguerre.laggauss(40)
 
 
 @formula(
-    cosine=_cosine,
-    margin=nonnegative,
+    PARAMETERS,
     quantity="probability",
     status="exact",
     source="derived",
@@ -36,13 +35,6 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
 
     :math:`\arccos(c)/\pi` without margin. The last expression is for :math:`c \ge 0`; the error at :math:`-c` is 1 less
     that at c.
-
-    Parameters
-    ----------
-    cosine : Numeric
-        :math:`c` in [-1, 1].
-    margin : Numeric
-        :math:`G = \gamma_0 \sqrt d \ge 0`, margin in units of the noise of one coordinate.
 
     Returns
     -------
@@ -87,9 +79,7 @@ def _tail(h: Numeric, reach: Numeric) -> Numeric:
 
 
 @formula(
-    dimension=positive,
-    examples=positive,
-    margin=nonnegative,
+    PARAMETERS,
     quantity="correlation",
     status="asymptotic",
     symbolic=True,
@@ -102,15 +92,6 @@ def mean_classifier_cosine(dimension: Numeric, examples: Numeric, margin: Numeri
     .. math:: c = \frac{M \sqrt{n/d}}{\sqrt{1 + M^2 n/d}}, \qquad M = \gamma_0 \sqrt d + \sqrt{2/\pi}
 
     What one step of descent from the origin makes of all examples that carry P. Off by terms of order 1/d.
-
-    Parameters
-    ----------
-    dimension : Numeric
-        :math:`d > 0`.
-    examples : Numeric
-        :math:`n > 0`.
-    margin : Numeric
-        :math:`\gamma_0 \sqrt d \ge 0`.
 
     Returns
     -------

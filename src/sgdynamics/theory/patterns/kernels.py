@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdynamics.domains import Interval, Numeric, closed_unit_interval, is_symbolic, nonnegative
+from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import formula
+from sgdynamics.models.patterns.parameters import PARAMETERS
 from sgdynamics.theory.patterns._angles import joint_activity
 
 __all__ = ["noisy_correlation", "refreshed_kernel"]
 
-_angle = Interval("a number in [0, pi]", low=0, high=np.pi, low_open=False, high_open=False)
-
 
 @formula(
-    angle=_angle,
-    correlation=closed_unit_interval,
+    PARAMETERS,
     quantity="probability",
     status="exact",
     symbolic=True,
@@ -30,13 +28,6 @@ def refreshed_kernel(angle: Numeric, correlation: Numeric) -> Numeric:
     .. math:: \Pr(u \cdot x > 0,\ u' \cdot x' > 0) = \frac{\pi - \arccos(\rho \cos\theta)}{2\pi}.
 
     Times :math:`\langle x, x' \rangle` it is the kernel of gradient steps taken at one time and read at the other.
-
-    Parameters
-    ----------
-    angle : Numeric
-        :math:`\theta` between the examples in radians, in [0, pi].
-    correlation : Numeric
-        :math:`\rho` in [0, 1]; 1 is a frozen pattern, 0 a forgotten one (1/4 for every angle).
 
     Returns
     -------
@@ -58,8 +49,7 @@ def refreshed_kernel(angle: Numeric, correlation: Numeric) -> Numeric:
 
 
 @formula(
-    correlation=closed_unit_interval,
-    activation_noise=nonnegative,
+    PARAMETERS,
     quantity="correlation",
     status="exact",
     symbolic=True,
@@ -72,13 +62,6 @@ def noisy_correlation(correlation: Numeric, activation_noise: Numeric) -> Numeri
     .. math:: \rho \to \frac{\rho}{1 + a^2}
 
     Where only one of the two times has noise the factor is :math:`1/\sqrt{1+a^2}`.
-
-    Parameters
-    ----------
-    correlation : Numeric
-        :math:`\rho` in [0, 1] of the weights.
-    activation_noise : Numeric
-        :math:`a \ge 0`, standard deviation of the noise in units of that of the pre-activation.
 
     Returns
     -------

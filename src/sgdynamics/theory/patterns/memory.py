@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import hyp2f1
 
-from sgdynamics.domains import Interval, Numeric, closed_unit_interval, is_symbolic, positive
+from sgdynamics.domains import Numeric, closed_unit_interval, is_symbolic
 from sgdynamics.formula import formula, sqrt, where
+from sgdynamics.models.patterns.parameters import PARAMETERS
 from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory.patterns._angles import arctan, pi
 
 __all__ = ["curvature_ceiling", "memory_integral", "small_separation_memory"]
 
-_probability = Interval("a number in (0, 1]", low=0, high=1, high_open=False)
-
 
 @formula(
-    separation=positive,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -31,11 +30,6 @@ def memory_integral(separation: Numeric) -> Numeric:
 
     .. math:: I(r) = \int_0^\infty e^{-t}\, e^\top K(e^{-t})\, e\, dt = \int_0^1 e^\top K(\rho)\, e\, d\rho
         = \frac{1}{2\pi} \Bigl[(1+r^2) \arctan r + 2\bigl(\sqrt{1+r^2} - 1\bigr) - r - r^2\Bigr].
-
-    Parameters
-    ----------
-    separation : Numeric
-        :math:`r > 0`.
 
     Returns
     -------
@@ -73,7 +67,7 @@ def _over_square(r: Numeric) -> Numeric:
 
 
 @formula(
-    separation=positive,
+    PARAMETERS,
     quantity="ratio",
     status="asymptotic",
     symbolic=True,
@@ -82,11 +76,6 @@ def _over_square(r: Numeric) -> Numeric:
 )
 def small_separation_memory(separation: Numeric) -> Numeric:
     r"""The memory integral for small separations, :math:`r^3/(3\pi)`; the relative error is :math:`3r/8`.
-
-    Parameters
-    ----------
-    separation : Numeric
-        :math:`r > 0`.
 
     Returns
     -------
@@ -102,10 +91,7 @@ def small_separation_memory(separation: Numeric) -> Numeric:
 
 
 @formula(
-    separation=positive,
-    weight_decay=positive,
-    amplitude=positive,
-    q_bearing=_probability,
+    PARAMETERS,
     mean_alpha=closed_unit_interval,
     quantity="curvature",
     status="heuristic",
@@ -128,15 +114,6 @@ def curvature_ceiling(
     Q is invisible to the large rate where this is much smaller than 1. The pull weakens once Q is fitted in part, so
     that the curvature of a run stays below. (The statement of li2019 is of the kind :math:`r^2/\lambda`; this one is
     ours.)
-
-    Parameters
-    ----------
-    separation, weight_decay, amplitude : Numeric
-        :math:`r, \lambda, s > 0`.
-    q_bearing : Numeric
-        :math:`1-p_0` in (0, 1], the share of examples that carry Q.
-    mean_alpha : Numeric
-        :math:`E[\alpha]` in [0, 1].
 
     Returns
     -------

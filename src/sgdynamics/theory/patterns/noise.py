@@ -12,8 +12,9 @@ import sys
 
 import numpy as np
 
-from sgdynamics.domains import Numeric, is_symbolic, nonnegative, positive, whole
+from sgdynamics.domains import Numeric, is_symbolic
 from sgdynamics.formula import decay, exp, formula, geometric_sum, sqrt, stable_below, where
+from sgdynamics.models.patterns.parameters import PARAMETERS
 from sgdynamics.theory._quotients import quotient
 
 __all__ = [
@@ -29,8 +30,7 @@ _LARGEST_ROOT = math.sqrt(sys.float_info.max)
 
 
 @formula(
-    learning_rate=positive,
-    weight_decay=positive,
+    PARAMETERS,
     edge=stable_below(learning_rate=lambda weight_decay: 2 / weight_decay),
     quantity="second moment",
     status="exact",
@@ -42,11 +42,6 @@ def stationary_noise_variance(learning_rate: Numeric, weight_decay: Numeric) -> 
     r"""Stationary variance of the noise part of a weight.
 
     .. math:: \frac{\eta^2 \tau_\xi^2}{1 - (1-\eta\lambda)^2} = \frac{\eta\, \tau_\xi^2}{\lambda (2-\eta\lambda)}
-
-    Parameters
-    ----------
-    learning_rate, weight_decay : Numeric
-        :math:`\eta, \lambda > 0`; +inf from :math:`\eta\lambda = 2` on.
 
     Returns
     -------
@@ -66,9 +61,7 @@ def _larger(one: Numeric, other: Numeric) -> Numeric:
 
 
 @formula(
-    large_rate=positive,
-    small_rate=positive,
-    weight_decay=positive,
+    PARAMETERS,
     edge=stable_below(
         weight_decay=lambda large_rate, small_rate: 2 / where(large_rate > small_rate, large_rate, small_rate)
     ),
@@ -85,11 +78,6 @@ def annealed_variance_ratio(large_rate: Numeric, small_rate: Numeric, weight_dec
 
     Reached only after a time of order :math:`1/(2\lambda)`.
 
-    Parameters
-    ----------
-    large_rate, small_rate, weight_decay : Numeric
-        :math:`\eta_1, \eta_2, \lambda > 0`.
-
     Returns
     -------
     Numeric
@@ -104,10 +92,7 @@ def annealed_variance_ratio(large_rate: Numeric, small_rate: Numeric, weight_dec
 
 
 @formula(
-    large_rate=positive,
-    small_rate=positive,
-    weight_decay=positive,
-    steps=whole,
+    PARAMETERS,
     edge=stable_below(large_rate=lambda weight_decay: 2 / weight_decay),
     quantity="variance",
     status="exact",
@@ -123,13 +108,6 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
 
     which is :math:`R + (1-R)\, a^{2n}` with :math:`R` of :func:`annealed_variance_ratio` where that exists. Beyond
     :math:`\eta_2\lambda = 2` it grows without bound.
-
-    Parameters
-    ----------
-    large_rate, small_rate, weight_decay : Numeric
-        :math:`\eta_1, \eta_2, \lambda > 0`.
-    steps : Numeric
-        :math:`n \ge 0` steps with the small rate.
 
     Returns
     -------
@@ -155,10 +133,7 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
 
 
 @formula(
-    large_rate=positive,
-    small_rate=positive,
-    weight_decay=positive,
-    steps=whole,
+    PARAMETERS,
     edge=stable_below(
         weight_decay=lambda large_rate, small_rate: 2 / where(large_rate > small_rate, large_rate, small_rate)
     ),
@@ -177,13 +152,6 @@ def noise_correlation(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
     :math:`a^n`. Its arc cosine over :math:`\pi` is the share of units whose activity on an input has changed. For small
     rates it is the :math:`\rho` of :func:`refreshing_angle`.
 
-    Parameters
-    ----------
-    large_rate, small_rate, weight_decay : Numeric
-        :math:`\eta_1, \eta_2, \lambda > 0`.
-    steps : Numeric
-        :math:`n \ge 0` steps with the small rate.
-
     Returns
     -------
     Numeric
@@ -199,9 +167,7 @@ def noise_correlation(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
 
 
 @formula(
-    time=nonnegative,
-    rate_ratio=positive,
-    weight_decay=positive,
+    PARAMETERS,
     quantity="angle",
     status="asymptotic",
     symbolic=True,
@@ -221,15 +187,6 @@ def refreshing_angle(time: Numeric, rate_ratio: Numeric, weight_decay: Numeric) 
     noise of the large rate, the small one replaces. :math:`\sqrt{2\lambda T\,\eta_2/\eta_1}` for :math:`\lambda T \ll
     1`. A kink between rays of separation r survives while :math:`\delta \ll r`: the wall of the small rate. With
     ``rate_ratio`` 1 it is that of the large rate.
-
-    Parameters
-    ----------
-    time : Numeric
-        Training time :math:`T \ge 0` (sum of learning rates).
-    rate_ratio : Numeric
-        :math:`\eta_1/\eta_2 > 0`, large rate over small rate.
-    weight_decay : Numeric
-        :math:`\lambda > 0`.
 
     Returns
     -------

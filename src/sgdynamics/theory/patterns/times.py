@@ -12,24 +12,22 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from sgdynamics.domains import Interval, Numeric, is_symbolic, nonnegative, positive
+from sgdynamics.domains import Interval, Numeric, is_symbolic
 from sgdynamics.formula import exp, formula, log, sqrt
+from sgdynamics.models.patterns.parameters import PARAMETERS
+from sgdynamics.parameters import Parameter
 from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory.patterns._angles import arctan, hypotenuse, pi
 
 __all__ = ["lazy_width", "p_learning_time", "p_time", "q_learning_time", "q_time", "time_separation"]
 
-_share = Interval("a number in (0, 1]", low=0, high=1, high_open=False)
 _below_start = Interval("a number in (0, log 2], the loss of the start", low=0, high=math.log(2), high_open=False)
 _reached_loss = Interval("a number in [1e-6, log 2]", low=1e-6, high=math.log(2), low_open=False, high_open=False)
 _NODES, _NEWTON_STEPS = 120, 40
 
 
 @formula(
-    separation=positive,
-    amplitude=positive,
-    q_bearing=_share,
-    mean_alpha=_share,
+    PARAMETERS,
     quantity="time",
     status="exact",
     symbolic=True,
@@ -43,15 +41,6 @@ def q_time(
 
     .. math:: \frac{1}{T_Q} = \frac{dc}{dT} = (1-p_0) \frac{E[\alpha]}{4}\, s^2\, \frac{(1+r^2) \arctan r}{2\pi},
         \qquad T_Q \approx \frac{8\pi}{(1-p_0) E[\alpha] s^2 r}
-
-    Parameters
-    ----------
-    separation, amplitude : Numeric
-        :math:`r, s > 0`.
-    q_bearing : Numeric
-        :math:`1-p_0` in (0, 1].
-    mean_alpha : Numeric
-        :math:`E[\alpha]` in (0, 1].
 
     Returns
     -------
@@ -69,9 +58,7 @@ def q_time(
 
 
 @formula(
-    dimension=positive,
-    margin=nonnegative,
-    p_bearing=_share,
+    PARAMETERS,
     quantity="time",
     status="exact",
     symbolic=True,
@@ -83,15 +70,6 @@ def p_time(dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) 
 
     .. math:: T_P = \frac{8}{(1-q_0)\, \mu_0^2}, \qquad \mu_0 = E\, y \langle w^*, x_1 \rangle
         = \frac{\gamma_0\sqrt d + \sqrt{2/\pi}}{\sqrt d}
-
-    Parameters
-    ----------
-    dimension : Numeric
-        :math:`d > 0`.
-    margin : Numeric
-        :math:`\gamma_0\sqrt d \ge 0`.
-    p_bearing : Numeric
-        :math:`1-q_0` in (0, 1], the share of examples that carry P.
 
     Returns
     -------
@@ -108,10 +86,8 @@ def p_time(dimension: Numeric, margin: Numeric = 0.0, p_bearing: Numeric = 1.0) 
 
 
 @formula(
-    loss=_below_start,
-    separation=positive,
-    amplitude=positive,
-    q_bearing=_share,
+    PARAMETERS,
+    loss=Parameter(r"\ell", "mean over examples with Q", _below_start, 0.5),
     quantity="time",
     status="asymptotic",
     symbolic=True,
@@ -127,15 +103,6 @@ def q_learning_time(loss: Numeric, separation: Numeric, amplitude: Numeric = 1.0
     .. math:: T(\ell) = T_Q\,(m + e^m - 1), \qquad m = -\ln(e^\ell - 1),
 
     with :math:`T_Q` of :func:`q_time`. The relative error is of the order of the separation.
-
-    Parameters
-    ----------
-    loss : Numeric
-        :math:`\ell` in (0, log 2], mean over examples with Q.
-    separation, amplitude : Numeric
-        :math:`r, s > 0`.
-    q_bearing : Numeric
-        :math:`1-p_0` in (0, 1].
 
     Returns
     -------
@@ -155,10 +122,8 @@ def q_learning_time(loss: Numeric, separation: Numeric, amplitude: Numeric = 1.0
 
 
 @formula(
-    loss=_reached_loss,
-    dimension=positive,
-    margin=nonnegative,
-    p_bearing=_share,
+    PARAMETERS,
+    loss=Parameter(r"\ell", "mean over examples with P", _reached_loss, 0.5),
     quantity="time",
     status="exact",
     source="derived",
@@ -174,17 +139,6 @@ def p_learning_time(loss: Numeric, dimension: Numeric, margin: Numeric = 0.0, p_
         \qquad T(\ell) = \frac{4d}{1-q_0} \int_0^{b(\ell)} \frac{db}{E\, u\,\sigma(-bu)},
 
     at first with :math:`T_P` of :func:`p_time`, then slower, as examples that are told apart cease to pull.
-
-    Parameters
-    ----------
-    loss : Numeric
-        :math:`\ell` in [1e-6, log 2], mean over examples with P.
-    dimension : Numeric
-        :math:`d > 0`.
-    margin : Numeric
-        :math:`\gamma_0\sqrt d \ge 0`.
-    p_bearing : Numeric
-        :math:`1-q_0` in (0, 1], the share of examples that carry P.
 
     Returns
     -------
@@ -216,13 +170,7 @@ def p_learning_time(loss: Numeric, dimension: Numeric, margin: Numeric = 0.0, p_
 
 
 @formula(
-    dimension=positive,
-    margin=nonnegative,
-    separation=positive,
-    amplitude=positive,
-    p_bearing=_share,
-    q_bearing=_share,
-    mean_alpha=_share,
+    PARAMETERS,
     quantity="ratio",
     status="exact",
     symbolic=True,
@@ -244,19 +192,6 @@ def time_separation(
 
     A small rate learns Q first where this is much larger than 1.
 
-    Parameters
-    ----------
-    dimension : Numeric
-        :math:`d > 0`.
-    margin : Numeric
-        :math:`\gamma_0\sqrt d \ge 0`.
-    separation, amplitude : Numeric
-        :math:`r, s > 0`.
-    p_bearing, q_bearing : Numeric
-        :math:`1-q_0` and :math:`1-p_0` in (0, 1].
-    mean_alpha : Numeric
-        :math:`E[\alpha]` in (0, 1].
-
     Returns
     -------
     Numeric
@@ -272,10 +207,7 @@ def time_separation(
 
 
 @formula(
-    curvature=positive,
-    separation=positive,
-    noise_scale=positive,
-    amplitude=positive,
+    PARAMETERS,
     quantity="width",
     status="heuristic",
     symbolic=True,
@@ -289,17 +221,6 @@ def lazy_width(curvature: Numeric, separation: Numeric, noise_scale: Numeric, am
     grows to c, and leaves the wedge if that exceeds :math:`r \tau_0`, so that
 
     .. math:: m \gg \Bigl(\frac{\pi c}{s r^2 \tau_0}\Bigr)^2.
-
-    Parameters
-    ----------
-    curvature : Numeric
-        :math:`c > 0` to be reached.
-    separation : Numeric
-        :math:`r > 0`.
-    noise_scale : Numeric
-        :math:`\tau_0 > 0`, standard deviation of the weights.
-    amplitude : Numeric
-        :math:`s > 0`.
 
     Returns
     -------

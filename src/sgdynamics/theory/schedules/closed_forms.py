@@ -2,14 +2,13 @@ r"""Closed forms of the schedules that end on the usual averages."""
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, count, positive, real, unit_interval, whole
+from sgdynamics.domains import Numeric, count, real
 from sgdynamics.formula import decay, formula, geometric_sum, where
+from sgdynamics.theory.schedules.parameters import PARAMETERS
 
 
 @formula(
-    gain=positive,
-    beta=unit_interval,
-    remaining=whole,
+    PARAMETERS,
     quantity="gain",
     status="exact",
     source="derived",
@@ -26,15 +25,6 @@ def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numer
     where :math:`r = \beta/a`, :math:`s = 1-\beta` if :math:`|a| > \beta`, and :math:`r = a/\beta`, :math:`s = x`
     otherwise: for :math:`a \ge 0` sums of positive terms, at any size. The schedule starts near
     :math:`\min(x, 1-\beta)` and ends at :math:`x (1-\beta)`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the base run, > 0, dimensionless.
-    beta : Numeric
-        Decay of the average, in [0, 1).
-    remaining : Numeric
-        :math:`k = T - j`, steps after step j, >= 0.
 
     Returns
     -------
@@ -55,8 +45,7 @@ def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numer
 
 
 @formula(
-    gain=positive,
-    step=count,
+    PARAMETERS,
     steps=count,
     quantity="gain",
     status="exact",
@@ -71,15 +60,6 @@ def swa_schedule_gain(gain: Numeric, step: Numeric, steps: Numeric) -> Numeric:
 
     At :math:`x = 1` this is the :math:`1/j` schedule. It ends at :math:`x/T`.
 
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the base run, > 0, dimensionless.
-    step : Numeric
-        :math:`j`, in 1..T.
-    steps : Numeric
-        :math:`T`.
-
     Returns
     -------
     Numeric
@@ -93,9 +73,7 @@ def swa_schedule_gain(gain: Numeric, step: Numeric, steps: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
-    separation=count,
-    remaining=whole,
+    PARAMETERS,
     quantity="gain",
     status="exact",
     source="derived",
@@ -107,15 +85,6 @@ def two_point_schedule_gain(gain: Numeric, separation: Numeric, remaining: Numer
 
     :math:`x` as long as :math:`k` or more steps remain; then, with :math:`m` steps to go,
     :math:`x/(1 + (1-x)^{-m})`: the schedule drops to almost nothing and ramps up to :math:`x/2`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the base run, > 0, dimensionless.
-    separation : Numeric
-        :math:`k >= 1` steps between the two points.
-    remaining : Numeric
-        :math:`m = T - j`, steps after step j, >= 0.
 
     Returns
     -------
@@ -131,8 +100,8 @@ def two_point_schedule_gain(gain: Numeric, separation: Numeric, remaining: Numer
 
 
 @formula(
+    PARAMETERS,
     gain=real,
-    beta=unit_interval,
     quantity="momentum",
     status="exact",
     symbolic=True,
@@ -144,13 +113,6 @@ def ema_heavy_ball_momentum(gain: Numeric, beta: Numeric) -> Numeric:
 
     The average :math:`y_t = \beta y_{t-1} + (1-\beta) x_t` of SGD at gain :math:`x` is SGD with heavy ball at momentum
     :math:`(1-x)\beta` and gain :math:`x(1-\beta)` (:func:`ema_heavy_ball_gain`), started at rest, for every t.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the averaged run, dimensionless.
-    beta : Numeric
-        Decay of the average, in [0, 1).
 
     Returns
     -------
@@ -165,8 +127,8 @@ def ema_heavy_ball_momentum(gain: Numeric, beta: Numeric) -> Numeric:
 
 
 @formula(
+    PARAMETERS,
     gain=real,
-    beta=unit_interval,
     quantity="gain",
     status="exact",
     symbolic=True,
@@ -177,13 +139,6 @@ def ema_heavy_ball_gain(gain: Numeric, beta: Numeric) -> Numeric:
     r"""Gain of the heavy-ball run that is, step by step, the exponential moving average of SGD.
 
     :math:`x (1-\beta)`; see :func:`ema_heavy_ball_momentum`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x` of the averaged run, dimensionless.
-    beta : Numeric
-        Decay of the average, in [0, 1).
 
     Returns
     -------

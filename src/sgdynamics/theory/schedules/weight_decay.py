@@ -20,14 +20,14 @@ import xarray as xr
 from sgdynamics.domains import Numeric, checked, complain, one, positive
 from sgdynamics.formula import formula, law, log1p, stable_below
 from sgdynamics.models.schedules import schedule_of_rates
+from sgdynamics.theory.schedules.parameters import PARAMETERS
 from sgdynamics.theory.schedules.weights import center_weights
 
 __all__ = ["update_weights", "weight_decay_steps"]
 
 
 @formula(
-    learning_rate=positive,
-    weight_decay=positive,
+    PARAMETERS,
     edge=stable_below(learning_rate=lambda weight_decay: 1 / weight_decay),
     quantity="steps",
     status="exact",
@@ -37,13 +37,6 @@ __all__ = ["update_weights", "weight_decay_steps"]
 )
 def weight_decay_steps(learning_rate: Numeric, weight_decay: Numeric) -> Numeric:
     r"""Steps in which weights forget an update by a factor e: :math:`-1/\ln(1-\eta\lambda) \approx 1/(\eta\lambda)`.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`. At or beyond :math:`1/\lambda` decay does not shrink weights smoothly: +inf.
-    weight_decay : Numeric
-        :math:`\lambda > 0`, decoupled: a step multiplies the weights by :math:`1-\eta\lambda`.
 
     Returns
     -------

@@ -12,18 +12,14 @@ slopes, for batches without replacement.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Interval, Numeric, checked, is_symbolic, nonnegative, positive, real
+from sgdynamics.domains import Numeric, checked, is_symbolic, positive, real
 from sgdynamics.formula import formula, law, where
 from sgdynamics.theory._quotients import quotient
-
-_slope_size = Interval("a finite number > 0, the size of the slope", low=0)
+from sgdynamics.theory.sharpest_directions.parameters import PARAMETERS
 
 
 @formula(
-    learning_rate=positive,
-    curvature=positive,
-    slope=_slope_size,
-    batch_variance=nonnegative,
+    PARAMETERS,
     quantity="share",
     status="exact",
     symbolic=True,
@@ -42,17 +38,6 @@ def mean_minimiser(
     Below 1 the step overshoots in the mean; below 1/2 it raises the mean loss along the direction. For the full batch
     it is :math:`1/(\eta\lambda)`. Of a run use :func:`step_to_curvature`: the mean of these ratios over steps is badly
     biased, because the slope crosses zero.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    curvature : Numeric
-        :math:`\lambda > 0` along the direction.
-    slope : Numeric
-        :math:`|\bar g| > 0`, size of the slope of the full loss along the direction.
-    batch_variance : Numeric
-        :math:`v \ge 0`, variance of the slope over batches. 0 is the full batch.
 
     Returns
     -------
@@ -76,8 +61,7 @@ def mean_minimiser(
 
 
 @formula(
-    learning_rate=positive,
-    interaction=positive,
+    PARAMETERS,
     quantity="share",
     status="exact",
     symbolic=True,
@@ -90,13 +74,6 @@ def mean_minimiser_of_interaction(learning_rate: Numeric, interaction: Numeric) 
     Along one direction :math:`\mathrm{GNI} = E[q^2]\lambda/\bar g^2`. In all of space the least mean loss along the
     steps of SGD is at the same multiple, with :math:`\mathrm{GNI} = E[g_B^THg_B]/|\bar g|^2`; it is then also half of
     the ratio of the critical to the actual interaction-aware sharpness.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
-    interaction : Numeric
-        The gradient-noise interaction > 0; a negative one has no minimiser.
 
     Returns
     -------
@@ -112,9 +89,7 @@ def mean_minimiser_of_interaction(learning_rate: Numeric, interaction: Numeric) 
 
 
 @formula(
-    learning_rate=positive,
-    minimiser=positive,
-    factor=positive,
+    PARAMETERS,
     quantity="learning rate",
     status="exact",
     symbolic=True,
@@ -126,15 +101,6 @@ def curvature_matched_rate(learning_rate: Numeric, minimiser: Numeric, factor: N
 
     For the direction :math:`u` of a step it is :math:`\sigma\,(-\bar g\cdot u)/(u^THu)`. With :math:`\sigma=1` the step
     ends at the least loss; with :math:`\sigma=2` it leaves the loss where it was.
-
-    Parameters
-    ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`, at which the minimiser was measured.
-    minimiser : Numeric
-        :math:`\hat\alpha > 0`.
-    factor : Numeric
-        :math:`\sigma > 0`.
 
     Returns
     -------

@@ -13,16 +13,16 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from sgdynamics.domains import Interval, Numeric, nonnegative, positive
+from sgdynamics.domains import Numeric
 from sgdynamics.formula import formula, sqrt, stable_below
 from sgdynamics.theory._quotients import quotient
+from sgdynamics.theory.sharpest_directions.parameters import PARAMETERS, stable_gain
 
-_stable_gain = Interval("a number in (0, 2]: beyond it nothing is stationary", low=0, high=2, high_open=False)
 _GAUSSIAN = ("quadratic along the direction", "additive Gaussian noise", "plain SGD")
 
 
 @formula(
-    gain=positive,
+    PARAMETERS,
     edge=stable_below(gain=2),
     quantity="ratio",
     status="exact",
@@ -34,11 +34,6 @@ def stationary_slope_variance(gain: Numeric) -> Numeric:
     r"""Mean square of the slope of the loss at stationarity, in units of the variance of batch slopes.
 
     .. math:: \frac{E\,\bar g^2}{v} = \frac{x}{2-x}
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x = \eta\lambda > 0`. At or beyond 2 the result is +inf.
 
     Returns
     -------
@@ -53,7 +48,8 @@ def stationary_slope_variance(gain: Numeric) -> Numeric:
 
 
 @formula(
-    gain=_stable_gain,
+    PARAMETERS,
+    gain=stable_gain,
     quantity="share",
     status="exact",
     symbolic=True,
@@ -66,11 +62,6 @@ def stationary_minimiser(gain: Numeric) -> Numeric:
     .. math:: \frac{E\,\bar g^2}{x\,(E\,\bar g^2 + v)} = \frac12
 
     It needs only that the second moment along the direction is stationary, not that anything is Gaussian.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x = \eta\lambda` in (0, 2]; at 2 the limit.
 
     Returns
     -------
@@ -85,7 +76,8 @@ def stationary_minimiser(gain: Numeric) -> Numeric:
 
 
 @formula(
-    gain=_stable_gain,
+    PARAMETERS,
+    gain=stable_gain,
     quantity="probability",
     status="exact",
     symbolic=False,
@@ -97,11 +89,6 @@ def increase_probability(gain: Numeric) -> Numeric:
 
     :math:`q` and :math:`\bar g - \tfrac12xq` are uncorrelated, hence independent, and the loss rises where their
     product is negative.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x = \eta\lambda` in (0, 2]; at 2 the limit.
 
     Returns
     -------
@@ -116,7 +103,8 @@ def increase_probability(gain: Numeric) -> Numeric:
 
 
 @formula(
-    gain=_stable_gain,
+    PARAMETERS,
+    gain=stable_gain,
     quantity="probability",
     status="exact",
     symbolic=False,
@@ -131,11 +119,6 @@ def overshoot_probability(gain: Numeric) -> Numeric:
     The step overshoots where :math:`q` and :math:`xq - \bar g` have one sign; their correlation is
     :math:`\sqrt{x/2}`. From 1/2 at small gains by way of 3/4 at 1 to 1 at the edge of stability. Under Nudged-SGD the
     gain is that with the rate of the direction, :math:`\gamma\eta\lambda`.
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x = \eta\lambda` in (0, 2]; at 2 the limit.
 
     Returns
     -------
@@ -155,8 +138,7 @@ def _missed(gain: Numeric, limit: int, signal: Numeric) -> Numeric:
 
 
 @formula(
-    gain=positive,
-    signal=nonnegative,
+    PARAMETERS,
     quantity="probability",
     status="exact",
     symbolic=False,
@@ -167,13 +149,6 @@ def conditional_overshoot_probability(gain: Numeric, signal: Numeric) -> Numeric
     r"""Probability that a step goes past the least loss along the direction, where the slope is known.
 
     .. math:: P = \Phi(-r) + \Phi\bigl(-r\,(1/x - 1)\bigr)
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x = \eta\lambda > 0`.
-    signal : Numeric
-        :math:`r = |\bar g|/\sqrt v \ge 0`, the slope over the standard deviation of batch slopes.
 
     Returns
     -------
@@ -188,8 +163,7 @@ def conditional_overshoot_probability(gain: Numeric, signal: Numeric) -> Numeric
 
 
 @formula(
-    gain=positive,
-    signal=nonnegative,
+    PARAMETERS,
     quantity="probability",
     status="exact",
     symbolic=False,
@@ -200,13 +174,6 @@ def conditional_increase_probability(gain: Numeric, signal: Numeric) -> Numeric:
     r"""Probability that a step raises the loss along the direction, where the slope is known.
 
     .. math:: P = \Phi(-r) + \Phi\bigl(-r\,(2/x - 1)\bigr)
-
-    Parameters
-    ----------
-    gain : Numeric
-        :math:`x = \eta\lambda > 0`.
-    signal : Numeric
-        :math:`r = |\bar g|/\sqrt v \ge 0`, the slope over the standard deviation of batch slopes.
 
     Returns
     -------
