@@ -78,9 +78,12 @@ FIGURES = catalogue("figures")
 ESSENCES = sorted((ROOT / "docs" / "essence").glob("*.txt"))
 
 
+def test_every_figure_has_its_essence():
+    assert {page.stem for page in ESSENCES} == set(FIGURES)
+
+
 @pytest.mark.parametrize("page", ESSENCES, ids=lambda page: page.stem)
 def test_the_essence_of_a_figure_runs_as_printed(page):
-    assert page.stem in FIGURES
     assert len(page.read_text(encoding="utf-8").splitlines()) <= 22
     assert run(page).failed == 0
 
