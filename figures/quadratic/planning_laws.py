@@ -62,7 +62,7 @@ PATTERNS = {  # test curvatures of the sharp and of the flat pattern
 FIRST, LEVELS = 250, np.geomspace(1e-1, 1e-6, 11)
 
 
-def _decay(shape: str, steps: int) -> Any:
+def _decay(shape: Any, steps: int) -> Any:
     if shape == "square":
         return power_decay(GAIN, SETTLE + steps, 2.0, steps)
     return warmup_stable_decay(GAIN, SETTLE + steps, 0, steps, shape=shape)

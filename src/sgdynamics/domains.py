@@ -16,7 +16,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -28,6 +28,10 @@ __all__ = [
     "Numbers",
     "Numeric",
     "Scalar",
+    "Spanned",
+    "Symbolic",
+    "Value",
+    "Values",
     "average",
     "bind",
     "check_arguments",
@@ -65,6 +69,31 @@ Numeric: TypeAlias = Any
 # What a formula makes a float of, words and flags among it, and what it makes an array of.
 Scalar: TypeAlias = float | np.floating[Any] | np.integer[Any] | str | None
 Numbers: TypeAlias = NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]
+
+
+class Symbolic(Protocol):
+    """A SymPy expression, said without importing SymPy."""
+
+    @property
+    def free_symbols(self) -> Any:
+        """The symbols in it."""
+        ...
+
+
+# What a swept model gives: a number, or whatever its parameters span.
+Spanned: TypeAlias = float | NDArray[np.float64] | xr.DataArray
+
+# What comes back follows what goes in. A parameter of the type ``float | Value`` and a result ``Value``: of floats a
+# float, of arrays an array, of DataArrays a DataArray. Of sequences, ``Values | Numbers``: a DataArray of DataArrays,
+# else an array.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Value = TypeVarWithDefault("Value", float, NDArray[np.float64], xr.DataArray, default=float)
+    Values = TypeVarWithDefault("Values", NDArray[np.float64], xr.DataArray, default=NDArray[np.float64])
+else:
+    Value = TypeVar("Value", float, NDArray[np.float64], xr.DataArray)
+    Values = TypeVar("Values", NDArray[np.float64], xr.DataArray)
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -35,7 +35,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics._precise import PreciseExpression
-from sgdynamics.domains import Domain, Interval, Numbers, Numeric, Scalar, bind, check_arguments, is_symbolic
+from sgdynamics.domains import Domain, Interval, Numbers, Numeric, Scalar, Symbolic, bind, check_arguments, is_symbolic
 from sgdynamics.parameters import Parameter, documented, found
 from sgdynamics.vocabulary import QUANTITIES
 
@@ -62,6 +62,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 Status: TypeAlias = Literal["exact", "bound", "asymptotic", "heuristic"]
+
+MYPY = False  # True to mypy
 
 REGISTRY: dict[str, Formula[..., Any]] = {}
 
@@ -277,7 +279,7 @@ class Formula(Generic[P, R]):
         return self.__qualname__  # pickled by reference, so that worker processes meet the same object
 
     # What comes back follows what goes in, whatever the parameters are called: no type says both of every formula at
-    # once. The last signature has the names, and takes what the others do not.
+    # once.
     @overload
     def __call__(self, *args: Scalar, **kwargs: Scalar) -> float: ...  # type: ignore[overload-overlap]
     @overload
@@ -287,7 +289,13 @@ class Formula(Generic[P, R]):
     @overload
     def __call__(self, *args: Scalar | xr.DataArray, **kwargs: Scalar | xr.DataArray) -> xr.DataArray: ...
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: Scalar | Symbolic, **kwargs: Scalar | Symbolic) -> Any: ...
+
+    if not MYPY:  # the names, for editors; to mypy an array would be as good an Any
+
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value, after the arguments have been checked."""
         bound = bind(self.__name__, self.signature, args, kwargs)

@@ -10,12 +10,17 @@ Swept parameters (a learning rate, a decay) may be arrays or DataArrays: the ste
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, cast
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import (
+    Numbers,
     Numeric,
+    Values,
     checked,
     choice,
     flag,
@@ -50,12 +55,12 @@ SOURCES = ("sandler2023",)
 schedule_of_rates = sequence(nonnegative, "a schedule: finite learning rates >= 0, one per step")
 
 
-def along_step(value: Numeric, profile: NDArray[np.float64], first: int = 1) -> Numeric:
+def along_step(value: Values | Numbers | float, profile: NDArray[np.float64], first: int = 1) -> Values:
     """The outer product of a swept value and a profile over the steps ``first``, ``first`` + 1, ..."""
     if isinstance(value, xr.DataArray):
         steps = np.arange(first, first + profile.size)
         return value * xr.DataArray(profile, dims="step", coords={"step": steps})
-    return np.multiply.outer(value, profile)
+    return cast("Values", np.multiply.outer(value, profile))
 
 
 def _fractions(steps: int, first_at_rate: bool) -> NDArray[np.float64]:
@@ -63,7 +68,7 @@ def _fractions(steps: int, first_at_rate: bool) -> NDArray[np.float64]:
 
 
 @checked(rate=nonnegative, steps=integer(1))
-def constant(rate: Numeric, steps: int) -> Numeric:
+def constant(rate: Values | Numbers | float, steps: int) -> Values:
     r"""A constant schedule.
 
     Parameters
@@ -92,7 +97,9 @@ def constant(rate: Numeric, steps: int) -> Numeric:
 
 
 @checked(rate=nonnegative, steps=integer(1), final=nonnegative, first_at_rate=flag)
-def linear(rate: Numeric, steps: int, final: Numeric = 0.0, *, first_at_rate: bool = False) -> Numeric:
+def linear(
+    rate: Values | Numbers | float, steps: int, final: Values | Numbers | float = 0.0, *, first_at_rate: bool = False
+) -> Values:
     r"""A linear schedule from just below ``rate`` to ``final``.
 
     Parameters
@@ -129,7 +136,9 @@ def linear(rate: Numeric, steps: int, final: Numeric = 0.0, *, first_at_rate: bo
 
 
 @checked(rate=nonnegative, steps=integer(1), final=nonnegative, first_at_rate=flag)
-def cosine(rate: Numeric, steps: int, final: Numeric = 0.0, *, first_at_rate: bool = False) -> Numeric:
+def cosine(
+    rate: Values | Numbers | float, steps: int, final: Values | Numbers | float = 0.0, *, first_at_rate: bool = False
+) -> Values:
     r"""Half a cosine from ``rate`` to ``final``.
 
     Parameters
@@ -168,7 +177,7 @@ def cosine(rate: Numeric, steps: int, final: Numeric = 0.0, *, first_at_rate: bo
 
 
 @checked(rate=nonnegative, steps=integer(1), factor=nonnegative, every=integer(1))
-def step_decay(rate: Numeric, steps: int, factor: Numeric, every: int) -> Numeric:
+def step_decay(rate: Values | Numbers | float, steps: int, factor: Values | Numbers | float, every: int) -> Values:
     r"""A staircase: the learning rate is multiplied by ``factor`` after every ``every`` steps.
 
     Parameters
@@ -199,12 +208,16 @@ def step_decay(rate: Numeric, steps: int, factor: Numeric, every: int) -> Numeri
     """
     stair = np.arange(steps) // every
     if isinstance(factor, xr.DataArray):
-        return rate * factor ** xr.DataArray(stair, dims="step", coords={"step": np.arange(1, steps + 1)})
+        return cast(
+            "Values", rate * factor ** xr.DataArray(stair, dims="step", coords={"step": np.arange(1, steps + 1)})
+        )
     powers = np.power.outer(factor, stair)
     return along_step(rate, powers) if powers.ndim == 1 else np.multiply(np.asarray(rate)[..., None], powers)
 
 
-_SHAPES = {
+Shape: TypeAlias = Literal["linear", "cosine", "one_minus_sqrt"]
+
+_SHAPES: dict[str, Callable[[Any], Any]] = {
     "linear": lambda left: left,
     "cosine": lambda left: np.sin(np.pi / 2 * left) ** 2,
     "one_minus_sqrt": lambda left: left / (1 + np.sqrt(1 - left)),
@@ -212,7 +225,9 @@ _SHAPES = {
 
 
 @checked(rate=nonnegative, steps=integer(1), warmup=integer(0), decay=integer(0), shape=choice(*_SHAPES))
-def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int, *, shape: str = "linear") -> Numeric:
+def warmup_stable_decay(
+    rate: Values | Numbers | float, steps: int, warmup: int, decay: int, *, shape: Shape = "linear"
+) -> Values:
     r"""Linear warm-up, a plateau, and a decay to zero.
 
     Parameters
@@ -256,7 +271,7 @@ def warmup_stable_decay(rate: Numeric, steps: int, warmup: int, decay: int, *, s
 
 
 @checked(rate=nonnegative, steps=integer(1), exponent=nonnegative, decay=optional(positive))
-def power_decay(rate: Numeric, steps: int, exponent: float, decay: float | None = None) -> Numeric:
+def power_decay(rate: Values | Numbers | float, steps: int, exponent: float, decay: float | None = None) -> Values:
     r"""A plateau and then a power of the steps that are left.
 
     Parameters
@@ -292,7 +307,7 @@ def power_decay(rate: Numeric, steps: int, exponent: float, decay: float | None 
 
 
 @checked(rate=nonnegative, steps=integer(1), warmup=integer(1))
-def inverse_sqrt(rate: Numeric, steps: int, warmup: int) -> Numeric:
+def inverse_sqrt(rate: Values | Numbers | float, steps: int, warmup: int) -> Values:
     r"""Linear warm-up and then a decay like one over the root of the step, which needs no horizon.
 
     Parameters
@@ -356,7 +371,7 @@ def describe(schedule: Numeric) -> str:
 
 
 @checked(beta=unit_interval, steps=integer(0))
-def ema(beta: Numeric, steps: int) -> Numeric:
+def ema(beta: Values | Numbers | float, steps: int) -> Values:
     r"""The exponential moving average as weights over the iterates.
 
     The convention is :math:`y_0 = x_0`, :math:`y_t = \beta y_{t-1} + (1-\beta) x_t`, with no bias correction: the
@@ -391,7 +406,7 @@ def ema(beta: Numeric, steps: int) -> Numeric:
         coordinate = {"step": np.arange(steps + 1)}
         powers = beta ** xr.DataArray(age, dims="step", coords=coordinate)
         return powers * (1 - beta * xr.DataArray(1 - is_start, dims="step", coords=coordinate))
-    return np.power.outer(beta, age) * (1 - np.multiply.outer(beta, 1 - is_start))
+    return cast("Values", np.power.outer(beta, age) * (1 - np.multiply.outer(beta, 1 - is_start)))
 
 
 @checked(steps=integer(1), start=integer(0))

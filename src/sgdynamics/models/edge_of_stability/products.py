@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, check_arguments, checked, choice, complain, nonnegative, real
+from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, choice, complain, nonnegative, real
+from sgdynamics.models.edge_of_stability._choose import chosen
 
 OUTER = ("square", "log_cosh", "square_root", "quartic")
 
@@ -121,7 +123,7 @@ class ProductLoss(Shown):
             return _outer(self.outer, self.target, x * y)
 
     @checked(x=real, y=real)
-    def loss(self, x: Numeric, y: Numeric) -> Numeric:
+    def loss(self, x: float | Value, y: float | Value) -> Value:
         r"""The loss :math:`\ell(xy)`.
 
         Parameters
@@ -133,10 +135,10 @@ class ProductLoss(Shown):
         -------
         Numeric
         """
-        return self._at(x, y)[0]
+        return cast("Value", self._at(x, y)[0])
 
     @checked(x=real, y=real)
-    def slope(self, x: Numeric, y: Numeric) -> Numeric:
+    def slope(self, x: float | Value, y: float | Value) -> Value:
         r"""The first derivative :math:`\ell'(xy)` of the outer function.
 
         Parameters
@@ -148,10 +150,10 @@ class ProductLoss(Shown):
         -------
         Numeric
         """
-        return self._at(x, y)[1]
+        return cast("Value", self._at(x, y)[1])
 
     @checked(x=real, y=real)
-    def gradient(self, x: Numeric, y: Numeric) -> tuple[Numeric, Numeric]:
+    def gradient(self, x: float | Value, y: float | Value) -> tuple[Value, Value]:
         r"""The gradient :math:`(y\,\ell',\ x\,\ell')`.
 
         Parameters
@@ -167,7 +169,7 @@ class ProductLoss(Shown):
         return y * slope, x * slope
 
     @checked(x=real, y=real)
-    def hessian(self, x: Numeric, y: Numeric) -> Numeric:
+    def hessian(self, x: Numeric, y: Numeric) -> NDArray[np.float64]:
         r"""The Hessian, with diagonal :math:`(\ell'' y^2,\ \ell'' x^2)` and :math:`\ell' + \ell'' xy` beside it.
 
         Parameters
@@ -185,7 +187,7 @@ class ProductLoss(Shown):
         return np.stack(rows, axis=-2)
 
     @checked(x=real, y=real)
-    def sharpness(self, x: Numeric, y: Numeric) -> Numeric:
+    def sharpness(self, x: float | Value, y: float | Value) -> Value:
         r"""Largest eigenvalue of the Hessian.
 
         .. math:: \tfrac12\Bigl[\ell''(x^2+y^2) + \sqrt{{\ell''}^2 (y^2-x^2)^2 + 4(\ell' + \ell'' xy)^2}\Bigr]
@@ -204,11 +206,11 @@ class ProductLoss(Shown):
         twist = slope + 2 * (bend * x * y)  # times the slope, what the determinant is short of 0
         root = np.hypot(bend * (y - x) * (y + x), slope + twist)
         # where the trace is negative the other eigenvalue is the large one, and the determinant gives this one
-        lower = 2 * slope * (np.where(trace < 0, twist, 0.0) / np.where(trace < 0, root - trace, 1.0))
-        return np.where(trace < 0, lower, 0.5 * trace + 0.5 * root)[()]
+        lower = 2 * slope * (chosen(trace < 0, twist, 0.0) / chosen(trace < 0, root - trace, 1.0))
+        return cast("Value", chosen(trace < 0, lower, 0.5 * trace + 0.5 * root)[()])
 
     @checked(x=real, y=real)
-    def imbalance(self, x: Numeric, y: Numeric) -> Numeric:
+    def imbalance(self, x: float | Value, y: float | Value) -> Value:
         r"""The imbalance :math:`y^2 - x^2`, which gradient flow conserves.
 
         Parameters
@@ -220,10 +222,10 @@ class ProductLoss(Shown):
         -------
         Numeric
         """
-        return (y - x) * (y + x)
+        return (y - x) * (y + x)  # type: ignore[return-value]
 
     @checked(x=real, y=real, learning_rate=nonnegative)
-    def step(self, x: Numeric, y: Numeric, learning_rate: Numeric) -> tuple[Numeric, Numeric]:
+    def step(self, x: float | Value, y: float | Value, learning_rate: float | Value) -> tuple[Value, Value]:
         r"""One step of gradient descent.
 
         Parameters

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, integer, nonnegative, real
+from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, complain, integer, nonnegative, real
+from sgdynamics.models.edge_of_stability._choose import chosen
 
 Array = NDArray[np.float64]
 
@@ -195,8 +196,14 @@ class SecondOrderRegression(Shown):
 
 @checked(residual=real, ntk=nonnegative, moment=real, learning_rate=nonnegative, first=real, second=real)
 def second_order_step(
-    residual: Numeric, ntk: Numeric, moment: Numeric, learning_rate: Numeric, *, first: Numeric, second: Numeric
-) -> tuple[Numeric, Numeric, Numeric]:
+    residual: float | Value,
+    ntk: float | Value,
+    moment: float | Value,
+    learning_rate: float | Value,
+    *,
+    first: float | Value,
+    second: float | Value,
+) -> tuple[Value, Value, Value]:
     r"""One step of gradient descent in function space, for a form with two distinct eigenvalues.
 
     Parameters
@@ -222,7 +229,7 @@ def second_order_step(
     second_moment = (first + second) * moment - first * second * ntk
     third_moment = (first + second) * second_moment - first * second * moment
     turn = learning_rate * residual
-    return (
+    return (  # type: ignore[return-value]
         residual - turn * ntk + 0.5 * turn * turn * moment,
         ntk - 2 * turn * moment + turn * turn * second_moment,
         moment - 2 * turn * second_moment + turn * turn * third_moment,
@@ -231,8 +238,8 @@ def second_order_step(
 
 @checked(residual=real, ntk=nonnegative, moment=real, first=real, second=real)
 def second_order_sharpness(
-    residual: Numeric, ntk: Numeric, moment: Numeric, *, first: Numeric, second: Numeric
-) -> Numeric:
+    residual: float | Value, ntk: float | Value, moment: float | Value, *, first: float | Value, second: float | Value
+) -> Value:
     r"""Largest eigenvalue of the Hessian :math:`J J^\top + z Q`, for a form with two distinct eigenvalues.
 
     With the shares :math:`j_1 = (T_1 - \omega_2 T_0)/(\omega_1 - \omega_2)` and :math:`j_2 = T_0 - j_1` of
@@ -273,5 +280,5 @@ def second_order_sharpness(
     root = np.hypot(share - other + residual * (first - second), 2 * np.sqrt(product))
     # where the trace is negative the other eigenvalue is the large one, and the determinant gives this one
     inner = second * share + first * other + residual * first * second
-    lower = -2 * residual * (np.where(trace < 0, inner, 0.0) / np.where(trace < 0, root - trace, 1.0))
-    return np.where(trace < 0, lower, 0.5 * trace + 0.5 * root)[()]
+    lower = -2 * residual * (chosen(trace < 0, inner, 0.0) / chosen(trace < 0, root - trace, 1.0))
+    return cast("Value", chosen(trace < 0, lower, 0.5 * trace + 0.5 * root)[()])

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, check_arguments, checked, nonnegative, positive, real
+from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, nonnegative, positive, real
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,7 +65,7 @@ class SelfStabilization(Shown):
             object.__setattr__(self, name, float(value))
 
     @checked(x=real, curvature=real)
-    def loss(self, x: Numeric, curvature: Numeric) -> Numeric:
+    def loss(self, x: float | Value, curvature: float | Value) -> Value:
         r"""The loss :math:`S (x^2/2 - \alpha/\beta) + \tfrac12\zeta x^3`; it has no lower bound.
 
         Parameters
@@ -78,10 +79,11 @@ class SelfStabilization(Shown):
         -------
         Numeric
         """
-        return curvature * (x * x / 2 - self.sharpening / self.restoring) + self.asymmetry * x * x * x / 2
+        skew = self.asymmetry * x * x * x / 2
+        return curvature * (x * x / 2 - self.sharpening / self.restoring) + skew  # type: ignore[return-value]
 
     @checked(x=real, curvature=real)
-    def gradient(self, x: Numeric, curvature: Numeric) -> tuple[Numeric, Numeric]:
+    def gradient(self, x: float | Value, curvature: float | Value) -> tuple[Value, Value]:
         r"""The gradient in :math:`(x, v)`.
 
         .. math:: S x + \tfrac32\zeta x^2, \qquad \tfrac12\sqrt\beta x^2 - \alpha/\sqrt\beta
@@ -99,10 +101,11 @@ class SelfStabilization(Shown):
         """
         root = self.restoring**0.5
         along = curvature * x + 1.5 * self.asymmetry * x * x
-        return along, root * x * x / 2 - self.sharpening / root + 0 * curvature
+        across = root * x * x / 2 - self.sharpening / root + 0 * curvature
+        return along, across  # type: ignore[return-value]
 
     @checked(x=real, curvature=real)
-    def hessian(self, x: Numeric, curvature: Numeric) -> Numeric:
+    def hessian(self, x: Numeric, curvature: Numeric) -> NDArray[np.float64]:
         r"""The Hessian in :math:`(x, v)`: :math:`S + 3\zeta x` and 0 on the diagonal, :math:`\sqrt\beta x` beside it.
 
         Parameters
@@ -122,7 +125,7 @@ class SelfStabilization(Shown):
         return np.stack(rows, axis=-2)
 
     @checked(x=real, curvature=real)
-    def sharpness(self, x: Numeric, curvature: Numeric) -> Numeric:
+    def sharpness(self, x: float | Value, curvature: float | Value) -> Value:
         r"""Largest eigenvalue of the Hessian, :math:`\tfrac12(S + \sqrt{S^2 + 4\beta x^2})`; :math:`S` on the axis.
 
         With an asymmetry :math:`S + 3\zeta x` takes the place of :math:`S`.
@@ -138,14 +141,14 @@ class SelfStabilization(Shown):
         -------
         Numeric
         """
-        curvature = curvature + 3 * self.asymmetry * x
-        root = np.hypot(curvature, 2 * self.restoring**0.5 * x)
+        along: Numeric = curvature + 3 * self.asymmetry * x
+        beside: Numeric = self.restoring**0.5 * x
         # the product of both eigenvalues is -beta x^2, so that a negative curvature does not cancel the root
-        beside, larger = self.restoring**0.5 * x, 0.5 * root + 0.5 * abs(curvature)
-        return np.maximum(curvature, 0.0) + beside * (beside / (larger + (larger == 0)))
+        larger = 0.5 * np.hypot(along, 2 * beside) + 0.5 * abs(along)
+        return cast("Value", np.maximum(along, 0.0) + beside * (beside / (larger + (larger == 0))))
 
     @checked(x=real, curvature=real, learning_rate=nonnegative)
-    def step(self, x: Numeric, curvature: Numeric, learning_rate: Numeric) -> tuple[Numeric, Numeric]:
+    def step(self, x: float | Value, curvature: float | Value, learning_rate: float | Value) -> tuple[Value, Value]:
         r"""One step of gradient descent.
 
         Parameters
@@ -162,7 +165,7 @@ class SelfStabilization(Shown):
         tuple of Numeric
             The new :math:`x` and :math:`S`.
         """
-        return (
+        return (  # type: ignore[return-value]
             (1 - learning_rate * curvature) * x - 1.5 * learning_rate * self.asymmetry * x * x,
             curvature + learning_rate * (self.sharpening - self.restoring * x * x / 2),
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, is_symbolic, nonnegative, positive, real
+from sgdynamics.domains import Interval, Numeric, Value, checked, complain, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import exp, formula, log, sqrt, where
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.parameters import PARAMETERS
@@ -114,8 +114,13 @@ def plain_step(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: An
 
 @checked(output=real, ntk=nonnegative, learning_rate=nonnegative, kappa=positive, target=real)
 def function_step(
-    output: Numeric, ntk: Numeric, learning_rate: Numeric, *, kappa: Numeric, target: Numeric = 0.0
-) -> tuple[Numeric, Numeric]:
+    output: float | Value,
+    ntk: float | Value,
+    learning_rate: float | Value,
+    *,
+    kappa: float | Value,
+    target: float | Value = 0.0,
+) -> tuple[Value, Value]:
     r"""One step of gradient descent in output and kernel, exact for every width.
 
     .. math::
@@ -171,7 +176,9 @@ def function_step(
 
 
 @checked(output=real, ntk=nonnegative, learning_rate=positive, kappa=positive)
-def to_cone(output: Numeric, ntk: Numeric, learning_rate: Numeric, *, kappa: Numeric) -> tuple[Numeric, Numeric]:
+def to_cone(
+    output: float | Value, ntk: float | Value, learning_rate: float | Value, *, kappa: float | Value
+) -> tuple[Value, Value]:
     r"""The coordinates in which a step multiplies: :math:`P = \eta(\lambda + 2\sqrt\kappa f)`, :math:`M` with a minus.
 
     In weights they are :math:`\eta\kappa|h \pm v|^2`, hence never negative.
@@ -216,7 +223,9 @@ def to_cone(output: Numeric, ntk: Numeric, learning_rate: Numeric, *, kappa: Num
 
 
 @checked(plus=nonnegative, minus=nonnegative, learning_rate=positive, kappa=positive)
-def from_cone(plus: Numeric, minus: Numeric, learning_rate: Numeric, *, kappa: Numeric) -> tuple[Numeric, Numeric]:
+def from_cone(
+    plus: float | Value, minus: float | Value, learning_rate: float | Value, *, kappa: float | Value
+) -> tuple[Value, Value]:
     r"""Output and kernel back from :math:`(P, M)`: :math:`f = (P-M)/(4\eta\sqrt\kappa)`, :math:`\lambda = (P+M)/2\eta`.
 
     Status: exact.
@@ -253,7 +262,7 @@ def from_cone(plus: Numeric, minus: Numeric, learning_rate: Numeric, *, kappa: N
 
 
 @checked(plus=nonnegative, minus=nonnegative, q=real)
-def cone_step(plus: Numeric, minus: Numeric, q: Numeric) -> tuple[Numeric, Numeric]:
+def cone_step(plus: float | Value, minus: float | Value, q: float | Value) -> tuple[Value, Value]:
     r"""One step of gradient descent as two multiplications.
 
     .. math:: P' = (1-s)^2 P, \qquad M' = (1+s)^2 M, \qquad s = \tfrac14(P-M) - q.
@@ -294,7 +303,7 @@ def cone_step(plus: Numeric, minus: Numeric, q: Numeric) -> tuple[Numeric, Numer
 
 
 @checked(log_plus=log_coordinate, log_minus=log_coordinate, q=real)
-def log_cone_step(log_plus: Numeric, log_minus: Numeric, q: Numeric) -> tuple[Numeric, Numeric]:
+def log_cone_step(log_plus: float | Value, log_minus: float | Value, q: float | Value) -> tuple[Value, Value]:
     r"""One step of gradient descent in :math:`\ln P` and :math:`\ln M`, which diverging orbits do not overflow soon.
 
     .. math:: \ln P' = \ln P + 2\ln|1-s|, \qquad \ln M' = \ln M + 2\ln|1+s|.

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from sgdynamics.domains import Numeric, checked, is_symbolic, nonnegative, positive, real
+from sgdynamics.domains import Value, checked, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import sqrt, where
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.dynamics import cone_sides, imbalance, inside_cone
 
 
 @checked(output=real, ntk=nonnegative, target=real, kappa=positive)
-def hessian_eigenvalues(output: Numeric, ntk: Numeric, *, target: Numeric, kappa: Numeric) -> tuple[Numeric, Numeric]:
+def hessian_eigenvalues(
+    output: float | Value, ntk: float | Value, *, target: float | Value, kappa: float | Value
+) -> tuple[Value, Value]:
     r"""The two Hessian eigenvalues that curve the function, the upper of which is the sharpness.
 
     .. math::

@@ -3,11 +3,13 @@ r"""The variance of any average of a run at rest, with or without momentum."""
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, average, checked, flag, positive, swept, unit_interval
+from sgdynamics.domains import Numbers, Numeric, Value, average, checked, flag, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.stationary import stationary_variance
@@ -32,7 +34,9 @@ def _correlations(gain: float, momentum: float, nesterov: bool, lags: int) -> Ar
 
 @law(quantity="variance")
 @checked(gain=swept(positive), average=average, momentum=swept(unit_interval), nesterov=flag)
-def average_variance(gain: Numeric, average: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
+def average_variance(
+    gain: float | Value, average: Numbers | xr.DataArray, *, momentum: float | Value = 0.0, nesterov: bool = False
+) -> Value:
     r"""Variance of a weighted average of the iterates of a run at rest, with or without momentum.
 
     .. math:: V = V_1 \sum_{s,t} \alpha_s \alpha_t \rho_{|s-t|}, \qquad \rho_1 = \frac{t}{1+d}, \quad
@@ -88,4 +92,4 @@ def average_variance(gain: Numeric, average: Numeric, *, momentum: Numeric = 0.0
 
     (made,) = over_points(core, [(gain, []), (average, ["step"]), (momentum, [])], [[]], {})
     swept: Numeric = unswept(made)
-    return swept
+    return cast("Value", swept)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, closed_unit_interval, real, sequence
+from sgdynamics.domains import Numbers, Numeric, closed_unit_interval, real, sequence
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
+AnyNumbers: TypeAlias = Numbers | float | xr.DataArray
 
 gain_sequence = sequence(real, "finite gains (learning rate times curvature), one per step")
 weight_sequence = sequence(real, "finite weights of the batch centers, one per step")

@@ -2,9 +2,11 @@ r"""Averages that emulate a decay, given as fractions :math:`r_j` of the base le
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
-from sgdynamics.domains import Numeric, checked
+from sgdynamics.domains import Numbers, Numeric, Values, checked
 from sgdynamics.formula import law
 from sgdynamics.theory.schedules._along_steps import Array, relative_rates, sweep
 from sgdynamics.theory.schedules.weights import NoEquivalentSchedule
@@ -33,7 +35,7 @@ def binomial_coefficients(fractions: Array) -> Array:
 
 @law(quantity="average")
 @checked(fractions=relative_rates)
-def wsm_average(fractions: Numeric) -> Numeric:
+def wsm_average(fractions: Values | Numbers) -> Values:
     r"""Tail-sum weights: the average that re-weighs the recorded updates of a base run by the fractions.
 
     .. math:: \alpha_0 = 1 - r_1, \quad \alpha_j = r_j - r_{j+1}, \quad \alpha_T = r_T
@@ -66,12 +68,12 @@ def wsm_average(fractions: Numeric) -> Numeric:
     array([0.25, 0.25, 0.25, 0.25])
     """
     (made,) = sweep(tail_sums, [fractions], ["step"], ["iterate"])
-    return made
+    return cast("Values", made)
 
 
 @law(quantity="average")
 @checked(fractions=relative_rates)
-def binomial_average(fractions: Numeric) -> Numeric:
+def binomial_average(fractions: Values | Numbers) -> Values:
     r"""The average that contracts the start like the decay does, at every curvature.
 
     The weights are the coefficients of :math:`\prod_j (1 - r_j + r_j t)`, so that :math:`\sum_i \alpha_i a^i` is the
@@ -99,7 +101,7 @@ def binomial_average(fractions: Numeric) -> Numeric:
     array([0.09375, 0.40625, 0.40625, 0.09375])
     """
     (made,) = sweep(binomial_coefficients, [fractions], ["step"], ["iterate"])
-    return made
+    return cast("Values", made)
 
 
 @law(quantity="average")

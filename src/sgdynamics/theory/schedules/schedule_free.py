@@ -2,11 +2,14 @@ r"""Schedule-Free SGD, Polyak averaging and primal averaging as weights of the s
 
 from __future__ import annotations
 
-import numpy as np
+from typing import overload
 
-from sgdynamics.domains import Numeric, checked, closed_unit_interval
+import numpy as np
+import xarray as xr
+
+from sgdynamics.domains import Numbers, Numeric, checked, closed_unit_interval
 from sgdynamics.formula import law
-from sgdynamics.theory.schedules._along_steps import Array, gain_sequence, scalar, sweep
+from sgdynamics.theory.schedules._along_steps import AnyNumbers, Array, gain_sequence, scalar, sweep
 
 
 def _schedule_free_weights(gains: Array, interpolation: Array) -> tuple[Array, Array]:
@@ -23,6 +26,12 @@ def _schedule_free_weights(gains: Array, interpolation: Array) -> tuple[Array, A
     return base + averaged, weights
 
 
+@overload
+def schedule_free_weights(gains: xr.DataArray, interpolation: AnyNumbers) -> tuple[xr.DataArray, xr.DataArray]: ...
+@overload
+def schedule_free_weights(gains: Numbers, interpolation: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]: ...
+@overload
+def schedule_free_weights(gains: Numbers, interpolation: Numbers | float) -> tuple[float | Array, Array]: ...
 @law(quantity="center weights")
 @checked(gains=gain_sequence, interpolation=closed_unit_interval)
 def schedule_free_weights(gains: Numeric, interpolation: Numeric) -> tuple[Numeric, Numeric]:

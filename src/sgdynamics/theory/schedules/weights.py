@@ -2,16 +2,24 @@ r"""Schedules, averages and the weights that they give to the same batch centers
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, average, checked, flag, real, summing_to_one, unit_interval
+from sgdynamics.domains import Numbers, Numeric, average, checked, flag, real, summing_to_one, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory._backward import center_weights_backward
-from sgdynamics.theory.schedules._along_steps import Array, column, gain_sequence, scalar, sweep, weight_sequence
+from sgdynamics.theory.schedules._along_steps import (
+    AnyNumbers,
+    Array,
+    column,
+    gain_sequence,
+    scalar,
+    sweep,
+    weight_sequence,
+)
 
 
 class NoEquivalentSchedule(ValueError):
@@ -47,6 +55,10 @@ def _center_weights(gains: Array) -> tuple[Array, Array]:
     return after[..., 0], weights
 
 
+@overload
+def center_weights(gains: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]: ...
+@overload
+def center_weights(gains: Numbers) -> tuple[float | Array, Array]: ...
 @law(quantity="center weights")
 @checked(gains=gain_sequence)
 def center_weights(gains: Numeric) -> tuple[Numeric, Numeric]:
@@ -111,6 +123,12 @@ def _gains_from_weights(start_weight: Array, weights: Array) -> Array:
         return np.where(untouched[..., 1:], 1.0, everything[..., 1:] / partial[..., 1:])
 
 
+@overload
+def gains_from_weights(start_weight: Numbers | float, weights: Numbers) -> Array: ...
+@overload
+def gains_from_weights(start_weight: xr.DataArray, weights: Numbers | xr.DataArray) -> xr.DataArray: ...
+@overload
+def gains_from_weights(start_weight: Numbers | float, weights: xr.DataArray) -> xr.DataArray: ...
 @law(quantity="gain")
 @checked(start_weight=real, weights=weight_sequence)
 def gains_from_weights(start_weight: Numeric, weights: Numeric) -> Numeric:
@@ -182,6 +200,30 @@ class _Floats:
         return self.values[index[1]]
 
 
+@overload
+def average_center_weights(
+    average: Numbers, base_gains: Numbers | float, *, momentum: Numbers | float = 0.0, nesterov: bool = False
+) -> tuple[float | Array, Array]: ...
+@overload
+def average_center_weights(
+    average: xr.DataArray,
+    base_gains: AnyNumbers,
+    *,
+    momentum: AnyNumbers = 0.0,
+    nesterov: bool = False,
+) -> tuple[xr.DataArray, xr.DataArray]: ...
+@overload
+def average_center_weights(
+    average: Numbers,
+    base_gains: xr.DataArray,
+    *,
+    momentum: AnyNumbers = 0.0,
+    nesterov: bool = False,
+) -> tuple[xr.DataArray, xr.DataArray]: ...
+@overload
+def average_center_weights(
+    average: Numbers, base_gains: Numbers | float, *, momentum: xr.DataArray, nesterov: bool = False
+) -> tuple[xr.DataArray, xr.DataArray]: ...
 @law(quantity="center weights")
 @checked(average=average, base_gains=real, momentum=unit_interval, nesterov=flag)
 def average_center_weights(
@@ -228,6 +270,12 @@ def average_center_weights(
     return scalar(start_weight), weights
 
 
+@overload
+def average_to_gains(average: Numbers, base_gains: Numbers | float) -> Array: ...
+@overload
+def average_to_gains(average: xr.DataArray, base_gains: AnyNumbers) -> xr.DataArray: ...
+@overload
+def average_to_gains(average: Numbers, base_gains: xr.DataArray) -> xr.DataArray: ...
 @law(quantity="gain")
 @checked(average=average, base_gains=real)
 def average_to_gains(average: Numeric, base_gains: Numeric) -> Numeric:
@@ -290,6 +338,12 @@ def _gains_to_average(gains: Array, base_gains: Array) -> Array:
     return made
 
 
+@overload
+def gains_to_average(gains: Numbers, base_gains: Numbers | float) -> Array: ...
+@overload
+def gains_to_average(gains: xr.DataArray, base_gains: AnyNumbers) -> xr.DataArray: ...
+@overload
+def gains_to_average(gains: Numbers, base_gains: xr.DataArray) -> xr.DataArray: ...
 @law(quantity="average")
 @checked(gains=gain_sequence, base_gains=real)
 def gains_to_average(gains: Numeric, base_gains: Numeric) -> Numeric:

@@ -10,11 +10,11 @@ Infinite width is :math:`\phi_0 \to 0` at :math:`l_0 = c`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, positive
+from sgdynamics.domains import Interval, Numeric, Value, checked, complain, positive
 from sgdynamics.formula import formula, law, log
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.parameters import PARAMETERS
@@ -194,7 +194,7 @@ def _settle(c: Any, start: Any) -> Any:
 
 @law(quantity="scaled kernel")
 @checked(c=positive, start=small_output)
-def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
+def catapult_final_ntk(c: float | Value, start: float | Value = 1e-8) -> Value:
     r"""Learning rate times final kernel of a wide network, by iterating the map of two numbers from a small output.
 
     Below 2 the kernel nearly keeps its start, :math:`c`; from 4 on there is no end. Up to about 2.7 the value hardly
@@ -239,4 +239,4 @@ def catapult_final_ntk(c: Numeric, start: Numeric = 1e-8) -> Numeric:
         return (np.where(runs, _settle(np.where(runs, c, 2.5), start), np.inf),)
 
     (final,) = pointwise("catapult_final_ntk", core, 1, c=c, start=start)
-    return final
+    return cast("Value", final)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from sgdynamics.domains import Interval, Numeric, checked
+from sgdynamics.domains import Interval, Numeric, Value, checked
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.parameters import PARAMETERS
@@ -80,7 +80,7 @@ def edge_sharpness(x: Numeric, q: Numeric) -> Numeric:
 
 @law(quantity="scaled kernel")
 @checked(q=cycling)
-def two_cycle(q: Numeric) -> tuple[Numeric, Numeric]:
+def two_cycle(q: float | Value) -> tuple[Value, Value]:
     r"""The 2-cycle on the edge line, between whose points gradient descent alternates beyond the critical rate.
 
     .. math:: x_\pm = \tfrac12\bigl[r \pm \sqrt{r^2-4}\bigr], \qquad r = 1+q, \qquad x_+x_- = 1.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, checked, nonnegative, real
+from sgdynamics.domains import Numeric, Value, checked, nonnegative, real
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.uv.parameters import PARAMETERS
 from sgdynamics.parameters import Parameter
@@ -78,7 +78,9 @@ def ntk_nullcline(residual: Numeric, q: Numeric) -> Numeric:
 
 @law(quantity="factor")
 @checked(residual=real, ntk=nonnegative, q=real)
-def jacobian(residual: Numeric, ntk: Numeric, q: Numeric) -> tuple[tuple[Numeric, Numeric], tuple[Numeric, Numeric]]:
+def jacobian(
+    residual: float | Value, ntk: float | Value, q: float | Value
+) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
     r"""Jacobian of the scaled map in the coordinates :math:`(s, l)`.
 
     .. math:: \begin{pmatrix} 1 - l + 3s^2 + 2qs & -s \\ 2ls - 8s - 4q & 1 + s^2 \end{pmatrix}
@@ -107,7 +109,7 @@ def jacobian(residual: Numeric, ntk: Numeric, q: Numeric) -> tuple[tuple[Numeric
     >>> jacobian(0.0, 3.0, 0.5) == ((-2.0, 0.0), (-2.0, 1.0))
     True
     """
-    return (
+    return (  # type: ignore[return-value]
         (1 - ntk + 3 * residual**2 + 2 * q * residual, -residual),
         (2 * ntk * residual - 8 * residual - 4 * q, 1 + residual**2),
     )
