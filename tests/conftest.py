@@ -32,12 +32,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="say whether the tests notice that a formula returns so many times its value; may be repeated",
     )
-    parser.addoption("--first", metavar="NAMES", help="run the tests that name one of these first: words between |")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--first"):
-        items[:] = _likeliest_first(items, config.getoption("--first"))
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

@@ -2,32 +2,33 @@
 
 Run as ``python tests/mutants.py --count 300 --seed 0``. A mutant is the library with one small change in one function:
 an operator, a comparison, a number, a condition. It is killed where the examples of its own module, or a test of its
-row, fail; the tests that name what the module exports run first. What survives is printed with its line, and so is what
-the tests had not decided within the limit. Helpers that several rows share have no row and are left out.
+row, fail. What survives is printed with its line; what changes nothing and why is said in ``mutants_equivalent.toml``.
+Helpers that several rows share have no row and are left out, and so is what only says what is wrong, what a number is
+not to be beyond (a tolerance), and documentation.
 
-The work is done in a copy, of which one file at a time is changed. Every mutant is a fork of one process that has
-imported what the tests import and nothing of the library, so that starting costs little.
+The order of the sample depends on the seed and on what a mutant says, not on the rest of the library: a sample of 100
+begins with the sample of 50, and a change elsewhere leaves it as it is. With ``--results FILE`` what is found is
+appended to a file, and what was killed there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import importlib
+import collections
+import hashlib
 import itertools
-import os
-import random
-import re
-import shutil
-import signal
+import json
 import sys
-import tempfile
-import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import mutant_runs
+
 ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENT = Path(__file__).with_name("mutants_equivalent.toml")
 FLOORS = ("models", "theory")
 
 OPERATORS = {
@@ -54,13 +55,19 @@ COMPARISONS = {
     ast.In: "not in",
     ast.NotIn: "in",
 }
+# Keywords whose values are no part of a result: how close a search comes, and what is asserted on the way.
+TOLERANCES = {"abs_tol", "atol", "epsabs", "epsrel", "maxiter", "rel_tol", "rtol", "strict", "tol", "xtol"}
 
 
 class Mutant(NamedTuple):
-    """A change of one place of a file: what stands in its bytes from ``first`` to ``last``."""
+    """A change of one place of a file: what stands in its bytes from ``first`` to ``last``.
+
+    ``function`` is the name of the function it is in, and ``statement`` the line of the statement.
+    """
 
     path: Path
-    line: int
+    function: str
+    statement: int
     first: int
     last: int
     after: str
@@ -69,10 +76,14 @@ class Mutant(NamedTuple):
         """The file with the change."""
         return source[: self.first] + f"({self.after})".encode() + source[self.last :]
 
-    def shown(self, source: bytes) -> str:
-        """One line about it."""
-        before = source[self.first : self.last].decode()
-        return f"{self.path}:{self.line}: {' '.join(before.split())}  ->  {' '.join(self.after.split())}"
+    def said(self, source: bytes) -> str:
+        """What it changes, in one line that stays as it is when the file changes elsewhere."""
+        before = " ".join(source[self.first : self.last].decode().split())
+        return f"{self.path}: {self.function}: {before}  ->  {' '.join(self.after.split())}"
+
+    def line(self, source: bytes) -> int:
+        """Where it stands."""
+        return source.count(b"\n", 0, self.first) + 1
 
     def differs(self, source: bytes) -> bool:
         """Whether it is Python, and other Python: a number may be a pattern or a part of a text."""
@@ -82,13 +93,26 @@ class Mutant(NamedTuple):
             return False
 
 
+class Place(NamedTuple):
+    """A node that computes, the outermost function it is in, and the line of the statement."""
+
+    node: ast.AST
+    function: str
+    statement: int
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Making them
 
 
+def is_nothing(node: ast.AST) -> bool:
+    """Whether it is nothing times something: only its shape matters, and what is added may as well be taken away."""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and ast.unparse(node.left) in ("0", "0.0")
+
+
 def changes(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
     """What can be put in the place of a node, or of a part of it."""
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS and not any(map(is_nothing, (node, node.right))):
         yield node, f"({ast.unparse(node.left)}) {OPERATORS[type(node.op)]} ({ast.unparse(node.right)})"
     elif isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
         left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
@@ -106,29 +130,33 @@ def changes(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
         yield node.test, f"not ({ast.unparse(node.test)})"
 
 
-def bodies(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that compute: inside functions, but no errors, no annotations, no documentation."""
+def bodies(tree: ast.AST, within: str = "") -> Iterator[Place]:
+    """What computes: inside functions, but no errors, no annotations, no documentation."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef):
             for statement in node.body:
-                yield from computing(statement)
+                yield from computing(Place(statement, within + node.name, statement.lineno))
         elif isinstance(node, ast.ClassDef):
-            yield from bodies(node)
+            yield from bodies(node, f"{within}{node.name}.")
 
 
-def computing(node: ast.AST) -> Iterator[ast.AST]:
+def computing(place: Place) -> Iterator[Place]:
     """A node and what is inside it, but for what only says what is wrong."""
+    node = place.node
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom):
         return
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("complain", "cast"):
         return
-    yield node
+    if isinstance(node, ast.keyword) and node.arg in TOLERANCES:
+        return
+    yield place
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
-                yield from computing(child)
+                line = child.lineno if isinstance(child, ast.stmt) else place.statement
+                yield from computing(Place(child, place.function, line))
 
 
 def mutants_of(path: Path, source: bytes) -> Iterator[Mutant]:
@@ -136,11 +164,11 @@ def mutants_of(path: Path, source: bytes) -> Iterator[Mutant]:
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    for node in bodies(ast.parse(source)):
+    for node, function, statement in bodies(ast.parse(source)):
         for place, new in changes(node):
             first = starts[place.lineno - 1] + place.col_offset
             last = starts[(place.end_lineno or 0) - 1] + (place.end_col_offset or 0)
-            yield Mutant(path, place.lineno, first, last, new)
+            yield Mutant(path, function, statement, first, last, new)
 
 
 def row_of(path: Path) -> str:
@@ -149,143 +177,92 @@ def row_of(path: Path) -> str:
     return parts[1].removesuffix(".py")
 
 
-def everything(root: Path) -> list[Mutant]:
-    """All mutants of all rows."""
+def everything(root: Path, part: str = "") -> list[Mutant]:
+    """All mutants of all rows, of files whose path has this part."""
     made = []
     for floor in FLOORS:
         for path in sorted((root / "src" / "sgdynamics" / floor).rglob("*.py")):
             inside = path.relative_to(root)
-            if not row_of(inside).startswith("_"):
+            if not row_of(inside).startswith("_") and part in str(inside):
                 made += mutants_of(inside, path.read_bytes())
     return made
+
+
+def by_name(root: Path, part: str = "") -> dict[str, Mutant]:
+    """All mutants by what they say; those that say the same are numbered."""
+    seen: collections.Counter[str] = collections.Counter()
+    named = {}
+    for path, mutants in itertools.groupby(everything(root, part), lambda mutant: mutant.path):
+        source = (root / path).read_bytes()
+        for mutant in mutants:
+            said = mutant.said(source)
+            seen[said] += 1
+            named[f"{said}  ({seen[said]})" if seen[said] > 1 else said] = mutant
+    return named
+
+
+def sample(root: Path, part: str, seed: int) -> Iterator[tuple[Mutant, str]]:
+    """Mutants in an order of chance, each with what it says."""
+    named = by_name(root, part)
+    for said in sorted(named, key=lambda said: hashlib.sha256(f"{seed} {said}".encode()).digest()):
+        if named[said].differs((root / named[said].path).read_bytes()):
+            yield named[said], said
+
+
+def equivalent() -> dict[str, str]:
+    """Mutants that change nothing, each with the reason."""
+    with EQUIVALENT.open("rb") as file:
+        groups = tomllib.load(file)["group"]
+    return {said: group["reason"] for group in groups for said in group["mutants"]}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Running them
 
 
-def tests_of(root: Path, row: str) -> list[str]:
-    """The files of tests of a row: those that are called so, or else those that speak of it."""
-    files = sorted((root / "tests").glob("test_*.py"))
-    called = [path for path in files if path.stem.startswith(f"test_{row}")]
-    speaking = [path for path in files if re.search(rf"\b(theory|models)\.{row}\b", path.read_text(encoding="utf-8"))]
-    return [str(path.relative_to(root)) for path in called or speaking]
-
-
-def exported(root: Path, path: Path) -> str:
-    """The public names that a file is about: its own, or those of its row that are made of it."""
-    source = (root / path).read_text(encoding="utf-8")
-    found = re.search(r"^__all__ = \[(.*?)\]", source, re.DOTALL | re.MULTILINE)
-    return "|".join(re.findall(r'"(\w+)"', found[1]) if found else [])
-
-
-# what pytest has hooks for, as hypothesis, it imports itself
-HEAVY = ("h5netcdf", "matplotlib.pyplot", "mpmath", "numba", "pandas", "pytest")
-HEAVY += ("scipy.integrate", "scipy.optimize", "scipy.special", "scipy.stats", "sympy", "threadpoolctl", "xarray")
-
-
-def preload() -> None:
-    """Import what every run needs, so that forks have it."""
-    for name in HEAVY:
-        importlib.import_module(name)
-
-
-def run_tests(root: Path, arguments: list[str], limit: float) -> str:
-    """What pytest says in a fork: ``passed``, ``failed``, or ``too long``."""
-    child = os.fork()
-    if not child:
-        os.setsid()
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        os.chdir(root)
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(root / "src"), str(root)])
-        sys.path[:0] = [str(root / "src"), str(root)]
-        sys.dont_write_bytecode = True
-        import pytest
-
-        code = 1
-        try:
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]))
-        finally:
-            os._exit(code)
-    end = time.monotonic() + limit
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            # 5: nothing collected, which no test noticed either
-            return "passed" if os.waitstatus_to_exitcode(status) in (0, 5) else "failed"
-        if time.monotonic() > end:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "too long"
-        time.sleep(0.02)
-
-
-def examples_of(path: Path) -> list[str]:
-    """What pytest is told, to run the examples of a file."""
-    return ["--doctest-modules", str(path)]
-
-
-def row_tests_of(root: Path, path: Path) -> list[str]:
-    """What pytest is told, to run the tests of a row, those first that name what the file exports."""
-    names = exported(root, path)
-    return ["-m", "not slow", *(["--first", names] if names else []), *tests_of(root, row_of(path))]
-
-
-def verdict(root: Path, mutant: Mutant, limit: float) -> str:
-    """What noticed the mutant; a run of tests that takes too long has not."""
-    if run_tests(root, examples_of(mutant.path), limit) != "passed":  # they take no time: what does not end is wrong
-        return "killed by its examples"
-    found = run_tests(root, row_tests_of(root, mutant.path), limit)
-    return {"failed": "killed by its row", "passed": "SURVIVED", "too long": f"SURVIVED {limit:.0f} s"}[found]
-
-
-def control(root: Path, mutant: Mutant, found: str, limit: float, sound: set[str]) -> None:
-    """What killed a mutant must not fail without one, or it would kill all of them."""
-    examples = found.endswith("examples")
-    name = str(mutant.path) if examples else row_of(mutant.path)
-    if name not in sound:
-        arguments = examples_of(mutant.path) if examples else row_tests_of(root, mutant.path)
-        if run_tests(root, arguments, limit) == "failed":
-            raise SystemExit(f"{name}: its tests fail without a mutant")
-        sound.add(name)
-
-
 def main() -> int:
-    """Make the copy, draw the sample, run it."""
+    """Draw the sample and run it, row by row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of the path, for instance theory/quadratic")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds of one run of tests")
+    parser.add_argument("--results", type=Path, help="a file of what was found, which is continued")
     given = parser.parse_args()
-    preload()
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "copy"
-        ignored = shutil.ignore_patterns(".git", ".*_cache", ".venv", "out", "__pycache__", ".hypothesis")
-        shutil.copytree(ROOT, copy, ignore=ignored)
-        made = [mutant for mutant in everything(copy) if given.only in str(mutant.path)]
-        random.Random(given.seed).shuffle(made)
-        sound = (mutant for mutant in made if mutant.differs((copy / mutant.path).read_bytes()))
-        sample = list(itertools.islice(sound, given.count))
-        print(f"{len(made)} places, {len(sample)} of them drawn with seed {given.seed}", flush=True)
-        alive: list[str] = []
-        sound_tests: set[str] = set()
-        for number, mutant in enumerate(sample, 1):
-            path, started = copy / mutant.path, time.monotonic()
-            kept = path.read_bytes()
-            path.write_bytes(mutant.applied(kept))
-            try:
-                found = verdict(copy, mutant, given.limit)
-            finally:
-                path.write_bytes(kept)
-            if found.startswith("killed"):
-                control(copy, mutant, found, given.limit, sound_tests)
-            alive += [mutant.shown(kept)] if "SURVIVED" in found else []
-            print(f"{number:4} {time.monotonic() - started:5.0f} s  {found:22} {mutant.shown(kept)}", flush=True)
-    print(f"\nkilled {len(sample) - len(alive)} of {len(sample)}; survivors:", *alive, sep="\n  ")
+    drawn = list(itertools.islice(sample(ROOT, given.only, given.seed), given.count))
+    known = equivalent()
+    found: dict[str, str] = {}
+    if given.results and given.results.exists():
+        for line in given.results.read_text(encoding="utf-8").splitlines():
+            one = json.loads(line)
+            found[one["mutant"]] = one["verdict"]
+    rows: dict[str, list[tuple[Mutant, str]]] = collections.defaultdict(list)
+    for mutant, said in drawn:
+        if said not in known and not found.get(said, "").startswith("killed"):
+            rows[row_of(mutant.path)].append((mutant, said))
+    for row, mutants in rows.items():
+        runs = mutant_runs.run(ROOT, row, FLOORS, [mutant for mutant, _ in mutants])
+        for (_, said), (verdict, seconds) in zip(mutants, runs, strict=True):
+            found[said] = verdict
+            print(f"{seconds:6.1f} s  {verdict}  {said}", flush=True)
+            if given.results:
+                with given.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"mutant": said, "verdict": verdict, "seconds": round(seconds, 2)}) + "\n")
+    report(ROOT, drawn, known, found)
     return 0
+
+
+def report(root: Path, drawn: list[tuple[Mutant, str]], known: dict[str, str], found: dict[str, str]) -> None:
+    """How many were killed and by what, and what was not."""
+    same = [said for _, said in drawn if said in known]
+    rest = [(mutant, said) for mutant, said in drawn if said not in known]
+    killed = collections.Counter(found[said] for _, said in rest if found[said].startswith("killed"))
+    print(f"\n{len(drawn)} drawn, {len(same)} of them known to change nothing, {killed.total()} killed:")
+    for verdict, count in sorted(killed.items()):
+        print(f"  {count:4} {verdict}")
+    print(f"{killed.total() / max(len(rest), 1):.1%} of those that change something; survivors:")
+    for mutant, said in rest:
+        if said not in {one for _, one in rest if found[one].startswith("killed")}:
+            print(f"  line {mutant.line((root / mutant.path).read_bytes())} of {said}: {found[said]}")
 
 
 if __name__ == "__main__":

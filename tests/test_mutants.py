@@ -6,6 +6,7 @@ import ast
 import sys
 from pathlib import Path
 
+import mutant_runs
 import mutants
 import pytest
 
@@ -19,7 +20,7 @@ def above(x, y=2):
     """Not 1 + 1."""
     if x < 0 and not y:
         raise ValueError(f"x must be {x + 1}")
-    return -x + 0.5 if y >= x else True
+    return -x + 0.5 + 0 * y if y >= x else isclose(x, y, rel_tol=1e-9)
 '''
 
 EXPECTED = {
@@ -33,51 +34,139 @@ EXPECTED = {
     "-x  ->  x",
     "0.5  ->  0.625",
     "y >= x  ->  (y) > (x)",
-    "True  ->  False",
 }
 
 
 def test_mutants_change_what_is_computed_and_nothing_that_is_said():
     made = list(mutants.mutants_of(Path("module.py"), SOURCE))
-    assert {mutant.shown(SOURCE).split(": ", 1)[1] for mutant in made} == EXPECTED
+    said = [mutant.said(SOURCE).split(": above: ", 1)[1] for mutant in made]
+    assert set(said) == EXPECTED
+    assert len(said) == len(EXPECTED) + 1  # two zeros
     for mutant in made:
         assert mutant.differs(SOURCE)
         assert ast.parse(mutant.applied(SOURCE))
+        assert SOURCE.splitlines()[mutant.statement - 1].strip().startswith((b"if x < 0", b"return -x"))
+
+
+TOY = '''
+def doubled(function):
+    def twice(x):
+        return 2 * function(x)
+
+    return twice
+
+
+def table():
+    return [1 + 1]
+
+
+TABLE = table()
+
+
+def double(x, zero=0):
+    """Twice.
+
+    >>> double(1)
+    2
+    """
+    return 2 * x + zero if x > 0 else -x
+
+
+@doubled
+def half(x):
+    while x > 1:
+        x = x - 1
+    return x / 2
+
+
+def forgotten(x):
+    return x + 1
+'''
+
+TESTS = """
+import functools
+
+import pytest
+from sgdynamics.theory import toy
+
+
+@functools.cache
+def kept():
+    return toy.half(4)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return toy.half(1)
+
+
+def test_double():
+    assert toy.double(-3) == 3
+
+
+def test_table():
+    assert toy.TABLE == [2]
+
+
+def test_made(made):
+    assert True
+
+
+def test_made_again(made):
+    assert made == 1
+
+
+def test_kept():
+    kept()
+
+
+def test_kept_again():
+    assert kept() == 1
+"""
 
 
 @pytest.fixture
 def small(tmp_path):
-    """A library of one function, with an example and a test."""
+    """A library of one row."""
     theory = tmp_path / "src" / "sgdynamics" / "theory"
     theory.mkdir(parents=True)
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--first')\n")
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nmarkers = ['slow: long']\n")
     for package in (theory.parent, theory):
         (package / "__init__.py").write_text("")
-    (theory / "toy.py").write_text(
-        '__all__ = ["double"]\n\n\ndef double(x, zero=0):\n    """Twice.\n\n    >>> double(1)\n    2\n    """\n'
-        "    return 2 * x + zero if x > 0 else -2 * -x\n"
-    )
-    (tmp_path / "tests" / "test_toy.py").write_text(
-        "from sgdynamics.theory.toy import double\n\n\ndef test_double():\n    assert double(-3) == -6\n"
-    )
+    (theory / "toy.py").write_text(TOY)
+    (tmp_path / "tests" / "test_toy.py").write_text(TESTS)
     return tmp_path
 
 
 def test_what_the_tests_do_not_notice_survives(small, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "sgdynamics"]:
         monkeypatch.delitem(sys.modules, name)  # forks are to import the small one
-    found = {}
-    made = mutants.everything(small)
-    for mutant in made:
-        path = small / mutant.path
-        kept = path.read_bytes()
-        path.write_bytes(mutant.applied(kept))
-        found[mutant.shown(kept).split(": ", 1)[1]] = mutants.verdict(small, mutant, 60.0)
-        path.write_bytes(kept)
-    assert found["x > 0  ->  (x) >= (0)"] == "SURVIVED"  # 0 is twice 0 on both sides
-    assert found["2 * x + zero  ->  (2 * x) - (zero)"] == "SURVIVED"
-    assert found["2 * x  ->  (2) / (x)"] == "killed by its examples"
-    assert found["2  ->  3"] in ("killed by its examples", "killed by its row")
-    assert found["-2 * -x  ->  (-2) / (-x)"] == "killed by its row"
+    monkeypatch.setattr(mutant_runs, "SECONDS", 1.0)
+    drawn = list(mutants.sample(small, "", 0))
+    runs = mutant_runs.run(small, "toy", mutants.FLOORS, [mutant for mutant, _ in drawn])
+    found = {said.split("toy.py: ", 1)[1]: verdict for (_, said), (verdict, _) in zip(drawn, runs, strict=True)}
+    survived = mutant_runs.SURVIVED
+    assert {said: verdict for said, verdict in found.items() if verdict != mutant_runs.KILLED} == {
+        "double: x > 0  ->  (x) >= (0)": survived,  # 0 on both sides
+        "double: 2 * x + zero  ->  (2 * x) - (zero)": survived,
+        "half: x > 1  ->  not (x > 1)": mutant_runs.ENDLESS,
+        "half: x - 1  ->  (x) + (1)": mutant_runs.ENDLESS,
+        "forgotten: x + 1  ->  (x) - (1)": mutant_runs.UNREACHED,
+        "forgotten: 1  ->  2": mutant_runs.UNREACHED,
+    }
+
+
+def test_the_sample_depends_on_the_seed_and_on_no_other_mutant(small):
+    before = [said for _, said in mutants.sample(small, "", 0)]
+    assert before != [said for _, said in mutants.sample(small, "", 1)]
+    path = small / "src" / "sgdynamics" / "theory" / "toy.py"
+    path.write_text("\n" + path.read_text() + "\n\ndef more(x):\n    return -x\n")
+    after = [said for _, said in mutants.sample(small, "", 0)]
+    assert [said for said in after if ": more:" not in said] == before
+    assert len(after) == len(before) + 1
+
+
+def test_what_is_listed_as_changing_nothing_is_still_made():
+    assert mutants.equivalent().keys() <= mutants.by_name(mutants.ROOT).keys()
+    assert all(mutants.equivalent().values())

@@ -1,0 +1,449 @@
+"""The tests of a row against mutants: each in a fork of one process that has collected the tests.
+
+Before, the tests are run as they are, with every statement of the row marked: what a mutant changes can only be noticed
+by the tests that come by, and those run from the cheapest to the dearest, what names the function somewhat earlier. A
+mutant is put into the living functions by exchanging their code. What runs already while modules are imported or tests
+collected is changed before that instead, in a process of its own.
+
+No file is written and none is changed, so that kernels compiled before are found on disk. Processes that tests start
+run the library as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import functools
+import gc
+import importlib
+import importlib.util
+import itertools
+import os
+import pickle
+import re
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+# What the tests import beside the library: forks have it. What pytest has hooks for, as hypothesis, it imports itself.
+HEAVY = ("h5netcdf", "matplotlib.pyplot", "mpmath", "numba", "pandas", "sympy", "threadpoolctl", "xarray")
+HEAVY += ("scipy.integrate", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats")
+
+# A test takes too long at so many times what it takes, and some seconds, of the processor's time.
+TOO_LONG = 10.0
+SECONDS = 10.0
+MEMORY = 12 << 30
+
+# How much earlier a test runs that names the function.
+NAMED = 5.0
+
+KILLED, ENDLESS, SURVIVED, UNREACHED = "killed", "killed: without end", "SURVIVED", "SURVIVED: no test comes by"
+
+FAILED, BROKEN = 1, 70  # how forks end
+
+Statement = tuple[str, int]  # a file and a line
+
+
+class Change(Protocol):
+    """What is asked of a mutant here."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def function(self) -> str: ...
+    @property
+    def statement(self) -> int: ...
+    def applied(self, source: bytes) -> bytes: ...
+
+
+class Reached(NamedTuple):
+    """What the tests come by: all while they are collected, and each with the seconds it takes."""
+
+    early: set[Statement]
+    tests: dict[str, tuple[float, set[Statement]]]
+
+
+def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> Iterator[tuple[str, float]]:
+    """The verdict on each mutant of a row, and the seconds it took."""
+    for name in HEAVY:
+        importlib.import_module(name)
+    modules = modules_of(root, row, floors)
+    arguments = ["--doctest-modules", *modules, *tests_of(root, row)]
+    marked = {path: marked_source(path, (root / path).read_bytes()) for path in modules}
+    (reached,) = in_fork(lambda tell: session(root, arguments, Recorder(tell), marked))
+    if isinstance(reached, str):
+        raise SystemExit(f"{row}: its tests fail without a mutant\n{reached}")
+    print(f"{row}: {len(reached.tests)} tests take {sum(seconds for seconds, _ in reached.tests.values()):.0f} s")
+    late = [mutant for mutant in mutants if statement_of(mutant) not in reached.early]
+    found = in_fork(lambda tell: session(root, arguments, Executioner(root, reached, late, tell), {}))
+    for mutant in mutants:
+        verdict, seconds = next(found) if mutant in late else ("", 0.0)
+        yield (verdict, seconds) if verdict else alone(root, arguments, reached, mutant)
+
+
+def statement_of(mutant: Change) -> Statement:
+    """Where it is."""
+    return str(mutant.path), mutant.statement
+
+
+def modules_of(root: Path, row: str, floors: Collection[str]) -> list[str]:
+    """The files of a row."""
+    homes = [root / "src" / "sgdynamics" / floor for floor in floors]
+    found = [path for home in homes for path in (*home.glob(f"{row}.py"), *(home / row).rglob("*.py"))]
+    return [str(path.relative_to(root)) for path in sorted(found)]
+
+
+def tests_of(root: Path, row: str) -> list[str]:
+    """The files of tests of a row: those that are called so, or else those that speak of it."""
+    files = sorted((root / "tests").glob("test_*.py"))
+    called = [path for path in files if path.stem.startswith(f"test_{row}")]
+    speaking = [path for path in files if re.search(rf"\b(theory|models)\.{row}\b", path.read_text(encoding="utf-8"))]
+    return [str(path.relative_to(root)) for path in called or speaking]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Processes
+
+
+def in_fork(body: Callable[[Callable[[Any], None]], object]) -> Iterator[Any]:
+    """What a fork tells while it works."""
+    inlet, outlet = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(inlet)
+        with open(outlet, "wb") as pipe:
+
+            def tell(what: Any) -> None:
+                pickle.dump(what, pipe)
+                pipe.flush()
+
+            try:
+                body(tell)
+                status = 0
+            except BaseException:
+                status = BROKEN
+                traceback.print_exc()
+            os._exit(status)
+    os.close(outlet)
+    with open(inlet, "rb") as pipe:
+        try:
+            while True:
+                yield pickle.load(pipe)
+        except EOFError:
+            os.waitpid(child, 0)
+
+
+def session(root: Path, arguments: list[str], plugin: object, sources: Mapping[str, bytes]) -> int:
+    """Collect the tests with some modules read from other sources, and let the plugin do the rest."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    os.chdir(root)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root / "src"), str(root)])
+    sys.path[:0] = [str(root / "src"), str(root)]
+    options = ["-x", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    return int(pytest.main([*options, *arguments], plugins=[Others(root, sources), plugin]))
+
+
+class Others:
+    """A plugin that finds the modules that have another source."""
+
+    def __init__(self, root: Path, sources: Mapping[str, bytes]) -> None:
+        self.root = root
+        self.sources = {name_of(path): (path, source) for path, source in sources.items()}
+
+    def pytest_sessionstart(self) -> None:
+        sys.meta_path.insert(0, self)  # before what pytest has there
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name not in self.sources:
+            return None
+        place, source = self.sources[name]
+        loader = Given(name, str(self.root / place))
+        loader.source = source
+        package = [str((self.root / place).parent)] if place.endswith("__init__.py") else None
+        return importlib.util.spec_from_file_location(
+            name, self.root / place, loader=loader, submodule_search_locations=package
+        )
+
+
+class Given(SourceFileLoader):
+    """A module from a source in memory; nothing is kept."""
+
+    source: bytes
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+
+def name_of(path: str) -> str:
+    """The module of a file."""
+    return path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the tests come by
+
+
+class Marks(ast.NodeTransformer):
+    """Every statement inside a function says that it is reached, before it runs."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.inside = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        within, self.inside = self.inside, True
+        self.generic_visit(node)
+        self.inside = within
+        return node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if self.inside:
+            for name in ("body", "orelse", "finalbody"):
+                statements = getattr(node, name, None)
+                if isinstance(statements, list):
+                    setattr(node, name, [part for one in statements for part in self.marked(one)])
+        return node
+
+    def marked(self, statement: ast.stmt) -> Iterator[ast.stmt]:
+        text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if not text and not isinstance(statement, ast.Nonlocal | ast.Global):
+            (mark,) = ast.parse(f"__reached__(({self.path!r}, {statement.lineno}))").body
+            for node in ast.walk(mark):
+                ast.copy_location(node, statement)
+            yield mark
+        yield statement
+
+
+def marked_source(path: str, source: bytes) -> Any:
+    """A module whose functions say which of their statements are reached; ``compile`` takes it for its source."""
+    return Marks(path).visit(ast.parse(source))
+
+
+class Recorder:
+    """A plugin that tells what the tests come by, or what fails."""
+
+    def __init__(self, tell: Callable[[Any], None]) -> None:
+        self.tell = tell
+        self.reached: set[Statement] = set()
+        self.early: set[Statement] = set()
+        self.fixtures: dict[object, set[Statement]] = {}
+        self.tests: dict[str, tuple[float, set[Statement]]] = {}
+        self.failed: list[str] = []
+        self.caches: list[Any] = []
+        builtins.__reached__ = self.mark  # type: ignore[attr-defined]
+
+    def mark(self, statement: Statement) -> None:
+        self.reached.add(statement)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.early, self.reached = self.reached, set()
+        ours = {item.module.__name__ for item in session.items if hasattr(item, "module")}
+        for thing in gc.get_objects():
+            if isinstance(thing, functools._lru_cache_wrapper):
+                name = thing.__module__ or ""
+                if name in ours or name.startswith(("sgdynamics.models", "sgdynamics.theory")):
+                    self.caches.append(thing)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
+        """What is made once is there for every test that asks for it."""
+        before, self.reached = self.reached, set()
+        try:
+            return (yield)
+        finally:
+            self.fixtures[fixturedef] = self.reached
+            self.reached |= before
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: Any) -> Generator[None, object, object]:
+        for cache in self.caches:
+            cache.cache_clear()
+        self.reached, started = set(), processor()
+        result = yield
+        fixtures = getattr(item, "_fixtureinfo", None)
+        for definitions in fixtures.name2fixturedefs.values() if fixtures else ():
+            for definition in definitions:
+                self.reached |= self.fixtures.get(definition, set())
+        self.tests[item.nodeid] = processor() - started, self.reached
+        return result
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        self.tell("\n".join(self.failed) if self.failed else Reached(self.early, self.tests))
+
+
+def processor() -> float:
+    """Seconds of the processor's time so far, of this process and what it started."""
+    return sum(os.times()[:4])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running mutants
+
+
+class Plugin:
+    """What running with a mutant takes: no search for simpler failures, and an end to each test."""
+
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutants", settings(), phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("mutants")
+
+
+class Executioner(Plugin):
+    """A plugin that has the tests collected once and forks for every mutant, telling what became of each."""
+
+    def __init__(self, root: Path, reached: Reached, mutants: list[Any], tell: Callable[[Any], None]) -> None:
+        self.root = root
+        self.reached = reached
+        self.mutants = mutants
+        self.tell = tell
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        session.config.pluginmanager.unregister(name="terminalreporter")
+        living: dict[Key, list[FunctionType]] = {}
+        for thing in gc.get_objects():
+            if type(thing) is FunctionType:
+                living.setdefault(key_of(thing.__code__), []).append(thing)
+        gc.collect()
+        gc.freeze()  # so that forks share what there is
+        for mutant in self.mutants:
+            statement = statement_of(mutant)
+            items = [item for item in session.items if statement in self.reached.tests[item.nodeid][1]]
+            items = likeliest_first(items, self.reached, mutant.function)
+            exchanged = [
+                (function, code) for code in self.codes_of(mutant) for function in living.get(key_of(code), [])
+            ]
+            if not items:
+                self.tell((UNREACHED, 0.0))
+            elif not exchanged or len({id(function) for function, _ in exchanged}) < len(exchanged):
+                self.tell(("", 0.0))  # what cannot be told apart is changed before it is imported
+            else:
+                self.tell(judged(lambda: self.condemned(exchanged, items)))  # noqa: B023 - called at once
+        return True
+
+    def codes_of(self, mutant: Change) -> list[CodeType]:
+        """Its function and what is defined in that: of a decorator, functions made by it are living, too."""
+        source = mutant.applied((self.root / mutant.path).read_bytes())
+        code = compile(source, str(self.root / mutant.path), "exec", dont_inherit=True)
+        inside = f"{mutant.function}.<locals>."
+        return [one for one in functions_in(code) if f"{one.co_qualname}.<locals>.".startswith(inside)]
+
+    def condemned(self, exchanged: list[tuple[FunctionType, CodeType]], items: list[pytest.Item]) -> int:
+        """Put it in and run the tests until one fails."""
+        for function, code in exchanged:
+            function.__code__ = code
+        try:
+            for item, after in itertools.zip_longest(items, items[1:]):
+                ends_in_time(self.reached.tests[item.nodeid][0])
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+                if item.session.testsfailed:
+                    return FAILED
+        except BaseException:  # what ends the session, as an exit would
+            return FAILED
+        return 0
+
+
+class Ordered(Plugin):
+    """A plugin that runs the tests in their order, with a mutant that was there from the start."""
+
+    def __init__(self, reached: Reached, mutant: Change) -> None:
+        self.reached = reached
+        self.mutant = mutant
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        first = {id(item) for item in items if statement_of(self.mutant) in self.cost(item)[1]}
+        items.sort(key=lambda item: (id(item) not in first, self.cost(item)[0]))
+
+    def cost(self, item: pytest.Item) -> tuple[float, set[Statement]]:
+        return self.reached.tests.get(item.nodeid, (0.0, set()))  # a mutant may change the names of tests
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        ends_in_time(self.cost(item)[0])
+
+
+def alone(root: Path, arguments: list[str], reached: Reached, mutant: Change) -> tuple[str, float]:
+    """The verdict on a mutant that is there before anything is imported."""
+    source = {str(mutant.path): mutant.applied((root / mutant.path).read_bytes())}
+
+    def body() -> int:
+        ends_in_time(SECONDS)
+        return session(root, arguments, Ordered(reached, mutant), source)
+
+    return judged(body)
+
+
+Key = tuple[str, str, int]
+
+
+def key_of(code: CodeType) -> Key:
+    """By which a code is known to be that of a function from another version of the file."""
+    return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def functions_in(code: CodeType) -> Iterator[CodeType]:
+    """A code and what is defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from functions_in(constant)
+
+
+def likeliest_first(items: list[pytest.Item], reached: Reached, function: str) -> list[pytest.Item]:
+    """The tests from the cheapest to the dearest, those that are called by the function's name somewhat earlier."""
+    name = function.rpartition(".")[2].strip("_")
+    return sorted(items, key=lambda item: reached.tests[item.nodeid][0] / (NAMED if name in item.nodeid else 1.0))
+
+
+def ends_in_time(seconds: float) -> None:
+    """The process ends when a test that takes so many seconds takes much longer, or hangs."""
+    limit = TOO_LONG * seconds + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + limit) + 1, resource.RLIM_INFINITY))
+    signal.alarm(int(20 * limit))
+
+
+def judged(body: Callable[[], int]) -> tuple[str, float]:
+    """The verdict of a fork that runs tests, by how it ends, and the seconds of the processor's time it took."""
+    child = os.fork()
+    if not child:
+        os.setsid()
+        status = BROKEN
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            status = body()
+        finally:
+            os._exit(status)
+    _, status, used = os.wait4(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what tests have started
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN:
+        raise RuntimeError("a mutant could not be put in")
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM):
+        verdict = ENDLESS
+    else:
+        verdict = SURVIVED if os.waitstatus_to_exitcode(status) == 0 else KILLED
+    return verdict, used.ru_utime + used.ru_stime
