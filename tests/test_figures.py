@@ -27,10 +27,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from figures.engine import locks
 from figures.engine.catalogue import catalogue
 from figures.engine.check import Check, Claim, law, perturbed
 from figures.engine.colors import PALETTE
-from figures.engine.files import replacing
+from figures.engine.files import DirectoryInUse, replacing, share_as_worker, sole_use
 from figures.engine.findings import FINDINGS, Finding
 from figures.engine.report import Entry, write_report
 from figures.engine.runner import _is_current, _next
@@ -635,6 +636,59 @@ def test_two_runs_do_not_share_a_directory(toys, tmp_path):
     assert code == 2
     assert "another run (process 4321) is writing into" in output
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from figures.engine import locks
+if sys.argv[2] == "without":
+    locks.fcntl = None
+held = locks.lock(Path(sys.argv[1]), shared=sys.argv[3] == "shared")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("system", ["with", "without"])
+def test_a_lock_is_held_until_its_holder_dies_with_fcntl_and_without(system, tmp_path, monkeypatch):
+    if system == "without":
+        monkeypatch.setattr(locks, "fcntl", None)
+    path = tmp_path / ".lock"
+
+    @contextlib.contextmanager
+    def holder(kind: str) -> Iterator[None]:
+        command = [sys.executable, "-c", HOLDER, str(path), system, kind]
+        process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield
+        process.kill()
+        process.communicate(timeout=30)
+
+    with holder("alone"):
+        for shared in (False, True):
+            with pytest.raises(BlockingIOError):
+                locks.lock(path, shared=shared, wait=False)
+    with holder("shared"), holder("shared"):
+        locks.lock(path, shared=True, wait=False).close()
+        with pytest.raises(BlockingIOError):
+            locks.lock(path, wait=False)
+    locks.lock(path, wait=False).close()  # all of them were killed
+
+
+def test_one_run_at_a_time_where_there_is_no_fcntl(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "fcntl", None)
+    (tmp_path / ".first.nc.unfinished").touch()
+    with sole_use(tmp_path):
+        assert not (tmp_path / ".first.nc.unfinished").exists()
+        first, second = share_as_worker(tmp_path), share_as_worker(tmp_path)
+        with pytest.raises(DirectoryInUse, match=f"process {os.getpid()}"), sole_use(tmp_path):
+            pass
+        first.close()
+        second.close()
+    with sole_use(tmp_path):
+        pass
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -4,7 +4,7 @@
 What does          module
 =================  =============================================================================
 finds them         ``catalogue``, ``fingerprint``
-makes them         ``runner``, ``worker``, ``files``, ``randomness``
+makes them         ``runner``, ``worker``, ``files``, ``locks``, ``randomness``
 compares numbers   ``check``, ``comparison``, ``findings``, ``sampling``
 draws              ``style``, ``colors``
 shows              ``report``, ``explorer``

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO
+
+from figures.engine.locks import Lock, lock
 
 _UNFINISHED = ".unfinished"
 
@@ -45,8 +45,10 @@ def remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file's content, or a directory's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file's content, or a directory's list of names, is on the disk; Windows opens no directories."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -62,27 +64,22 @@ def sole_use(directory: Path) -> Iterator[None]:
     its workers is gone and nothing can be written any more.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise DirectoryInUse(
-                f"another run (process {holder}) is writing into {directory}; wait for it, or give another --out"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        with open(directory / ".workers", "w") as workers:
-            fcntl.flock(workers, fcntl.LOCK_EX)
+    holder = directory / ".lock"
+    try:
+        run = lock(holder, wait=False)
+    except BlockingIOError:
+        process = holder.read_text(encoding="utf-8").strip() or "unknown"
+        raise DirectoryInUse(
+            f"another run (process {process}) is writing into {directory}; wait for it, or give another --out"
+        ) from None
+    with closing(run):
+        holder.write_text(str(os.getpid()), encoding="utf-8")
+        lock(directory / ".workers").close()
         for leftover in directory.glob(f".*{_UNFINISHED}"):
             leftover.unlink()
         yield
 
 
-def share_as_worker(directory: Path) -> IO[str]:
-    """Take a worker's share of the directory; it lasts as long as the file that is returned is open."""
-    workers = open(directory / ".workers", "w")  # noqa: SIM115 - the caller keeps it open
-    fcntl.flock(workers, fcntl.LOCK_SH)
-    return workers
+def share_as_worker(directory: Path) -> Lock:
+    """Take a worker's share of the directory; it lasts until what is returned is closed."""
+    return lock(directory / ".workers", shared=True)
