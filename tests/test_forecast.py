@@ -53,7 +53,7 @@ def test_predictions_of_other_schedules_are_those_of_the_law(clean, name):
 
 @pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
-    """Claim 2: of 200 runs of other laws, with independent errors, the final loss of a longer run with a decay."""
+    """Of 200 runs of other laws, with independent errors, the final loss of a longer run with a decay."""
     random, schedule, hits = np.random.default_rng(0), OTHERS["decay, longer"], 0
     for seed in range(200):
         changed = {
@@ -75,7 +75,7 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 def test_recovery_from_two_noisy_curves():
-    """Claim 2: the numbers that a forecast rests on come back from two curves."""
+    """The numbers that a forecast rests on come back from two curves."""
     found = fit(runs(2e-4, 1, following=0.0, early=0.0)).estimate.to_series()
     assert found["exponent"] == pytest.approx(TRUE["exponent"], rel=0.05)
     assert found["cutoff"] == pytest.approx(TRUE["cutoff"], rel=0.3)
@@ -222,7 +222,7 @@ def test_candidates_are_schedules_by_name(clean, candidates, text):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_forecasts_of_an_ensemble_are_its_mean(momentum):
-    """Claim 1: a mini-batch quadratic with such spectra, at gains that are small where the start lies."""
+    """A mini-batch quadratic with such spectra, at gains that are small where the start lies."""
     curvature = np.exp(np.arange(np.log(1e-5), np.log(0.5), 0.8))
     spectrum = curvature**0.6 * np.exp(-curvature / 0.05)
     noise = curvature**1.2 * np.exp(-curvature / 0.05)
@@ -309,7 +309,7 @@ def test_the_best_schedule_is_no_worse_than_the_others_and_says_what_its_gain_is
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Claim 5: known laws as limits
+# Known laws as limits
 
 
 def test_what_is_left_of_a_spectrum_is_its_integral():
@@ -344,7 +344,7 @@ def test_a_drop_gains_as_in_the_multi_power_law_without_its_power_of_the_rate():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Claim 6: the worst case
+# The worst case
 
 
 @given(
@@ -378,7 +378,7 @@ def test_a_worst_case_needs_a_step():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Claim 4: the public curves, where they are at hand
+# The public curves, where they are at hand
 
 CURVES = Path(__file__).resolve().parents[2] / "shared" / "data" / "llm_loss_curves" / "100M"
 

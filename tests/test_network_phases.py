@@ -16,6 +16,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from figures.engine.elsewhere import elsewhere
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate._thresholds import first_hit, last_before
 from sgdynamics.simulate.trainer.phases import cells
@@ -300,15 +301,18 @@ def test_a_killed_dask_worker_loses_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_relu_digits_catapult_as_an_independent_program_found():
+def test_relu_digits_catapult_as_networks_trained_elsewhere():
     options = {**images(), "c": CELL ** np.arange(1, 60), "seeds": 5, "activation": "relu"}
     wide = trainer.network_thresholds(**options, depth=2, width=256)
     cell = CELL - 1
-    assert (abs(wide.c_loss - 2.297) <= cell * 2.297 + 1e-9).all()
+    known = elsewhere("network_thresholds").under("relu").values
+    rises = known["2 x 256", "c_loss"]
+    assert (abs(wide.c_loss - rises) <= cell * rises + 1e-9).all()
     narrow = trainer.network_thresholds(**options, depth=2, width=32)
     assert narrow.c_loss_mean > 3.5
     deep = trainer.network_thresholds(**options | {"c": CELL ** np.arange(10, 24)}, depth=5, width=256)
-    assert deep.c_loss_mean.item() == pytest.approx(3.1, abs=0.4 + cell * 3.1)
+    rises = known["5 x 256", "c_loss"]
+    assert deep.c_loss_mean.item() == pytest.approx(rises, abs=0.4 + cell * rises)
     assert wide.c_loss_mean < deep.c_loss_mean
     zero = trainer.network_thresholds(
         **options | {"c": CELL ** np.arange(8, 16)}, depth=5, width=128, start="zero_output"
@@ -318,12 +322,14 @@ def test_relu_digits_catapult_as_an_independent_program_found():
 
 
 @pytest.mark.slow
-def test_linear_digits_diverge_as_an_independent_program_found():
+def test_linear_digits_diverge_as_networks_trained_elsewhere():
     options = {**images(), "seeds": 5, "activation": "linear"}
     shallow = trainer.network_thresholds(**options, depth=2, width=256, c=2 ** np.arange(0.5, 3, 0.05))
     cell = 2**0.05 - 1
-    assert shallow.c_loss_mean.item() == pytest.approx(2.35, abs=0.1 + cell * 2.35)
-    assert shallow.c_bounded_mean.item() == pytest.approx(4.2, abs=0.2 + cell * 4.2)
+    known = elsewhere("network_thresholds").under("linear", "2 x 256").values
+    rises, bounded = known["c_loss"], known["c_bounded"]
+    assert shallow.c_loss_mean.item() == pytest.approx(rises, abs=0.1 + cell * rises)
+    assert shallow.c_bounded_mean.item() == pytest.approx(bounded, abs=0.2 + cell * bounded)
     deep = trainer.network_thresholds(**options, depth=5, width=256, c=2 ** np.arange(2, 3.6, 0.1))
     assert deep.c_bounded_mean > 5.5
 

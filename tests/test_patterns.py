@@ -17,6 +17,7 @@ from scipy.special import owens_t
 from scipy.stats import norm
 
 import sgdynamics
+from figures.engine.elsewhere import elsewhere
 from sgdynamics.models.patterns import (
     ALGORITHMS,
     TwoBlockNetwork,
@@ -472,11 +473,11 @@ def test_the_mean_classifier_formula_is_off_by_order_one_over_the_dimension():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The sheet's numbers
+# Numbers
 
 
 def test_curvature_form_at_separation_one_tenth():
-    assert curvature_form(0.1) == pytest.approx(1.60213863e-2, rel=1e-8)
+    assert curvature_form(0.1) == pytest.approx(elsewhere("curvature_form").values[0.1], rel=1e-8)
     assert refreshed_curvature_form(0.1, 1.0) == pytest.approx(curvature_form(0.1), rel=1e-12)
 
 

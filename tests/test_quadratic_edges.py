@@ -1,4 +1,4 @@
-"""Edges and tail indices: against dense Kronecker products, enumerations and numbers of other programs."""
+"""Edges and tail indices: against dense Kronecker products, enumerations and numbers from elsewhere."""
 
 import itertools
 import math
@@ -11,6 +11,7 @@ from scipy.linalg import eigh
 from scipy.stats import gamma
 
 import sgdynamics.theory.quadratic.edges as edges
+from figures.engine.elsewhere import elsewhere
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory.quadratic import (
     almost_sure_edge,
@@ -93,18 +94,11 @@ def test_many_directions_are_applied_not_tabulated():
     np.testing.assert_allclose(stationary(model, rate).covariance, solved, atol=1e-9 * np.abs(solved).max())
 
 
-@pytest.mark.parametrize(
-    ("n", "d", "decay", "edges"),
-    [
-        (64, 10, 1.0, {1: 0.4513, 4: 1.1530, 16: 1.7308}),
-        (256, 20, 0.5, {1: 0.2405, 4: 0.8080, 16: 1.7047}),
-        (256, 20, 2.0, {1: 0.7595, 4: 1.5185}),
-    ],
-)
-def test_rank_one_ensembles_of_the_sheet(n, d, decay, edges):
+@pytest.mark.parametrize(("n", "d", "decay"), [(64, 10, 1.0), (256, 20, 0.5), (256, 20, 2.0)])
+def test_rank_one_ensembles(n, d, decay):
     features = np.random.default_rng(0).standard_normal((n, d)) * np.arange(1, d + 1) ** (-decay / 2)
     hessians = features[:, :, None] * features[:, None, :]
-    for size, edge in edges.items():
+    for size, edge in elsewhere("rank_one_edge").under(n, d, decay).values.items():
         model = FiniteSumQuadratic(hessians, batch_size=size, sampling="without_replacement")
         assert mean_square_edge(model) == pytest.approx(edge, abs=6e-5)
 
@@ -141,7 +135,7 @@ def test_edges_of_half_and_three_halves():
     assert math.isclose(mean_square_edge(TWO), 1.6, rel_tol=1e-14)
     assert math.isclose(one_step_edge(TWO), 1.6, rel_tol=1e-12)
     assert math.isclose(almost_sure_edge(TWO), 8 / 3, rel_tol=1e-12)
-    for rate, index in ((1.45, 4.2858), (1.6, 2.0), (1.8, 1.2529)):
+    for rate, index in elsewhere("tail_index").values.items():
         kappa = tail_index(TWO, rate)
         assert kappa == pytest.approx(index, abs=6e-5)
         assert math.isclose((abs(1 - rate / 2) ** kappa + abs(1 - 1.5 * rate) ** kappa) / 2, 1, rel_tol=1e-12)
@@ -179,8 +173,9 @@ def test_almost_sure_edge_and_tail_index_by_enumeration(values, size, again, fra
         assert math.isclose(np.mean(factors**kappa), 1, rel_tol=1e-8)
 
 
-@pytest.mark.parametrize(("draws", "square", "sure"), [(1, 0.6667, 2.42), (4, 1.3333, 2.663), (16, 1.7778, 2.299)])
-def test_edges_of_gaussian_features_in_one_direction(draws, square, sure):
+@pytest.mark.parametrize("draws", [1, 4, 16])
+def test_edges_of_gaussian_features_in_one_direction(draws):
+    square, sure = (elsewhere("least_squares_edges").values[kind, draws] for kind in ("mean square", "almost sure"))
     model = GaussianLeastSquares(1.0, 1.0, batch_size=draws)
     assert mean_square_edge(model) == pytest.approx(square, abs=6e-5)
     edge = almost_sure_edge(model)

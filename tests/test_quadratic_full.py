@@ -70,7 +70,7 @@ def test_at_equal_gains_the_ratio_is_the_stationary_variance(power, momentum, ne
 @every_update
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, size=st.integers(1, 4))
-def test_moments_follow_the_recursion_of_the_sheet(update, seed, size):
+def test_moments_follow_the_recursion_written_out(update, seed, size):
     generator, hessian, covariance, start = draw(seed, size)
     rates = generator.uniform(0, 1.5, 12)
     state = np.concatenate([start, start])

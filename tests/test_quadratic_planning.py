@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plain_quadratic import random_model, seeds
 from scipy.optimize import minimize_scalar
 
+from figures.engine.elsewhere import elsewhere
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, swa
 from sgdynamics.theory.quadratic import (
@@ -64,7 +65,7 @@ def test_from_the_minimiser_there_is_nothing_to_gain():
 
 @pytest.fixture(scope="module")
 def planned():
-    """The problem of claim 26: h = 1/i, K = 1000, C = 1/(h K), v_0 = 1/K, T = 200."""
+    """The problem: h = 1/i, K = 1000, C = 1/(h K), v_0 = 1/K, T = 200."""
     curvature = 1 / np.arange(1, 1001)
     model = MiniBatchQuadratic(curvature, 1 / (1000 * curvature), displacement=math.sqrt(1 / 1000))
     return model, optimal_schedule(model, 200)
@@ -73,15 +74,16 @@ def planned():
 def test_the_optimal_schedule(planned):
     model, best = planned
     j = np.arange(1, 201)
+    other = elsewhere("noisy_quadratic_risk").values
     shapes = {
-        "linear": (1 - (j - 1) / 200, 1.05760e-3, 5e-9),
+        "linear": (1 - (j - 1) / 200, other["linear"], 5e-9),
         "linear to zero": (1 - j / 200, 1.05975e-3, 5e-9),
         "late linear": (np.minimum(1, (201 - j) / 160), 1.0591e-3, 5e-8),
-        "cosine": ((1 + np.cos(np.pi * (j - 1) / 200)) / 2, 1.09329e-3, 5e-9),
-        "constant": (np.ones(200), 1.27899e-3, 5e-9),
+        "cosine": ((1 + np.cos(np.pi * (j - 1) / 200)) / 2, other["cosine"], 5e-9),
+        "constant": (np.ones(200), other["constant"], 5e-9),
     }
     optimum = end_risk(model, best)
-    assert abs(optimum - 1.049908e-3) < 1e-9
+    assert abs(optimum - other["optimal"]) < 1e-9
     assert abs(best[0] - 0.994) < 5e-4
     assert abs(best[-1] - 0.051) < 5e-4
     tuned = {}
@@ -93,11 +95,11 @@ def test_the_optimal_schedule(planned):
         tuned[name] = found
     assert optimum <= tuned["linear"].fun <= tuned["constant"].fun
     assert abs(tuned["constant"].x - 0.2553) < 5e-5
-    assert abs(end_risk(model, greedy_schedule(model, 200)) - 1.52103e-3) < 5e-9
+    assert abs(end_risk(model, greedy_schedule(model, 200)) - other["greedy"]) < 5e-9
     averaged, *neighbours = (
         moments(model, constant(base, 200), average=swa(200)).excess_risk.item() for base in (1.471, 1.4705, 1.4715)
     )
-    assert neighbours[0] < 9.58845e-4 < neighbours[1]  # the base rate is printed with four digits
+    assert neighbours[0] < other["average at 1.471"] < neighbours[1]  # the base rate is printed with four digits
     assert averaged < optimum  # an average is no schedule across a spectrum
 
 

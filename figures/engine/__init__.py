@@ -5,7 +5,7 @@ What does          module
 =================  =============================================================================
 finds them         ``catalogue``, ``fingerprint``
 makes them         ``runner``, ``worker``, ``files``, ``locks``, ``randomness``
-compares numbers   ``check``, ``comparison``, ``findings``, ``sampling``
+compares numbers   ``check``, ``comparison``, ``findings``, ``sampling``, ``elsewhere``
 draws              ``style``, ``colors``
 shows              ``report``, ``explorer``
 =================  =============================================================================

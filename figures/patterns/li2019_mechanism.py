@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, asymptotic, exact
 from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.elsewhere import elsewhere
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.patterns import (
     annealed_variance,
@@ -43,8 +44,8 @@ SUM_SEPARATIONS = np.array([0.03, 0.1, 0.3, 1.0])
 # One step of the sums forgets this much.
 FORGOTTEN = 1e-5
 
-# Memory integral over its cube law.
-KNOWN_RATIOS = {0.1: 0.961, 0.03: 0.989}
+# Of the memory integral to its cube law.
+KNOWN_RATIOS = elsewhere("memory_over_cube_law").values
 
 LARGE_RATE, WEIGHT_DECAY = 2.0, 0.05
 RATIOS = np.array([3.0, 9.0, 30.0])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, asymptotic, bound, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.elsewhere import elsewhere
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, GaussianLeastSquares
@@ -43,12 +44,11 @@ COLORS = {"mean": GREY, "mean square": ORANGE, "almost sure": BLUE}
 EXAMPLES = 10
 NOISES = np.linspace(0.05, 2.0, 40)
 BATCH_SIZES = np.array([1, 2, 4, 8, 16, 32, 64])
-# Least squares in one direction, batches of fresh examples: (mean square, almost sure).
-KNOWN = {1: (0.6667, 2.42), 4: (1.3333, 2.663), 16: (1.7778, 2.299)}
+OTHER_EDGES = elsewhere("least_squares_edges")
 
-# Two curvatures, as likely as each other, and what is known of them.
+# Two curvatures, as likely as each other.
 PAIR = (0.5, 1.5)
-TAIL_KNOWN = {1.45: 4.2858, 1.6: 2.0, 1.8: 1.2529}
+OTHER_INDICES = elsewhere("tail_index")
 TAIL_RATES = (1.6, 1.8, 2.2)
 # Where the tails are measured: the slope is that between the probabilities of passing the two.
 TAIL_FROM, TAIL_TO = (16.0, 32.0, 128.0), (96.0, 512.0, 2.0**15)
@@ -227,7 +227,7 @@ def compute(fast: bool) -> xr.Dataset:
         fast,
     )
     data = xr.merge([by_noise, by_size, _tails(fast), _growth(fast)], combine_attrs="drop_conflicts")
-    indices = [tail_index(FiniteSumQuadratic(PAIR), rate) for rate in TAIL_KNOWN]
+    indices = [tail_index(FiniteSumQuadratic(PAIR), rate) for rate in OTHER_INDICES.values]
     data["known_tail_index"] = ("known_tail", indices, {"long_name": "tail index at known rates", "units": "1"})
     attributes = {
         "edge": ("edge", "1"),
@@ -331,10 +331,11 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    sizes = [size for size in KNOWN if size in data.batch_size.values]
-    for place, (edge, absolute) in enumerate({"mean square": 5e-5, "almost sure": 5e-3}.items()):
+    for edge, absolute in (("mean square", 5e-5), ("almost sure", 5e-3)):
+        other = OTHER_EDGES.under(edge)
+        sizes = [size for size in other.values if size in data.batch_size.values]
         yield exact(f"{edge} edge of one-dimensional least squares at batch sizes 1, 4 and 16").close(
-            xr.DataArray([KNOWN[size][place] for size in sizes], coords={"batch_size": sizes}),
+            xr.DataArray(other.along(*sizes), coords={"batch_size": sizes}),
             data.edge_batch_size.sel(edge=edge, batch_size=sizes, drop=True).assign_coords(batch_size=sizes),
             absolute=absolute,
         )
@@ -352,7 +353,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
             f"no run is lost before its variance: almost-sure edge above that in mean square, against {text}"
         ).above(data[f"edge_{name}"].sel(edge="mean square", drop=True), edges)
     yield exact("tail indices 4.2858, 2 and 1.2529 of curvatures 1/2 and 3/2 at rates 1.45, 1.6 and 1.8").close(
-        list(TAIL_KNOWN.values()), data.known_tail_index.values, absolute=5e-5
+        list(OTHER_INDICES.values.values()), data.known_tail_index.values, absolute=5e-5
     )
     yield asymptotic("slope of the measured tails is the tail index, to 10%, at three rates between the edges").close(
         data.tail_index,

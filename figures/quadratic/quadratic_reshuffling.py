@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from figures.engine.elsewhere import elsewhere
 from figures.engine.sampling import Indices, replica_mean
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic
@@ -56,9 +57,8 @@ EPOCH_GAINS = (0.1, 0.3, 1.0)
 EPOCH_COLORS = (GREEN, BLUE, VERMILION)
 EPOCH_STEPS = 64
 
-# Eight examples, one example a batch, gain 0.3: variance over that of independent batches.
 KNOWN_GAIN = 0.3
-KNOWN_RATIO = 0.4215809095
+KNOWN_RATIO = elsewhere("reshuffled_variance").values[KNOWN_GAIN, EXAMPLES]
 
 CURVATURES = (0.1, 0.2, 0.4, 0.6, 0.9, 1.2, 1.6, 3.0)
 RATES = np.linspace(0.05, 2.2, 87)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
+from figures.engine.elsewhere import elsewhere
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
@@ -53,21 +54,6 @@ AVERAGES = {f"two points {separation}": two_point(WINDOW, separation) for separa
 RERUNS = {"half rate": constant(RATE / 2, WINDOW), "linear decay": linear(RATE, WINDOW)}
 RULES = (*AVERAGES, *RERUNS)
 FAR = f"two points {SEPARATIONS[-1]}"
-
-# One chain of an independent program with this recipe: change of the full loss, standard error over its six windows.
-ONE_CHAIN = {
-    "two points 1": (-0.0025, 0.0025),
-    "two points 10": (-0.0070, 0.0025),
-    "two points 50": (-0.0130, 0.0025),
-    "two points 200": (-0.0145, 0.0025),
-    "two points 400": (-0.0163, 0.0025),
-    "two points 800": (-0.0156, 0.0030),
-    "EMA 0.98": (-0.0198, 0.0026),
-    "EMA 0.995": (-0.0245, 0.0026),
-    "uniform": (-0.0257, 0.0026),
-    "half rate": (-0.0157, 0.0020),
-    "linear decay": (-0.0248, 0.0026),
-}
 
 # Modes by rank, largest curvature first, to average over: about 500 relax within a window.
 RANKS = (0, 3, 9, 20, 40, 80, 160, 320, 480)
@@ -304,13 +290,14 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         absolute=3 * standard_error(data.variance - data.predicted_variance),
         note=f"on average {float(ratio.mean()):.3f} of the prediction",
     )
-    names = list(ONE_CHAIN)
+    one_chain = elsewhere("averages_on_digits")
+    names = list(one_chain.values)
     other, other_error = (
-        xr.DataArray(list(column), coords={"rule": names}) for column in zip(*ONE_CHAIN.values(), strict=True)
+        xr.DataArray(list(numbers.values()), coords={"rule": names}) for numbers in (one_chain.values, one_chain.errors)
     )
-    yield heuristic("the same changes as in one chain of an independent program").close(
+    yield heuristic("the same changes as in one chain that was trained elsewhere").close(
         other,
         mean.sel(rule=names),
         absolute=agreement(change.sel(rule=names), other_error),
-        note="within three combined standard errors",
+        note=f"within three combined standard errors; {one_chain.made_by}",
     )

@@ -21,6 +21,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
+from figures.engine.elsewhere import elsewhere
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
@@ -44,17 +45,9 @@ LOOKS = {
 }
 ORDER = tuple(LOOKS)
 
-# Means and standard deviations over five networks by an independent program, grids of spacing 2^0.1 and 2^0.05.
-KNOWN = {
-    ("relu", "2 x 256", "c_loss"): (2.30, 0.00),
-    ("relu", "5 x 256", "c_loss"): (3.08, 0.25),
-    ("relu", "5 x 256", "c_bounded"): (12.7, 0.9),
-    ("linear", "2 x 256", "c_loss"): (2.35, 0.04),
-    ("linear", "2 x 256", "c_bounded"): (4.20, 0.07),
-    ("linear", "5 x 256", "c_loss"): (3.06, 0.23),
-    ("linear", "5 x 256", "c_bounded"): (7.2, 1.2),
-}
-KNOWN_SEEDS = 5
+# Over five networks.
+OTHER_THRESHOLDS = elsewhere("network_thresholds")
+OTHER_SEEDS = 5
 
 
 def compute(fast: bool) -> xr.Dataset:
@@ -209,13 +202,14 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     present = set(data.network.values.tolist())
-    for (activation, network, name), (value, deviation) in KNOWN.items():
+    for (activation, network, name), value in OTHER_THRESHOLDS.values.items():
         if network not in present:
             continue
         cell = data.sel(activation=activation, network=network)
-        error = float(np.hypot(cell[f"{name}_standard_error"], deviation / KNOWN_SEEDS**0.5))
+        deviation = OTHER_THRESHOLDS.errors[activation, network, name]
+        error = float(np.hypot(cell[f"{name}_standard_error"], deviation / OTHER_SEEDS**0.5))
         what = {"c_loss": "where the loss first rises", "c_bounded": "last learning rate before divergence"}[name]
-        yield heuristic(f"{activation} networks {network}: {what}, as by an independent program").close(
+        yield heuristic(f"{activation} networks {network}: {what}, as in networks trained elsewhere").close(
             value,
             cell[f"{name}_mean"],
             absolute=(SPACING - 1) * value + 2 * error,
