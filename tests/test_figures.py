@@ -555,7 +555,13 @@ def test_the_fingerprint_knows_helpers_versions_and_the_library(toys, tmp_path, 
     monkeypatch.setattr(fingerprint, "package_directory", lambda name: {"sgdynamics": library}.get(name, package))
     seen = [fingerprint.shared_digest("fingerprinted")]
     assert fingerprint.shared_digest("fingerprinted") == seen[0]
-    for path in (library / "module.py", library / "references.bib", package / "_helper.py", package / "look.mplstyle", package / "a.toml"):
+    for path in (
+        library / "module.py",
+        library / "references.bib",
+        package / "_helper.py",
+        package / "look.mplstyle",
+        package / "a.toml",
+    ):
         path.write_text("another\n")
         seen.append(fingerprint.shared_digest("fingerprinted"))
     monkeypatch.setattr(fingerprint, "versions", lambda: {"numpy": "another"})

@@ -33,7 +33,9 @@ def shared_digest(package: str) -> str:
     library = package_directory("sgdynamics")
     sources = [path for path in library.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     for directory in {package_directory("figures"), package_directory(package)}:
-        helpers = {path for kind in ("**/_*.py", "engine/*.py", "**/*.mplstyle", "**/*.toml") for path in directory.glob(kind)}
+        helpers = {
+            path for kind in ("**/_*.py", "engine/*.py", "**/*.mplstyle", "**/*.toml") for path in directory.glob(kind)
+        }
         sources += [path for path in helpers if path.name not in _BYSTANDERS and path.parent.name != "explorer"]
     return _digest(json.dumps(versions(), sort_keys=True), sources)
 
