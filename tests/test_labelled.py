@@ -94,6 +94,7 @@ CASES = {
     "mean_edge": lambda point: quadratic.mean_edge(FULL, momentum=point),
     "mean_square_edge": lambda point: quadratic.mean_square_edge(EXAMPLES, momentum=point),
     "mean_square_growth": lambda point: quadratic.mean_square_growth(EXAMPLES, point),
+    "almost_sure_growth": lambda point: quadratic.almost_sure_growth(SCALARS, 2 + point, momentum=0.5),
     "tail_index": lambda point: quadratic.tail_index(SCALARS, 2 + point),
     "reshuffled_growth": lambda point: quadratic.reshuffled_growth(RESHUFFLED, point),
     "greedy_schedule": lambda point: quadratic.greedy_schedule(model(point), STEPS),

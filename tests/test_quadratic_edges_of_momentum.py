@@ -115,6 +115,43 @@ def test_growth_is_one_at_the_edge_and_below_one_before(nesterov, batch_size):
     assert reshuffled_growth(model, 1.02 * edge, momentum=0.5, nesterov=nesterov) > 1
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("curvatures", [("1/2", "3/2"), ("3/10", "1", "2")])
+def test_the_edge_is_the_smallest_root_of_a_determinant_counted_exactly(curvatures, nesterov):
+    import sympy
+
+    rate, momentum = sympy.Symbol("rate", positive=True), sympy.Rational(2, 5)
+    values = [sympy.Rational(value) for value in curvatures]
+    mean_map = sympy.zeros(4, 4)
+    for order in itertools.permutations(values):
+        product = sympy.eye(2)
+        for curvature in order:
+            kept = 1 - rate * curvature
+            ahead = [(1 + momentum) * kept, -momentum * kept] if nesterov else [kept + momentum, -momentum]
+            product = (sympy.Matrix([ahead, [1, 0]]) * product).expand()
+        mean_map += sympy.kronecker_product(product, product) / sympy.factorial(len(values))
+    determinant = sympy.Poly((sympy.eye(4) - mean_map).det(method="berkowitz"), rate)
+    model = FiniteSumQuadratic([float(value) for value in values], sampling="reshuffled")
+    edge = reshuffled_edge(model, momentum=0.4, nesterov=nesterov)
+    near = [sympy.Rational(edge * factor) for factor in (1e-6, 1 - 1e-9, 1 + 1e-9)]
+    assert determinant.count_roots(near[0], near[1]) == 0  # by Sturm's theorem, in whole numbers
+    assert determinant.count_roots(near[1], near[2]) == 1
+
+
+def test_a_window_of_rates_that_grow_is_found_however_narrow():
+    model, momentum = FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled"), 0.3892
+    edge = reshuffled_edge(model, momentum=momentum)
+    rates = xr.DataArray(edge * np.array([0.999, 1.003, 1.03]), dims="rate")
+    growth = reshuffled_growth(model, rates, momentum=momentum) - 1
+    assert growth[0] < 0 < growth[1]
+    assert growth[2] < 0  # stable again three hundredths further
+    # which a grid of a 64th of the edge of the mean steps over
+    grid = xr.DataArray(np.arange(1, 45) * mean_edge(model, momentum=momentum) / 64, dims="rate")
+    assert edge < grid[-1]
+    assert np.all(reshuffled_growth(model, grid, momentum=momentum) < 1)
+    assert reshuffled_edge(model, momentum=momentum - 0.001) > 1.2 * edge
+
+
 def test_a_vanishing_momentum_is_none_and_equal_examples_have_the_edge_of_the_mean():
     model = FiniteSumQuadratic([0.5, 1.5, 1.0, 0.2], sampling="reshuffled", batch_size=2)
     assert reshuffled_edge(model, momentum=1e-9) == pytest.approx(reshuffled_edge(model), rel=1e-6)

@@ -43,6 +43,7 @@ MATRICES = np.array([[[1.0, 0.3], [0.3, 0.2]], [[0.4, -0.1], [-0.1, 0.9]], [[0.3
 UNITS = powers(-12, 12)
 EDGES = {
     "almost sure, examples": lambda c: almost_sure_edge(FiniteSumQuadratic([0.5 * c, 1.5 * c])),
+    "almost sure, momentum": lambda c: almost_sure_edge(FiniteSumQuadratic([0.5 * c, 1.5 * c]), momentum=0.5),
     "almost sure, spread": lambda c: almost_sure_edge(FiniteSumQuadratic([1e-9 * c, 1e-4 * c, c], batch_size=2)),
     "almost sure, Gaussian": lambda c: almost_sure_edge(GaussianLeastSquares([c], 1.0, batch_size=2)),
     "reshuffled": lambda c: reshuffled_edge(

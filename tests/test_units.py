@@ -210,6 +210,7 @@ PROBLEMS: dict[str, Callable[..., dict[str, Any]]] = {
         "theory.forecast.last_iterate_bound", schedule=(-1, 0), distance=(0, 1), gradient_bound=(1, 1)
     ),
     "theory.quadratic.almost_sure_edge": of_model(line),
+    "theory.quadratic.almost_sure_growth": of_model(line, learning_rate=rate, momentum=0.7),
     "theory.quadratic.autocovariance": of_model(*MATRICES, learning_rate=rate, lags=[0, 2]),
     "theory.quadratic.best_power_decay": of_model(diagonal, steps=6),
     "theory.quadratic.critical_rate": of_model(*QUADRATIC, schedule=rates),

@@ -3,18 +3,19 @@ r"""Noise in plans: heavy tails and reshuffling with momentum, growing batches, 
 Top left, the gain at which almost every path of the heavy ball ceases to be stable under curvature noise with the
 Cauchy law, where nothing is stable in mean square: points are where measured growth crosses 0. Top middle, two examples
 of curvatures 1/2 and 3/2: reshuffling helps with little momentum and hurts with more; points are where all sequences of
-ten epochs together cease to shrink. Top right, least squares on independent features of one variance: their kurtosis
-moves the edge of a few directions only; points are enumerated steps. Bottom left, a plateau, and then a linear decay or
-a growing batch of as many examples: the ramp ends on the same noise in half the steps. Bottom middle, where the mean
-comes to rest under weight decay, decoupled or as a penalty in the loss. Bottom right, the noise scale of the gradient
-along a run: on the plateau it is that of the run, more than twice as large at half the rate.
+ten epochs together cease to shrink; beside them, where almost every path of independent batches does. Top right, least
+squares on independent features of one variance: their kurtosis moves the edge of a few directions only; points are
+enumerated steps. Bottom left, a plateau, and then a linear decay or a growing batch of as many examples: the ramp ends
+on the same noise in half the steps. Bottom middle, where the mean comes to rest under weight decay, decoupled or as a
+penalty in the loss. Bottom right, the noise scale of the gradient along a run: on the plateau it is that of the run,
+more than twice as large at half the rate.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
@@ -28,6 +29,7 @@ from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, linear
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.theory.quadratic import (
+    almost_sure_edge,
     almost_sure_edge_gain,
     decayed_minimiser,
     mean_square_edge_gain,
@@ -39,10 +41,13 @@ from sgdynamics.theory.quadratic import (
     trace_rule_term,
 )
 
+Draw = Callable[[np.random.Generator, int], np.ndarray]  # curvatures of one step of some paths
+
 WIDTHS = {0.05: (BLUE, "o"), 0.5: (ORANGE, "s")}
 MOMENTA = np.array([0.0, 0.3, 0.6, 0.8, 0.9])
 
 EXAMPLES, SHUFFLED_MOMENTA = [0.5, 1.5], np.array([0.0, 0.2, 0.4, 0.6, 0.8])
+PATH_MOMENTA, PATH_LINE = np.array([0.4, 0.6, 0.8]), np.linspace(0, 0.96, 25)
 
 FEATURES = {1: (BLUE, "o"), 2: (ORANGE, "s"), 4: (GREEN, "^")}
 KURTOSES = np.array([1.0, 2.0, 3.0, 5.0, 9.0])
@@ -55,12 +60,20 @@ RATES, RUN = (0.4, 0.2), 300
 CURVATURES = np.array([1.0, 0.3, 0.1])
 
 
-def _growth(gain: float, width: float, momentum: float, paths: int, steps: int) -> tuple[float, float]:
+def _cauchy(width: float) -> Draw:
+    return lambda rng, paths: 1 + width * rng.standard_cauchy(paths)
+
+
+def _of_examples(rng: np.random.Generator, paths: int) -> np.ndarray:
+    return rng.choice(EXAMPLES, paths)
+
+
+def _growth(gain: float, draw: Draw, momentum: float, paths: int, steps: int) -> tuple[float, float]:
     """Logarithmic growth per step, and its standard error, of paths that are rescaled at every step."""
     rng = np.random.default_rng(1)
     error, before, grown = np.ones(paths), np.ones(paths), np.zeros(paths)
     for step in range(steps + 200):
-        curvature = 1 + width * rng.standard_cauchy(paths)
+        curvature = draw(rng, paths)
         error, before = (1 + momentum - gain * curvature) * error - momentum * before, error
         size = np.hypot(error, before)
         error, before = error / size, before / size
@@ -70,22 +83,47 @@ def _growth(gain: float, width: float, momentum: float, paths: int, steps: int) 
     return float(rates.mean()), float(rates.std() / np.sqrt(paths))
 
 
+def _crossing(edge: float, draw: Draw, momentum: float, paths: int, steps: int) -> tuple[float, float]:
+    """Where measured growth crosses 0 next to a predicted edge, and its standard error."""
+    (low, _), (here, error), (high, _) = (
+        _growth(share * edge, draw, momentum, paths, steps) for share in (0.98, 1.0, 1.02)
+    )
+    slope = (high - low) / (0.04 * edge)
+    return edge - here / slope, error / slope
+
+
 def _edges(paths: int, steps: int) -> xr.Dataset:
     shape = (len(WIDTHS), MOMENTA.size)
     measured, spread = np.empty(shape), np.empty(shape)
     for i, width in enumerate(WIDTHS):
         for j, momentum in enumerate(MOMENTA):
             edge = almost_sure_edge_gain(width, momentum=momentum)
-            (low, _), (here, error), (high, _) = (
-                _growth(share * edge, width, momentum, paths, steps) for share in (0.98, 1.0, 1.02)
-            )
-            slope = (high - low) / (0.04 * edge)
-            measured[i, j] = edge - here / slope
-            spread[i, j] = error / slope
+            measured[i, j], spread[i, j] = _crossing(edge, _cauchy(width), momentum, paths, steps)
     dims = ("width", "momentum")
     return xr.Dataset(
         {"edge_measured": (dims, measured), "edge_standard_error": (dims, spread)},
         coords={"width": list(WIDTHS), "momentum": MOMENTA},
+    )
+
+
+def _paths(paths: int, steps: int) -> xr.Dataset:
+    """Edges of almost every path of the two examples, and where runs of the optimiser have them."""
+    model = FiniteSumQuadratic(EXAMPLES)
+    line = almost_sure_edge(model, momentum=xr.DataArray(PATH_LINE, dims="path_line"))
+    predicted = almost_sure_edge(model, momentum=xr.DataArray(PATH_MOMENTA, dims="path_momentum"))
+    found = [
+        _crossing(edge, _of_examples, momentum, paths, steps)
+        for edge, momentum in zip(predicted.values, PATH_MOMENTA, strict=True)
+    ]
+    measured, spread = np.transpose(found)
+    return xr.Dataset(
+        {
+            "path": ("path_momentum", predicted.values),
+            "path_line_edge": ("path_line", line.values),
+            "path_measured": ("path_momentum", measured),
+            "path_standard_error": ("path_momentum", spread),
+        },
+        coords={"path_momentum": PATH_MOMENTA, "path_line": PATH_LINE},
     )
 
 
@@ -234,6 +272,7 @@ def compute(fast: bool) -> xr.Dataset:
         [
             _edges(more * 500, 1500),
             _reshuffling(),
+            _paths(more * 500, 1500),
             _kurtoses(),
             _ramps(more * 10_000),
             _decays(more * 1000),
@@ -268,7 +307,17 @@ def draw(data: xr.Dataset) -> Figure:
     theory_line(shuffled, data.fine_momentum, data.shuffled_line, color=BLUE)
     measured_points(shuffled, data.shuffled_momentum, data.shuffled_measured, color=BLUE, label="reshuffled")
     independent = mean_square_edge_gain(0.25, momentum=fine)  # the variance of 1/2 and 3/2
-    theory_line(shuffled, fine, independent, color=ORANGE, linestyle="--", label="independent batches")
+    theory_line(shuffled, fine, independent, color=ORANGE, linestyle="--", label="independent, mean square")
+    theory_line(shuffled, data.path_line, data.path_line_edge, color=GREEN)
+    measured_points(
+        shuffled,
+        data.path_momentum,
+        data.path_measured,
+        data.path_standard_error,
+        color=GREEN,
+        marker="s",
+        label="almost every path",
+    )
     mean = stability_edge(1.0, momentum=fine)
     theory_line(shuffled, fine, mean, color=BLACK, linestyle=":", label="edge of the mean")
     shuffled.set(ylim=(0, 4.2), xlabel="momentum", ylabel="edge, learning rate x mean curvature")
@@ -338,6 +387,17 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         "mean",
         weakest=0.08,
         reason="a root of a measured growth",
+    )
+    yield exact("growth of paths crosses 0 at the almost-sure edge of two curvatures, with momentum").statistical(
+        data.path.values,
+        data.path_measured.values,
+        data.path_standard_error.values,
+        "mean",
+        weakest=0.08,
+        reason="a root of a measured growth",
+    )
+    yield exact("almost every path is stable beyond the edge in mean square, with momentum as without").above(
+        mean_square_edge_gain(0.25, momentum=PATH_MOMENTA), data.path_measured.values
     )
     yield exact("edge of reshuffled epochs with momentum, from all sequences of epochs").close(
         data.shuffled.values,

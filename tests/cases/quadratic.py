@@ -5,6 +5,7 @@ from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, Gauss
 MODEL = MiniBatchQuadratic([1.0, 0.5], 1.0, displacement=1.0)
 FULL = FullQuadratic([[1.0, 0.3], [0.3, 0.5]], [[1.0, -0.2], [-0.2, 2.0]], displacement=1.0)
 EXAMPLES = FiniteSumQuadratic([0.5, 1.5], [1.0, -1.0], displacement=1.0)
+LINE = FiniteSumQuadratic([0.5, 1.5])
 RESHUFFLED = FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled")
 REGRESSION = GaussianLeastSquares([1.0, 0.5], 0.1, displacement=1.0)
 
@@ -132,7 +133,13 @@ SOUND = {
         "momentum": 0.5,
         "nesterov": False,
     },
-    "theory.quadratic.almost_sure_edge": {"model": EXAMPLES},
+    "theory.quadratic.almost_sure_edge": {"model": LINE, "momentum": 0.5, "nesterov": False},
+    "theory.quadratic.almost_sure_growth": {
+        "model": LINE,
+        "learning_rate": 0.1,
+        "momentum": 0.5,
+        "nesterov": False,
+    },
     "theory.quadratic.tail_index": {"model": EXAMPLES, "learning_rate": 0.1},
     "theory.quadratic.reshuffled_growth": {
         "model": RESHUFFLED,

@@ -33,7 +33,8 @@ what one step more does to the loss                                        ``hel
 is it stable                                                               ``stability``, ``stability_edge``,
                                                                            ``mean_edge``, ``mean_square_edge``,
                                                                            ``mean_square_growth``, ``one_step_edge``,
-                                                                           ``almost_sure_edge``, ``tail_index``
+                                                                           ``almost_sure_edge``, ``almost_sure_growth``,
+                                                                           ``tail_index``
 bounds and rules for that edge                                             ``trace_edge``, ``top_direction_edge``,
                                                                            ``trace_rule_term``
 random curvature, one direction                                            ``random_curvature_variance``,
@@ -115,7 +116,7 @@ from sgdynamics.theory.quadratic.geometry import (
 from sgdynamics.theory.quadratic.least_squares import trace_rule_term
 from sgdynamics.theory.quadratic.model_laws import stability, stationary
 from sgdynamics.theory.quadratic.moments import moments
-from sgdynamics.theory.quadratic.path_edges import almost_sure_edge, tail_index
+from sgdynamics.theory.quadratic.path_edges import almost_sure_edge, almost_sure_growth, tail_index
 from sgdynamics.theory.quadratic.planning import greedy_schedule, optimal_schedule
 from sgdynamics.theory.quadratic.power_decays import best_power_decay
 from sgdynamics.theory.quadratic.power_law import power_law_bias, power_law_crossover_steps, power_law_optimal_rate
@@ -142,6 +143,7 @@ __all__ = [
     "adam_gain",
     "almost_sure_edge",
     "almost_sure_edge_gain",
+    "almost_sure_growth",
     "autocovariance",
     "average_variance",
     "batch_efficiency",
@@ -217,4 +219,14 @@ __all__ = [
     "used_batch_loss",
 ]
 
-SOURCES = ("sandler2023", "zhang2019", "mulayoff2024", "mccandlish2018")
+SOURCES = (
+    "sandler2023",
+    "zhang2019",
+    "mulayoff2024",
+    "mccandlish2018",
+    "andreyev2026",
+    "li2025",
+    "li2026",
+    "qiu2025",
+    "viswanath2000",
+)

@@ -8,13 +8,16 @@ that of a path, not the stricter one in mean square.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from heapq import merge
 from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, count, flag, instance_of, is_symbolic, positive, swept, unit_interval
 from sgdynamics.formula import formula, geometric_sum, law, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
@@ -31,7 +34,7 @@ Array = NDArray[np.float64]
 
 # Partitions of an epoch, with momentum in all their orders, that are enumerated.
 _MOST_PARTITIONS = 100_000
-# Rates below the edge of the mean at which the first crossing is bracketed where monotony is not proved.
+# Rates below the edge of the mean at which the growth with momentum is looked at, beside those between two roots.
 _GRID = 64
 
 
@@ -200,7 +203,10 @@ def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: Numeric = 0.0, neste
 
     Status: exact, by enumeration: without momentum the growth is a polynomial in the rate, monotone between the roots
     of its derivative, so that the first of these at which it is not below 1 brackets the first crossing. With momentum
-    it is bracketed on a grid of a 64th of the edge of the mean; that none is missed between two rates is not proved.
+    the map of second moments is a matrix of polynomials. It is positive, so that its spectral radius is one of its
+    eigenvalues, and crosses 1 at roots of :math:`\det(1 - E \prod A_B \otimes \prod A_B)` alone: one rate between any
+    two of them is looked at. With many batches an epoch these roots lose digits, and a grid of a 64th of the edge of
+    the mean is looked at, too.
 
     Parameters
     ----------
@@ -239,8 +245,52 @@ def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: Numeric = 0.0, neste
 
 def _edge(model: FiniteSumQuadratic, momentum: float, nesterov: bool) -> float:
     curvatures = _epoch_curvatures(model, "reshuffled_edge", ordered=True)
-    spacing = float(edge_gain(momentum, nesterov)) / float(curvatures.mean()) / _GRID
-    return _first_crossing(lambda rate: _growth(curvatures, rate, momentum, nesterov) - 1, spacing)
+    unit = float(edge_gain(momentum, nesterov)) / float(curvatures.mean())
+    roots = unit * _roots(unit * curvatures, momentum, nesterov)
+    # one rate between any two roots, and a grid where roots of many batches may be off by rounding
+    rates = merge(np.sqrt(roots[1:] * roots[:-1]), (point * unit / _GRID for point in itertools.count(1)))
+
+    def excess(rate: float) -> float:
+        return _growth(curvatures, rate, momentum, nesterov) - 1
+
+    below = 0.0
+    for rate in rates:
+        if excess(rate) >= 0:
+            break
+        below = float(rate)
+    return bracketed_root(excess, below, float(rate)) if below else root_below(excess, float(rate))
+
+
+def _roots(gains: Array, momentum: float, nesterov: bool) -> Array:
+    """Rates at which 1 is an eigenvalue of the mean map of second moments of an epoch, sorted."""
+    from scipy.linalg import eigvals
+
+    still = np.array([[1 + momentum, -momentum], [1.0, 0.0]])
+    pull = np.array([[1 + momentum, -momentum] if nesterov else [1.0, 0.0], [0.0, 0.0]])
+    epochs, batches = gains.shape
+    powers = np.zeros((batches + 1, epochs, 2, 2))  # of the rate, in the product of the updates of an epoch
+    powers[0] = np.eye(2)
+    for gain in gains.T:
+        moved = still @ powers
+        moved[1:] -= gain[:, None, None] * (pull @ powers[:-1])
+        powers = moved
+    # on the entries xx, xy, yy of a symmetric matrix
+    spread, picked = np.array([[1.0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]), [0, 1, 3]
+    maps = np.zeros((2 * batches + 1, 3, 3))
+    for i, left in enumerate(powers):
+        for j, right in enumerate(powers):
+            pairs = np.einsum("nab,ncd->acbd", left, right).reshape(4, 4) / epochs
+            maps[i + j] += (pairs @ spread)[picked]
+    maps[0] -= np.eye(3)
+    size = 3 * (2 * batches - 1)
+    companion, weight = np.eye(size + 3, k=3), np.eye(size + 3)
+    companion[size:] = -np.concatenate(maps[:-1], axis=1)
+    weight[size:, size:] = maps[-1]
+    with one_blas_thread(), np.errstate(all="ignore"):
+        found = eigvals(companion, weight)
+    # a double root may have left the real line by the root of the rounding; at a rate of 0 nothing ever shrinks
+    real = np.isfinite(found) & (np.abs(found.imag) < 1e-3 * np.abs(found)) & (found.real > 1e-9)
+    return np.sort(found.real[real])
 
 
 def _plain_edge(model: FiniteSumQuadratic) -> float:
@@ -261,14 +311,6 @@ def _plain_edge(model: FiniteSumQuadratic) -> float:
             return (bracketed_root(log_growth, below, gain) if below else root_below(log_growth, gain)) / unit
         below = float(gain)
     return limit
-
-
-def _first_crossing(excess: Callable[[float], float], spacing: float) -> float:
-    """The first root of what is negative for small rates and positive for large ones, as far as a grid sees it."""
-    below, above = 0.0, spacing
-    while excess(above) < 0:
-        below, above = above, above + spacing
-    return bracketed_root(excess, below, above) if below else root_below(excess, above)
 
 
 def _growth_polynomial(gains: Array) -> Array:

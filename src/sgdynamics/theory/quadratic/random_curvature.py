@@ -117,8 +117,8 @@ def almost_sure_edge_gain(relative_width: Numeric, *, momentum: Numeric = 0.0) -
 
     The variance of such curvatures is infinite and no rate is stable in mean square; almost every path is stable all
     the same. Compare :func:`mean_square_edge_gain`: here too momentum raises the edge only where noise is weak. Other
-    laws have no closed form with momentum; :func:`mean_square_edge` is then a bound from below and
-    :func:`sgdynamics.simulate.quadratic.top_lyapunov_exponent` measures.
+    laws have no closed form with momentum: :func:`almost_sure_growth` bounds the growth of finitely many curvatures
+    from both sides, and :func:`sgdynamics.simulate.quadratic.top_lyapunov_exponent` measures.
 
     Returns
     -------
