@@ -280,7 +280,7 @@ def test_a_killed_dask_worker_loses_nothing(tmp_path):
     width = xr.DataArray([32, 48], {"width": [32, 48]}, ["width"]).chunk(width=1)
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(1) as thread,

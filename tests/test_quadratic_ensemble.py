@@ -626,7 +626,7 @@ def test_other_processes_compute_the_same_bits():
     rates = constant(swept("rate", [0.1, 0.2, 0.3, 0.4]), 20)
     model = MiniBatchQuadratic([1.0, 0.5], 1.0, displacement=1.0)
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
     ):
         for method in METHODS:

@@ -12,9 +12,10 @@ import pytest
 import xarray as xr
 from cases import merged
 from test_arguments import FUNCTIONS
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sgdynamics import formulas
+from sgdynamics._blas import one_blas_thread
 
 THREADS = 8
 SOUND = merged("SOUND")
@@ -75,6 +76,31 @@ def test_eight_threads_get_the_bits_of_one_and_leave_blas_as_it_was():
         differing = [name for name in CALLS if results[name] != expected[name]]
         assert not differing
     assert blas() == before
+
+
+def sizes():
+    return {threads for _, threads in blas()}
+
+
+def test_the_limit_of_blas_is_set_and_restored_whatever_threads_come_first_and_last():
+    entered, left = Barrier(2), Barrier(2)
+
+    def first():
+        with one_blas_thread():
+            entered.wait()
+            left.wait()
+
+    with threadpool_limits(limits=2, user_api="blas"), ThreadPoolExecutor(1) as pool:  # set in this thread
+        running = pool.submit(first)  # held in another
+        entered.wait()
+        with one_blas_thread():
+            within = sizes()
+            left.wait()
+            running.result()
+            alone = sizes()
+        after = sizes()
+    assert within == alone == {1}
+    assert after == {2}
 
 
 def test_formulas_are_listed_alike_in_eight_threads():
