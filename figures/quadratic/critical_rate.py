@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
@@ -128,7 +128,7 @@ def _network() -> xr.Dataset:
 
 
 def _edges() -> xr.Dataset:
-    laws = {
+    laws: dict[str, Callable[..., float]] = {
         "edge": mean_square_edge,
         "trace": trace_edge,
         "sharpest": top_direction_edge,

@@ -9,7 +9,7 @@ how fast runs and their mean squares grow, also with momentum, where no closed f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -37,7 +37,11 @@ from sgdynamics.theory.quadratic import (
 Floats = NDArray[np.float64]
 Model = FiniteSumQuadratic | GaussianLeastSquares
 
-EDGES = {"mean": mean_edge, "mean square": mean_square_edge, "almost sure": almost_sure_edge}
+EDGES: dict[str, Callable[..., float]] = {
+    "mean": mean_edge,
+    "mean square": mean_square_edge,
+    "almost sure": almost_sure_edge,
+}
 COLORS = {"mean": GREY, "mean square": ORANGE, "almost sure": BLUE}
 
 # Of so many examples one is sharper.

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import xarray as xr
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, check_arguments, checked, integer, nonnegative, real
+from sgdynamics.domains import Domain, Numbers, Numeric, Values, check_arguments, checked, integer, nonnegative, real
 from sgdynamics.models.deep_linear._domains import Floats, chain_weights
 from sgdynamics.models.deep_linear._eigenvalues import top_eigenvalue
 
@@ -342,7 +342,7 @@ class ScalarChain(Shown):
 
 
 @checked(target=nonnegative, depth=integer(1))
-def balanced_chain(target: Numeric, depth: int) -> Numeric:
+def balanced_chain(target: Values | Numbers | float, depth: int) -> Values:
     r"""Equal weights whose product is the given number: :math:`w_i = y^{1/D}`.
 
     Parameters
@@ -369,4 +369,4 @@ def balanced_chain(target: Numeric, depth: int) -> Numeric:
     ones = np.ones(depth)
     if isinstance(target, xr.DataArray):
         return target ** (1 / depth) * xr.DataArray(ones, dims="layer")
-    return np.multiply.outer(target ** (1 / depth), ones)
+    return cast("Values", np.multiply.outer(np.asarray(target) ** (1 / depth), ones))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -187,7 +187,7 @@ class DeepLinearNetwork(Shown):
             return below(self.fitting("output", weights))[-1]  # type: ignore[arg-type]
 
     @checked(weights=weight_matrices)
-    def loss(self, weights: Sequence[ArrayLike]) -> Numeric:
+    def loss(self, weights: Sequence[ArrayLike]) -> float | Floats:
         r"""Half the squared error, summed over outputs and averaged over inputs.
 
         Parameters
@@ -199,7 +199,7 @@ class DeepLinearNetwork(Shown):
         float or array, shape (...)
         """
         with one_blas_thread():
-            return _plain(loss(self.fitting("loss", weights), *self.matrices))  # type: ignore[arg-type]
+            return cast("float | Floats", _plain(loss(self.fitting("loss", weights), *self.matrices)))  # type: ignore[arg-type]
 
     @checked(weights=weight_matrices)
     def gradient(self, weights: Sequence[ArrayLike]) -> Layers:
@@ -250,7 +250,7 @@ class DeepLinearNetwork(Shown):
             return hessian(self.fitting("hessian", weights), *self.matrices)  # type: ignore[arg-type]
 
     @checked(weights=weight_matrices)
-    def sharpness(self, weights: Sequence[ArrayLike]) -> Numeric:
+    def sharpness(self, weights: Sequence[ArrayLike]) -> float | Floats:
         r"""The largest eigenvalue of the Hessian, of which every entry is formed: for small networks.
 
         Parameters
@@ -262,7 +262,7 @@ class DeepLinearNetwork(Shown):
         float or array, shape (...)
         """
         with one_blas_thread():
-            return _plain(sharpness(self.fitting("sharpness", weights), *self.matrices))  # type: ignore[arg-type]
+            return cast("float | Floats", _plain(sharpness(self.fitting("sharpness", weights), *self.matrices)))  # type: ignore[arg-type]
 
     @checked(weights=weight_matrices)
     def imbalance(self, weights: Sequence[ArrayLike]) -> Layers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class FourFactors(Shown):
         return made
 
     @checked(weights=real)
-    def loss(self, weights: Numeric) -> Any:
+    def loss(self, weights: Numeric) -> float | Array:
         """The loss.
 
         Parameters
@@ -79,7 +79,7 @@ class FourFactors(Shown):
         -------
         float or array, shape (...)
         """
-        return 0.5 * (self.target - self._weights(weights).prod(axis=-1)) ** 2
+        return cast("float | Array", 0.5 * (self.target - self._weights(weights).prod(axis=-1)) ** 2)
 
     @checked(weights=real)
     def gradient(self, weights: Numeric) -> Array:
@@ -119,7 +119,7 @@ class FourFactors(Shown):
         return made
 
     @checked(weights=real)
-    def sharpness(self, weights: Numeric) -> Any:
+    def sharpness(self, weights: Numeric) -> float | Array:
         """Largest eigenvalue of the Hessian.
 
         Parameters
@@ -132,7 +132,7 @@ class FourFactors(Shown):
         float or array, shape (...)
         """
         top = np.linalg.eigvalsh(self.hessian(weights))[..., -1]
-        return float(top) if np.ndim(top) == 0 else top
+        return cast("float | Array", float(top) if np.ndim(top) == 0 else top)
 
     @checked(weights=real, learning_rate=nonnegative)
     def step(self, weights: Numeric, learning_rate: Numeric) -> Array:

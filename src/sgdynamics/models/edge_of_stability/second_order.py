@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class SecondOrderRegression(Shown):
         return array
 
     @checked(weights=real)
-    def residual(self, weights: Numeric) -> Any:
+    def residual(self, weights: Numeric) -> float | Array:
         r"""The residual :math:`z`.
 
         Parameters
@@ -93,7 +93,7 @@ class SecondOrderRegression(Shown):
         return float(made) if np.ndim(made) == 0 else made
 
     @checked(weights=real, order=integer(0))
-    def moment(self, weights: Numeric, order: int) -> Any:
+    def moment(self, weights: Numeric, order: int) -> float | Array:
         r"""The moment :math:`T_k = J^\top Q^k J`; order 0 is the neural tangent kernel.
 
         Parameters
@@ -111,7 +111,7 @@ class SecondOrderRegression(Shown):
         return float(made) if np.ndim(made) == 0 else made
 
     @checked(weights=real)
-    def loss(self, weights: Numeric) -> Any:
+    def loss(self, weights: Numeric) -> float | Array:
         r"""The loss :math:`\tfrac12 z^2`.
 
         Parameters
@@ -160,7 +160,7 @@ class SecondOrderRegression(Shown):
         return made
 
     @checked(weights=real)
-    def sharpness(self, weights: Numeric) -> Any:
+    def sharpness(self, weights: Numeric) -> float | Array:
         """Largest eigenvalue of the Hessian.
 
         Parameters
@@ -173,7 +173,7 @@ class SecondOrderRegression(Shown):
         float or array, shape (...)
         """
         top = np.linalg.eigvalsh(self.hessian(weights))[..., -1]
-        return float(top) if np.ndim(top) == 0 else top
+        return cast("float | Array", float(top) if np.ndim(top) == 0 else top)
 
     @checked(weights=real, learning_rate=nonnegative)
     def step(self, weights: Numeric, learning_rate: Numeric) -> Array:

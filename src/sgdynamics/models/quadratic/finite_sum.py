@@ -265,7 +265,7 @@ class FiniteSumQuadratic(Shown):
         return self.hessians[indices], point[..., None, :] - self.offsets[indices] - noise
 
     @checked(error=real, drawn=whole, center_noise=real)
-    def batch_loss(self, error: Numeric, drawn: Numeric, center_noise: Numeric = 0.0) -> Numeric:
+    def batch_loss(self, error: Numeric, drawn: Numeric, center_noise: Numeric = 0.0) -> float | Array:
         r"""Loss of a mini-batch, :math:`\tfrac1S \sum_s \tfrac12 (x - c_{i_s} - \zeta_s)^\top H_{i_s} (\dots)`.
 
         Parameters

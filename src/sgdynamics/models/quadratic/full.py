@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +147,7 @@ class FullQuadratic(Shown):
         return half_square(type(self).__name__, self.hessian, error)
 
     @checked(error=real, center=real)
-    def batch_loss(self, error: Numeric, center: Numeric) -> Numeric:
+    def batch_loss(self, error: Numeric, center: Numeric) -> float | Array:
         r"""Loss of the mini-batch with the given center, :math:`\tfrac12 (e - \xi)^\top H (e - \xi)`.
 
         Parameters
@@ -159,7 +159,7 @@ class FullQuadratic(Shown):
         -------
         float or array, shape (...)
         """
-        return self.excess_risk(self._point("error", error) - self._point("center", center))
+        return cast("float | Array", self.excess_risk(self._point("error", error) - self._point("center", center)))
 
     @checked(error=real, center=real)
     def batch_gradient(self, error: Numeric, center: Numeric) -> Array:

@@ -10,17 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import (
-    Domain,
-    Numeric,
-    check_arguments,
-    checked,
-    complain,
-    integer,
-    nonnegative,
-    positive,
-    real,
-)
+from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, integer, nonnegative, positive, real
 from sgdynamics.models.quadratic._points import of_points, one_per_mode
 
 __all__ = ["GaussianLeastSquares"]
@@ -147,7 +137,7 @@ class GaussianLeastSquares(Shown):
         return drawn, np.einsum("...i,...si->...s", point, drawn) - np.asarray(noise, dtype=np.float64)
 
     @checked(error=real, features=real, noise=real)
-    def batch_loss(self, error: Numeric, features: Numeric, noise: Numeric = 0.0) -> Numeric:
+    def batch_loss(self, error: Numeric, features: Numeric, noise: Numeric = 0.0) -> float | Array:
         r"""Loss of a mini-batch, :math:`\tfrac{1}{2S} \sum_s (e \cdot \phi_s - \nu_s)^2`.
 
         Parameters

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics.domains import checked, complain, flag, instance_of, nonnegative, one, optional, seeds
 from sgdynamics.simulate.trainer import arguments
@@ -107,7 +107,7 @@ class Network:
         shifts = self.biases if self.biases is not None else [np.empty(0)] * len(self.weights)
         return np.concatenate([part.ravel() for pair in zip(self.weights, shifts, strict=True) for part in pair])
 
-    def with_flat(self, vector: Array) -> Network:
+    def with_flat(self, vector: ArrayLike) -> Network:
         """The same network with other parameters.
 
         Parameters
@@ -124,9 +124,9 @@ class Network:
         ValueError, TypeError
             If the vector has another length or is not finite.
         """
-        vector = arguments.parameters.check("with_flat", "vector", vector)
-        arguments.length("with_flat", "vector", vector, self.size, "parameters")
-        return self.at(vector.copy())
+        flat: Array = arguments.parameters.check("with_flat", "vector", vector)
+        arguments.length("with_flat", "vector", flat, self.size, "parameters")
+        return self.at(flat.copy())
 
     def layers(self) -> Layers:
         """The parameters as the trainer's inner loops take them."""

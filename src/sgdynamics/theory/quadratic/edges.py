@@ -10,11 +10,13 @@ Everything here but :func:`mean_edge` takes batches that are independent from st
 
 from __future__ import annotations
 
+from typing import cast, overload
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, flag, positive, swept, unit_interval
+from sgdynamics.domains import Numeric, Spanned, Value, checked, flag, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.theory._roots import bracketed_root, root_below
@@ -47,6 +49,10 @@ Array = NDArray[np.float64]
 _GRID, _FEW = 64, 8
 
 
+@overload
+def mean_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
+@overload
+def mean_edge(model: MiniBatchQuadratic, *, momentum: Spanned = 0.0, nesterov: bool = False) -> Spanned: ...
 @law(quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
@@ -131,6 +137,10 @@ def _between(roots: Array) -> Array:
     return np.concatenate([np.sqrt(roots[1:] * roots[:-1]), roots])
 
 
+@overload
+def mean_square_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
+@overload
+def mean_square_edge(model: MiniBatchQuadratic, *, momentum: Spanned = 0.0, nesterov: bool = False) -> Spanned: ...
 @law(quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
 def mean_square_edge(
@@ -219,8 +229,8 @@ def mean_square_edge(
 @law(quantity="factor")
 @checked(model=MATRIX_MODEL, learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag)
 def mean_square_growth(
-    model: MatrixModel, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
-) -> Numeric:
+    model: MatrixModel, learning_rate: float | Value, *, momentum: float | Value = 0.0, nesterov: bool = False
+) -> Value:
     r"""Asymptotic factor per step of the second moment, :math:`\rho(E[A_B \otimes A_B])`.
 
     :math:`A_B` is the matrix of one update, :math:`I - \eta H_B` for plain SGD. Directions that are flat for every
@@ -262,7 +272,7 @@ def mean_square_growth(
             return float(np.abs(np.linalg.eigvals(_table(noise, float(rate), float(momentum), nesterov))).max())
 
     (made,) = over_points(core, [(learning_rate, []), (momentum, [])], [[]], {})
-    return unswept(made)
+    return cast("Value", unswept(made))
 
 
 @law(quantity="learning rate")

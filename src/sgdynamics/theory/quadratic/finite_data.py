@@ -13,12 +13,24 @@ import math
 from collections.abc import Iterator
 from heapq import merge
 from itertools import combinations, permutations
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Numeric, checked, count, flag, instance_of, is_symbolic, positive, swept, unit_interval
+from sgdynamics.domains import (
+    Numeric,
+    Value,
+    checked,
+    count,
+    flag,
+    instance_of,
+    is_symbolic,
+    positive,
+    swept,
+    unit_interval,
+)
 from sgdynamics.formula import formula, geometric_sum, law, raised, stable_below, where
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.models.quadratic.parameters import PARAMETERS
@@ -137,8 +149,8 @@ def _growth(curvatures: Array, rate: float, momentum: float, nesterov: bool) -> 
     model=instance_of(FiniteSumQuadratic), learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag
 )
 def reshuffled_growth(
-    model: FiniteSumQuadratic, learning_rate: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
-) -> Numeric:
+    model: FiniteSumQuadratic, learning_rate: float | Value, *, momentum: float | Value = 0.0, nesterov: bool = False
+) -> Value:
     r"""Factor per epoch of the second moment in one direction of random curvature, reshuffled.
 
     .. math:: E \prod_{B \in \text{epoch}} (1 - \eta h_B)^2, \qquad
@@ -189,12 +201,12 @@ def reshuffled_growth(
 
     (made,) = over_points(core, [(learning_rate, []), (momentum, [])], [[]], {})
     swept: Numeric = unswept(made)
-    return swept
+    return cast("Value", swept)
 
 
 @law(quantity="learning rate")
 @checked(model=instance_of(FiniteSumQuadratic), momentum=swept(unit_interval), nesterov=flag)
-def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
+def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value:
     r"""Learning rate at which the second moment at epoch ends ceases to be stable, in one direction, reshuffled.
 
     The first rate with :func:`reshuffled_growth` 1. With one example a batch and no momentum this is
@@ -240,7 +252,7 @@ def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: Numeric = 0.0, neste
 
     (made,) = over_points(core, [(momentum, [])], [[]], {})
     swept: Numeric = unswept(made)
-    return swept
+    return cast("Value", swept)
 
 
 def _edge(model: FiniteSumQuadratic, momentum: float, nesterov: bool) -> float:

@@ -7,13 +7,13 @@ multipliers are matrices, and how fast their products grow is a number between t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, swept, unit_interval
+from sgdynamics.domains import Numeric, Value, checked, flag, instance_of, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, MiniBatchQuadratic
 from sgdynamics.theory._roots import bracketed_root
@@ -158,6 +158,12 @@ def almost_sure_growth(
     return found
 
 
+@overload
+def almost_sure_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
+@overload
+def almost_sure_edge(
+    model: MiniBatchQuadratic, *, momentum: float | xr.DataArray = 0.0, nesterov: bool = False
+) -> float | xr.DataArray: ...
 @law(quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
 def almost_sure_edge(
@@ -244,6 +250,10 @@ def _first_crossing(law: DiscreteLaw, below: float, momentum: float, nesterov: b
     return bracketed_root(growth, below, above)
 
 
+@overload
+def tail_index(model: MatrixModel, learning_rate: float | Value) -> Value: ...
+@overload
+def tail_index(model: MiniBatchQuadratic, learning_rate: float | xr.DataArray) -> float | xr.DataArray: ...
 @law(quantity="exponent")
 @checked(model=ANY_MODEL, learning_rate=swept(positive))
 def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) -> Numeric:

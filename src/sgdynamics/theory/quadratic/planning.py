@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
@@ -140,7 +142,7 @@ def _planned(
 
 @law(quantity="schedule")
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1))
-def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
+def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Array | xr.DataArray:
     r"""The learning rates that each minimise the expected risk after their own step.
 
     .. math:: \eta_t = \frac{\sum_i n_i h_i^2 v_i}{\sum_i n_i h_i^3 (v_i + C_i/B)}, \qquad v = \operatorname{E} e^2.
@@ -172,12 +174,12 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Numeric:
     >>> greedy_schedule(MiniBatchQuadratic(1.0, 1.0, displacement=1.0), 3)
     array([0.5       , 0.33333333, 0.25      ])
     """
-    return _planned(_greedy, model, steps)
+    return cast("Array | xr.DataArray", _planned(_greedy, model, steps))
 
 
 @law(quantity="schedule")
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1), largest=optional(one(positive)))
-def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | None = None) -> Numeric:
+def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | None = None) -> Array | xr.DataArray:
     r"""The schedule with the lowest expected risk after the last step that is found from several starts.
 
     With the costate :math:`p_T = n h/2`, :math:`p_{t-1} = (1-\eta_t h)^2 p_t`, every rate solves
@@ -220,4 +222,4 @@ def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | 
     array([0.5       , 0.33333333, 0.25      ])
     """
     limit = math.inf if largest is None else float(largest)
-    return _planned(functools.partial(_optimal, largest=limit), model, steps)
+    return cast("Array | xr.DataArray", _planned(functools.partial(_optimal, largest=limit), model, steps))

@@ -12,7 +12,13 @@ slopes, for batches without replacement.
 
 from __future__ import annotations
 
-from sgdynamics.domains import Numeric, checked, is_symbolic, positive, real
+from typing import overload
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sgdynamics.domains import Numbers, Numeric, checked, is_symbolic, positive, real
 from sgdynamics.formula import formula, law, where
 from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory.sharpest_directions.parameters import PARAMETERS
@@ -118,6 +124,21 @@ def curvature_matched_rate(learning_rate: Numeric, minimiser: Numeric, factor: N
 _EVENT = {"learning_rate": positive, "curvature": real, "slope": real, "batch_slope": real}
 
 
+@overload
+def overshoots(  # type: ignore[overload-overlap]
+    learning_rate: float, curvature: float, slope: float, batch_slope: float
+) -> np.bool: ...
+@overload
+def overshoots(  # type: ignore[overload-overlap]
+    learning_rate: float | Numbers, curvature: float | Numbers, slope: float | Numbers, batch_slope: float | Numbers
+) -> NDArray[np.bool]: ...
+@overload
+def overshoots(
+    learning_rate: float | xr.DataArray,
+    curvature: float | xr.DataArray,
+    slope: float | xr.DataArray,
+    batch_slope: float | xr.DataArray,
+) -> xr.DataArray: ...
 @law(quantity="outcome")
 @checked(**_EVENT)
 def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
@@ -156,6 +177,21 @@ def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch
     return learning_rate * curvature * batch_slope**2 > batch_slope * slope
 
 
+@overload
+def increases(  # type: ignore[overload-overlap]
+    learning_rate: float, curvature: float, slope: float, batch_slope: float
+) -> np.bool: ...
+@overload
+def increases(  # type: ignore[overload-overlap]
+    learning_rate: float | Numbers, curvature: float | Numbers, slope: float | Numbers, batch_slope: float | Numbers
+) -> NDArray[np.bool]: ...
+@overload
+def increases(
+    learning_rate: float | xr.DataArray,
+    curvature: float | xr.DataArray,
+    slope: float | xr.DataArray,
+    batch_slope: float | xr.DataArray,
+) -> xr.DataArray: ...
 @law(quantity="outcome")
 @checked(**_EVENT)
 def increases(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
