@@ -10,35 +10,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from figures.engine.randomness import mix_into_all_seeds
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import constant
+from sgdynamics.simulate.quadratic import ensemble
+
 ROOT = Path(__file__).parent.parent
 
 # Made in seconds, and nothing in it is said of one draw alone.
 CHEAP = ("sandler2023_two_points",)
 
-MIXED = """
-import numpy as np
-from figures.engine.randomness import mix_into_all_seeds
-mix_into_all_seeds({number})
-from sgdynamics.models.quadratic import MiniBatchQuadratic
-from sgdynamics.models.schedules import constant
-from sgdynamics.simulate.quadratic import ensemble
-run = ensemble(MiniBatchQuadratic(1.0, 1.0), constant(0.5, 3), replicas=2, seed=7).error.values.ravel()
-spawned = np.random.default_rng(np.random.SeedSequence(7).spawn(1)[0]).random()
-print(*run, spawned, np.random.default_rng(7).random(), np.random.default_rng([7, 1]).random())
-"""
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draws of all kinds with a number mixed into all seeds, as long as they take."""
+
+    def draws(number: int) -> list[float]:
+        with monkeypatch.context() as mixed:
+            mixed.setattr(np.random, "SeedSequence", np.random.SeedSequence)  # so that both are put back
+            mixed.setattr(np.random, "default_rng", np.random.default_rng)
+            mix_into_all_seeds(number)
+            run = ensemble(MiniBatchQuadratic(1.0, 1.0), constant(0.5, 3), replicas=2, seed=7).error.values.ravel()
+            spawned = np.random.default_rng(np.random.SeedSequence(7).spawn(1)[0]).random()
+            return [*run, spawned, np.random.default_rng(7).random(), np.random.default_rng([7, 1]).random()]
+
+    return draws
 
 
-def drawn(number: int) -> list[str]:
-    code = MIXED.format(number=number)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.split()
-
-
-def test_a_number_changes_every_draw_and_none_changes_nothing():
+def test_a_number_changes_every_draw_and_none_changes_nothing(drawn):
     plain, one, two = drawn(0), drawn(1), drawn(2)
     assert one == drawn(1)
     assert all(len({*draws}) == 3 for draws in zip(plain, one, two, strict=True))
-    assert plain[-2] == str(np.random.default_rng(7).random())
+    assert plain[-2] == np.random.default_rng(7).random()
 
 
 @pytest.mark.slow
