@@ -44,6 +44,9 @@ TOO_LONG = 10.0
 SECONDS = 10.0
 MEMORY = 12 << 30
 
+# Laws of all formulas and functions, whose tests are called by what they are about.
+SHARED = ("test_arguments.py", "test_extremes.py", "test_formula.py")
+
 # How much earlier a test runs that names the function.
 NAMED = 5.0
 
@@ -80,15 +83,15 @@ def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> It
     modules = modules_of(root, row, floors)
     arguments = ["--doctest-modules", *modules, *tests_of(root, row)]
     marked = {path: marked_source(path, (root / path).read_bytes()) for path in modules}
-    (reached,) = in_fork(lambda tell: session(root, arguments, Recorder(tell), marked))
+    (reached,) = in_fork(lambda tell: session(root, row, arguments, Recorder(tell), marked))
     if isinstance(reached, str):
         raise SystemExit(f"{row}: its tests fail without a mutant\n{reached}")
     print(f"{row}: {len(reached.tests)} tests take {sum(seconds for seconds, _ in reached.tests.values()):.0f} s")
     late = [mutant for mutant in mutants if statement_of(mutant) not in reached.early]
-    found = in_fork(lambda tell: session(root, arguments, Executioner(root, reached, late, tell), {}))
+    found = in_fork(lambda tell: session(root, row, arguments, Executioner(root, reached, late, tell), {}))
     for mutant in mutants:
         verdict, seconds = next(found) if mutant in late else ("", 0.0)
-        yield (verdict, seconds) if verdict else alone(root, arguments, reached, mutant)
+        yield (verdict, seconds) if verdict else alone(root, row, arguments, reached, mutant)
 
 
 def statement_of(mutant: Change) -> Statement:
@@ -108,7 +111,13 @@ def tests_of(root: Path, row: str) -> list[str]:
     files = sorted((root / "tests").glob("test_*.py"))
     called = [path for path in files if path.stem.startswith(f"test_{row}")]
     speaking = [path for path in files if re.search(rf"\b(theory|models)\.{row}\b", path.read_text(encoding="utf-8"))]
-    return [str(path.relative_to(root)) for path in called or speaking]
+    shared = [root / "tests" / name for name in SHARED if (root / "tests" / name).exists()]
+    return [str(path.relative_to(root)) for path in dict.fromkeys([*(called or speaking), *shared])]
+
+
+def is_about(item: pytest.Item, row: str) -> bool:
+    """Whether it is in a file of the row, or of the shared tests one about the row."""
+    return item.path.name not in SHARED or bool(re.search(rf"\[(.*\W)?(models|theory)\.{row}\.", item.nodeid))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -143,8 +152,8 @@ def in_fork(body: Callable[[Callable[[Any], None]], object]) -> Iterator[Any]:
             os.waitpid(child, 0)
 
 
-def session(root: Path, arguments: list[str], plugin: object, sources: Mapping[str, bytes]) -> int:
-    """Collect the tests with some modules read from other sources, and let the plugin do the rest."""
+def session(root: Path, row: str, arguments: list[str], plugin: object, sources: Mapping[str, bytes]) -> int:
+    """Collect the tests of a row with some modules read from other sources, and let the plugin do the rest."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -152,18 +161,23 @@ def session(root: Path, arguments: list[str], plugin: object, sources: Mapping[s
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root / "src"), str(root)])
     sys.path[:0] = [str(root / "src"), str(root)]
     options = ["-x", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return int(pytest.main([*options, *arguments], plugins=[Others(root, sources), plugin]))
+    return int(pytest.main([*options, *arguments], plugins=[Others(root, row, sources), plugin]))
 
 
 class Others:
-    """A plugin that finds the modules that have another source."""
+    """A plugin that finds the modules that have another source, and leaves the tests of other rows."""
 
-    def __init__(self, root: Path, sources: Mapping[str, bytes]) -> None:
+    def __init__(self, root: Path, row: str, sources: Mapping[str, bytes]) -> None:
         self.root = root
+        self.row = row
         self.sources = {name_of(path): (path, source) for path, source in sources.items()}
 
     def pytest_sessionstart(self) -> None:
         sys.meta_path.insert(0, self)  # before what pytest has there
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if is_about(item, self.row)]
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name not in self.sources:
@@ -386,13 +400,13 @@ class Ordered(Plugin):
         ends_in_time(self.cost(item)[0])
 
 
-def alone(root: Path, arguments: list[str], reached: Reached, mutant: Change) -> tuple[str, float]:
+def alone(root: Path, row: str, arguments: list[str], reached: Reached, mutant: Change) -> tuple[str, float]:
     """The verdict on a mutant that is there before anything is imported."""
     source = {str(mutant.path): mutant.applied((root / mutant.path).read_bytes())}
 
     def body() -> int:
         ends_in_time(SECONDS)
-        return session(root, arguments, Ordered(reached, mutant), source)
+        return session(root, row, arguments, Ordered(reached, mutant), source)
 
     return judged(body)
 
