@@ -336,6 +336,35 @@ def test_the_measures_find_the_laws_within_their_standard_errors():
         assert 0.7 < float(z.std()) < 1.5
 
 
+@pytest.mark.parametrize(("steps", "blocks"), [(40, 8), (43, 5), (6, 6), (9, 2)])
+def test_standard_errors_are_those_of_a_ratio_of_block_sums(steps, blocks):
+    """By the delta method: blocks are draws of two sums, and a ratio moves with either."""
+    data = recorded(0.9, steps, seed=8)
+    found = step_to_curvature(data, 0.5, blocks=blocks)
+    assert set(found.coords) == set(data.drop_dims(["measured_step", "draw"]).coords)
+    assert found.mean_minimiser_standard_error.dims == ("direction",)
+    edges = [steps * block // blocks for block in range(blocks + 1)]
+    for direction in range(data.sizes["direction"]):
+        slope = data.gradient_projection.isel(direction=direction).values
+        below = 0.5 * (data.curvature * data.projection_second_moment).isel(direction=direction).values
+        pieces = [slice(*ends) for ends in itertools.pairwise(edges)]
+        sums = np.array([[(slope[piece] ** 2).sum(), below[piece].sum()] for piece in pieces])
+        spread = np.cov(sums.T, ddof=1) * blocks  # of the sums over all blocks
+        top, bottom = sums.sum(axis=0)
+        moves = np.array([1 / bottom, -top / bottom**2])
+        # the deviations of top - ratio * bottom add up to 0, so that their mean square is their variance
+        assert float(found.mean_minimiser_standard_error[direction]) == pytest.approx(
+            math.sqrt(moves @ spread @ moves), rel=1e-10
+        )
+
+
+def test_a_step_onto_the_least_loss_or_back_to_the_same_loss_is_no_event():
+    assert not overshoots(0.5, 2.0, 3.0, 3.0)
+    assert overshoots(0.5, 2.0 * (1 + 1e-15), 3.0, 3.0)
+    assert not increases(0.5, 4.0, 3.0, 3.0)
+    assert increases(0.5, 4.0 * (1 + 1e-15), 3.0, 3.0)
+
+
 def test_the_measures_do_not_depend_on_the_signs_of_directions_or_on_their_order():
     data = recorded(1.1, 200, seed=5)
     flip = xr.DataArray([1.0, -1.0, -1.0], dims="direction")
