@@ -44,10 +44,10 @@ def _task(examples: int) -> Task:
     x, labels = trainer.digits("raw_deviation")
     x, labels = x[:examples], labels[:examples]
     net = trainer.network([64, 128, 128, 10], "tanh", seed=0)
-    run = trainer.train(
-        net, x, labels, schedules.constant(0.1, 200), loss="cross_entropy", batch_size=32,
-        replacement=True, record=[199, 200], keep_weights=True, seed=0,
-    )  # fmt: skip
+    start = trainer.Objective(net, x, labels, "cross_entropy")
+    batches = trainer.Batches(32, replacement=True, seed=0)
+    rates = schedules.constant(0.1, 200)
+    run = trainer.trajectory(start, rates, batches=batches, record=[199, 200], keep_weights=True)
     earlier, now = (net.with_flat(weights) for weights in run.weights.values)
     before = trainer.top_hessian_eigenvalues(earlier, x, labels, loss="cross_entropy", tol=1e-8).vectors[:, 0]
     return Task(now, x, labels, before, np.random.default_rng(0).standard_normal(net.size))
@@ -65,7 +65,7 @@ Product = Callable[[np.ndarray], np.ndarray]
 
 
 def _ours(task: Task) -> Product:
-    operator = trainer.hessian_operator(task.net, task.x, task.labels, "cross_entropy")
+    operator = trainer.hessian_operator(trainer.Objective(task.net, task.x, task.labels, "cross_entropy"))
     return lambda v: operator.matvec(v)
 
 
@@ -278,9 +278,8 @@ def _search(warm: bool) -> Callable[[int], Run]:
         start = task.before if warm else None
 
         def run() -> float:
-            found = trainer.top_hessian_eigenvalues(
-                task.net, task.x, task.labels, loss="cross_entropy", tol=TOLERANCE, start=start
-            )
+            objective = trainer.Objective(task.net, task.x, task.labels, "cross_entropy")
+            found = trainer.top_eigenpairs(objective, tol=TOLERANCE, start=start)
             assert found.converged
             return float(found.values[0])
 

@@ -14,13 +14,7 @@ from benchmarks._measure import Contender, Run, Workload, faster
 from sgdynamics.simulate import trainer
 
 RUNS, STEPS, BATCH, RATE = 16, 200, 32, 0.1
-OURS, LOOP, PRODUCTS, VMAP = "train_runs", "train, one after another", "their matrix products alone", "JAX vmap"
-OPTIONS: dict[str, Any] = {
-    "loss": "cross_entropy",
-    "batch_size": BATCH,
-    "replacement": True,
-    "evaluate_loss": False,
-}
+OURS, LOOP, PRODUCTS, VMAP = "ensemble", "trajectory, one after another", "their matrix products alone", "JAX vmap"
 WHY = "the products alone take half of the time of the loop"
 
 
@@ -33,15 +27,31 @@ def _nets(hidden: int) -> list[trainer.Network]:
     return [trainer.network(_widths(hidden), "tanh", seed=run) for run in range(RUNS)]
 
 
+def _objectives(hidden: int) -> list[trainer.Objective]:
+    nets = _nets(hidden)
+    first = trainer.Objective(nets[0], *trainer.digits(), "cross_entropy")
+    return [first.with_flat(net.flat()) for net in nets]
+
+
+def _batches(run: int) -> trainer.Batches:
+    return trainer.Batches(BATCH, replacement=True, seed=run)
+
+
 def _ours(hidden: int) -> Run:
-    (x, labels), nets, rates = trainer.digits(), _nets(hidden), np.full(STEPS, RATE)
-    return lambda: trainer.train_runs(nets, x, labels, rates, seed=range(RUNS), **OPTIONS).final_weights.values
+    rates = np.full(STEPS, RATE)
+    starts = _objectives(hidden)
+    batches = [_batches(run) for run in range(RUNS)]
+    return lambda: trainer.ensemble(starts, rates, batches=batches, evaluate_loss=False).final_weights.values
 
 
 def _loop(hidden: int) -> Run:
-    (x, labels), nets, rates = trainer.digits(), _nets(hidden), np.full(STEPS, RATE)
+    rates = np.full(STEPS, RATE)
+    starts = _objectives(hidden)
     return lambda: np.array(
-        [trainer.train(net, x, labels, rates, seed=run, **OPTIONS).final_weights for run, net in enumerate(nets)]
+        [
+            trainer.trajectory(start, rates, batches=_batches(run), evaluate_loss=False).final_weights
+            for run, start in enumerate(starts)
+        ]
     )
 
 
@@ -74,18 +84,7 @@ def _vmap(hidden: int) -> Run:
     layers = range(len(nets[0].weights))
     biases = [net.biases or [] for net in nets]
     start = [(jnp.stack([net.weights[k] for net in nets]), jnp.stack([shifts[k] for shifts in biases])) for k in layers]
-    numbers = np.arange(len(images))[:, None]
-    rows = np.array(
-        [
-            [
-                chosen[:, 0]
-                for chosen, _ in trainer.batches(
-                    numbers, digits, steps=STEPS, batch_size=BATCH, replacement=True, loss="cross_entropy", seed=run
-                )
-            ]
-            for run in range(RUNS)
-        ]
-    ).astype(np.int64)
+    rows = np.array([_batches(run).numbers(len(images), STEPS) for run in range(RUNS)])
 
     def loss(parameters: Any, x: Any, labels: Any) -> Any:
         for w, b in parameters[:-1]:

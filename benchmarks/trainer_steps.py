@@ -30,14 +30,14 @@ class Task(NamedTuple):
     rows: np.ndarray | None
 
 
+def _batches(size: int | None) -> trainer.Batches:
+    return trainer.Batches(size, replacement=True, seed=0)
+
+
 def _mini_batches(width: int) -> Task:
     x, labels = trainer.digits()
     net = trainer.network([64, width, width, 10], "tanh", seed=0)
-    numbers = np.arange(len(x))[:, None]
-    drawn = trainer.batches(
-        numbers, labels, steps=1000, batch_size=BATCH, replacement=True, loss="cross_entropy", seed=0
-    )
-    return Task(net, x, labels, 1000, np.array([rows[:, 0] for rows, _ in drawn]).astype(np.int64))
+    return Task(net, x, labels, 1000, _batches(BATCH).numbers(len(x), 1000))
 
 
 def _full_batch(examples: int) -> Task:
@@ -51,10 +51,9 @@ def _flat(parameters: Sequence[tuple[Any, Any]]) -> np.ndarray:
 
 
 def _ours(task: Task) -> Run:
-    batch_size = None if task.rows is None else BATCH
-    options: dict[str, Any] = {"loss": "cross_entropy", "batch_size": batch_size, "replacement": True, "seed": 0}
-    rates = np.full(task.steps, RATE)
-    return lambda: trainer.train(task.net, task.x, task.labels, rates, **options).final_weights.values
+    objective, rates = trainer.Objective(task.net, task.x, task.labels, "cross_entropy"), np.full(task.steps, RATE)
+    batches = _batches(None if task.rows is None else BATCH)
+    return lambda: trainer.trajectory(objective, rates, batches=batches).final_weights.values
 
 
 def _products(task: Task) -> Run:

@@ -69,7 +69,8 @@ def test_eigenvalues_covariance_and_overshoot_are_those_of_our_network(data, our
     net, order = theirs
     np.testing.assert_allclose(net.flat(), ours.flat()[order])
     expected = trainer.top_hessian_eigenvalues(ours, *data, k=5, loss="cross_entropy")
-    found = trainer.top_hessian_eigenvalues(net, *data, k=5, loss="own")
+    mine, others = trainer.Objective(ours, *data, "cross_entropy"), trainer.Objective(net, *data)
+    found = trainer.top_eigenpairs(others, k=5)
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-10)
     directions = expected.vectors
     for name, options, turned in (
@@ -79,8 +80,8 @@ def test_eigenvalues_covariance_and_overshoot_are_those_of_our_network(data, our
         ("gradient_interaction", {"batch_size": 10}, {}),
     ):
         instrument = getattr(trainer, name)
-        expected_numbers = instrument(ours, *data, "cross_entropy", **options)
-        for variable, values in instrument(net, *data, "own", **(options | turned)).items():
+        expected_numbers = instrument(mine, **options)
+        for variable, values in instrument(others, **(options | turned)).items():
             scale = np.abs(expected_numbers[variable]).max().item()
             np.testing.assert_allclose(values, expected_numbers[variable], rtol=0, atol=1e-10 * scale)
 

@@ -80,7 +80,7 @@ def test_batches_are_drawn_without_replacement_unless_asked():
                 parameters = inspect.signature(thing).parameters
                 if "replacement" in parameters:
                     defaults[f"{floor}.{stem}.{name}"] = parameters["replacement"].default
-    named = {"simulate.trainer.train", "simulate.trainer.draw_batches", "theory.break_even.batch_variance_factor"}
+    named = {"simulate.trainer.Batches", "simulate.trainer.draw_batches", "theory.break_even.batch_variance_factor"}
     assert named < set(defaults)
     assert all(default is False for default in defaults.values()), defaults
 

@@ -86,9 +86,9 @@ def test_a_run_that_has_not_arrived_has_not_converged(name):
 
 def test_a_search_that_was_stopped_has_not_converged():
     net = trainer.network([30, 20, 5], "tanh", seed=0)
-    data = {"x": RANDOM.normal(size=(12, 30)), "y": RANDOM.integers(5, size=12), "loss": "cross_entropy"}
-    exact = np.linalg.eigvalsh(trainer.hessian_matrix(net, **data))[-1]
-    found, stopped = (trainer.top_hessian_eigenvalues(net, **data, max_products=most) for most in (2000, 3))
+    objective = trainer.Objective(net, RANDOM.normal(size=(12, 30)), RANDOM.integers(5, size=12), "cross_entropy")
+    exact = np.linalg.eigvalsh(trainer.hessian_matrix(objective))[-1]
+    found, stopped = (trainer.top_eigenpairs(objective, max_products=most) for most in (2000, 3))
     assert found.converged
     assert found.values[0] == pytest.approx(exact, rel=2e-2)
     assert not stopped.converged

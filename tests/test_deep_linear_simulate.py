@@ -20,7 +20,7 @@ from sgdynamics.simulate.deep_linear import (
     network_descent,
     network_flow,
 )
-from sgdynamics.simulate.trainer import network, train
+from sgdynamics.simulate.trainer import Objective, network, trajectory
 from sgdynamics.theory.deep_linear import (
     balanced_sharpness,
     initial_ntk_moments,
@@ -67,9 +67,8 @@ def test_a_chain_of_ones_is_the_trainers_network():
     for depth, rate in ((2, 0.5), (4, 0.2), (5, 0.35)):
         net = network([1] * (depth + 1), "linear", biases=False, seed=depth)
         start = net.flat()
-        trained = train(
-            net, [[1.0]], [[0.7]], constant(rate, 100), loss="mse", record=np.arange(101), keep_weights=True, seed=0
-        )
+        objective = Objective(net, [[1.0]], [[0.7]], "mse")
+        trained = trajectory(objective, constant(rate, 100), record=np.arange(101), keep_weights=True)
         runs = chain_descent(ScalarChain(0.7), start, rate, steps=100, record=range(101))
         np.testing.assert_allclose(runs.weight.values, trained.weights.values, rtol=0, atol=1e-10)
         np.testing.assert_allclose(runs.loss.values, trained.loss.values, rtol=0, atol=1e-10)

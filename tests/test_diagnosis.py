@@ -10,11 +10,12 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from trained import trained
 
 import sgdynamics
 from sgdynamics.models.schedules import constant
 from sgdynamics.outcome import Outcome
-from sgdynamics.simulate.trainer import network, train
+from sgdynamics.simulate.trainer import network
 from sgdynamics.theory.diagnosis import (
     diagnose,
     distance_plateau,
@@ -408,7 +409,7 @@ def test_a_run_of_the_trainer_is_read_as_it_is(tmp_path):
         "record": np.arange(801),
         "seed": 0,
     }
-    data = train(net, inputs, inputs @ [1.0, -1.0, 0.5], constant(0.1, 800), keep_weights=True, **arguments)
+    data = trained(net, inputs, inputs @ [1.0, -1.0, 0.5], constant(0.1, 800), keep_weights=True, **arguments)
     found = diagnose(data.isel(step=slice(100, None)))
     assert list(found["quantity"].values) == ["loss_change", "plateau", "gain"]
     assert outcome(found) is Outcome.UNDECIDED
@@ -416,7 +417,7 @@ def test_a_run_of_the_trainer_is_read_as_it_is(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("step,loss\n" + "".join(f"{s},{v}\n" for s, v in enumerate(data.loss.values)), encoding="utf-8")
     assert outcome(diagnose(path)) is outcome(diagnose(data[["loss"]]))
-    wild = train(net, inputs, inputs @ [1.0, -1.0, 0.5], constant(1e200, 8), **{**arguments, "record": [0, 4, 8]})
+    wild = trained(net, inputs, inputs @ [1.0, -1.0, 0.5], constant(1e200, 8), **{**arguments, "record": [0, 4, 8]})
     assert outcome(diagnose(wild)) is Outcome.DIVERGED
 
 

@@ -132,18 +132,20 @@ def test_the_callback_records_a_run_of_lightning(tmp_path, monkeypatch):
 )
 def test_a_network_has_a_verdict_after_as_many_steps_as_the_page_says(warm, steps, verdict):
     x, y, _, _ = trainer.split(*trainer.digits(), train=1200, seed=0)
-    how = {"loss": "cross_entropy", "replacement": True, "label_noise": 0.2}
-    net = trainer.network([64, 32, 10], "tanh", seed=0)
+    how = {"replacement": True, "label_noise": 0.2}
+    objective = trainer.Objective(trainer.network([64, 32, 10], "tanh", seed=0), x, y, "cross_entropy")
     if warm:
-        settled = trainer.train(net, x, y, schedules.constant(0.3, warm), batch_size=16, seed=0, **how)
-        net = net.with_flat(settled.final_weights)
+        batches = trainer.Batches(16, seed=0, **how)
+        settled = trainer.trajectory(objective, schedules.constant(0.3, warm), batches=batches)
+        objective = objective.with_flat(settled.final_weights)
     kept = {"record": np.arange(steps + 1), "keep_weights": True, "evaluate_loss": False}
-    run = trainer.train(net, x, y, schedules.constant(0.3, steps), batch_size=16, seed=100, **how, **kept)
+    batches = trainer.Batches(16, seed=100, **how)
+    run = trainer.trajectory(objective, schedules.constant(0.3, steps), batches=batches, **kept)
     weights = run.weights.values
-    fresh = trainer.batches(x, y, steps=2 * steps, batch_size=128, seed=200, classes=10, **how)
+    fresh = trainer.Batches(128, seed=200, **how).drawn(objective, 2 * steps)
     slopes = np.empty((steps, 2))
     for step, end in np.ndindex(steps, 2):
-        gradient = trainer.gradient(net.with_flat(weights[step + end]), *next(fresh), "cross_entropy")
+        gradient = trainer.gradient(objective.net.with_flat(weights[step + end]), *next(fresh), "cross_entropy")
         slopes[step, end] = gradient @ (weights[step + 1] - weights[step])
     assert diagnose(dict(zip(("slope_before", "slope_after"), slopes.T, strict=True))).verdict.startswith(verdict)
 

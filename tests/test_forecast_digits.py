@@ -38,9 +38,8 @@ def run(schedule, replica, saved=()):
             kept.append(moved.copy())
         return moved, state
 
-    trainer.train(
-        net, x, y, schedule, loss="cross_entropy", batch_size=32, label_noise=NOISE, update=update, seed=1000 + replica
-    )
+    batches = trainer.Batches(32, label_noise=NOISE, seed=1000 + replica)
+    trainer.trajectory(trainer.Objective(net, x, y, "cross_entropy"), schedule, batches=batches, update=update)
     return np.array(losses), kept, loss
 
 

@@ -327,17 +327,13 @@ def test_the_trainer_runs_the_same_network(algorithm):
         keep = 1 - rate * setting.training.weight_decay
         return keep * weights - rate * gradient + float(course.step_noise[t]) * flat_noise[t], t + 1
 
-    run = trainer.train(
-        net,
-        np.hstack([sample.inputs, setting.data.second_inputs(sample)]),
-        (sample.label + 1) // 2,
+    inputs = np.hstack([sample.inputs, setting.data.second_inputs(sample)])
+    run = trainer.trajectory(
+        trainer.Objective(net, inputs, (sample.label + 1) // 2, "cross_entropy", trainable=trained),
         course.step_size.values[:-1],
-        loss="cross_entropy",
         update=noisy_step,
-        trainable=trained,
         record=np.arange(steps + 1),
         keep_weights=True,
-        seed=0,
     )
     found = finite_network(
         setting, sample, algorithm, width_p=width_p, width_q=width_q, seed=seed, record=np.arange(steps + 1)
@@ -361,7 +357,7 @@ def test_the_model_s_step_is_the_trainer_s_gradient():
     assert trainer.loss_value(net, x, y, "cross_entropy") == pytest.approx(
         shape.loss(first, second, sample, SHORT.data), rel=1e-12
     )
-    whole = net.with_flat(trainer.gradient(net, x, y, "cross_entropy", trainable=trained)).weights[0]
+    whole = net.with_flat(trainer.Objective(net, x, y, "cross_entropy", trainable=trained).gradient()).weights[0]
     slope_p, slope_q = shape.gradient(first, second, sample, SHORT.data)
     np.testing.assert_allclose(whole[: sample.dimension, :6].T, slope_p, atol=1e-14)
     np.testing.assert_allclose(whole[sample.dimension :, 6:].T, slope_q, atol=1e-14)

@@ -54,7 +54,9 @@ def test_the_sign_of_the_sharpest_direction_changes_no_measure():
     rows = trainer.draw_batches(ALL, 32, draws=200, seed=0)
     found = []
     for direction in (top, -top):
-        one = trainer.projected_steps(net, x, targets, "mse", directions=direction, batch_size=32, batches=rows)
+        one = trainer.projected_steps(
+            trainer.Objective(net, x, targets, "mse"), directions=direction, batch_size=32, batches=rows
+        )
         # The same weights twice: a measure over steps needs more than one.
         steps = xr.concat([one, one], "step").squeeze("direction")
         found.append(step_to_curvature(steps, 0.4, blocks=2, dim="step"))
@@ -67,14 +69,16 @@ def test_the_minimum_by_slope_and_curvature_is_that_of_the_loss_on_the_line():
     rate = 0.01
     top = trainer.top_hessian_eigenvalues(net, x, targets, loss="mse").vectors[:, 0]
     rows = trainer.draw_batches(ALL, 32, draws=20, seed=0)
-    one = trainer.projected_steps(net, x, targets, "mse", directions=top, batch_size=32, batches=rows)
+    one = trainer.projected_steps(
+        trainer.Objective(net, x, targets, "mse"), directions=top, batch_size=32, batches=rows
+    )
     slope, curvature, steps = (
         one[name].values.ravel() for name in ("gradient_projection", "curvature", "batch_projection")
     )
     predicted = (slope * steps).mean() / (rate * curvature * (steps**2).mean())
     multiples = np.linspace(-2, 2, 5)
     distances = -rate * multiples[:, None] * steps
-    line = trainer.loss_along(net, x, targets, "mse", directions=top, distances=distances.ravel())
+    line = trainer.loss_along(trainer.Objective(net, x, targets, "mse"), directions=top, distances=distances.ravel())
     mean = line.line_loss.values.reshape(distances.shape).mean(axis=1)
     square, linear, _ = np.polyfit(multiples, mean, 2)
     assert -linear / (2 * square) == pytest.approx(predicted, rel=0.1)
@@ -82,7 +86,7 @@ def test_the_minimum_by_slope_and_curvature_is_that_of_the_loss_on_the_line():
 
 def test_gram_matrices_have_the_spectrum_of_the_covariance():
     net, x, targets, _ = recipe(1.0)
-    rows = trainer.per_example_gradients(net, x[:60], targets[:60], "mse")
+    rows = trainer.Objective(net, x[:60], targets[:60], "mse").example_gradients()
     centred = rows - rows.mean(axis=0)
     dense = np.linalg.eigvalsh(centred.T @ centred / len(rows))[::-1][: len(rows)]
     gram = np.linalg.eigvalsh(centred @ centred.T / len(rows))[::-1]
@@ -93,7 +97,10 @@ def test_gram_matrices_have_the_spectrum_of_the_covariance():
 
 def test_the_second_moment_exceeds_the_covariance_by_at_most_the_squared_gradient():
     net, x, targets, _ = recipe(1.0)
-    found = [trainer.gradient_covariance(net, x, targets, "mse", centred=centred) for centred in (True, False)]
+    found = [
+        trainer.gradient_covariance(trainer.Objective(net, x, targets, "mse"), centred=centred)
+        for centred in (True, False)
+    ]
     centred, whole = (one.covariance_eigenvalues.item() for one in found)
     squared = found[0].squared_gradient.item()
     assert (whole, centred, squared) == (
@@ -106,9 +113,9 @@ def test_the_second_moment_exceeds_the_covariance_by_at_most_the_squared_gradien
 
 def test_few_batches_inflate_the_covariance_of_the_digits():
     net, x, _, labels = recipe(1.0)
-    top = trainer.gradient_covariance(net, x, labels, "cross_entropy").covariance_eigenvalues.item()
+    top = trainer.gradient_covariance(trainer.Objective(net, x, labels, "cross_entropy")).covariance_eigenvalues.item()
     rows = trainer.draw_batches(ALL, 128, draws=25, seed=0)
-    found = trainer.batch_gradient_covariance(net, x, labels, "cross_entropy", batches=rows)
+    found = trainer.batch_gradient_covariance(trainer.Objective(net, x, labels, "cross_entropy"), batches=rows)
     assert found.largest_eigenvalue > 1.3 * found.batch_factor * top
 
 

@@ -15,10 +15,11 @@ import threadpoolctl
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from trained import replayed, trained
 
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
-from sgdynamics.simulate.trainer import batches as batches_function
+from sgdynamics.simulate.trainer import batches as batches_module
 from sgdynamics.simulate.trainer import curvature, losses, passes
 from sgdynamics.simulate.trainer.activations import ACTIVATIONS as NONLINEARITIES
 from sgdynamics.simulate.trainer.hidden import Hidden
@@ -61,22 +62,21 @@ def close(found, wanted, tolerance):
 def test_gradient_and_hessian_product_are_complex_steps(activation, loss, biases, depth):
     net, x, y, loss = problem(activation, loss, biases, WIDTHS[depth], seed=depth)
     for options in ({}, {"weight_decay": 0.3}):
-        value, slope = (
-            functools.partial(f, x=x, y=y, loss=loss, **options) for f in (trainer.loss_value, trainer.gradient)
-        )
-        gradient = slope(net)
-        close(gradient, np.array([complex_step(value, net, e) for e in np.eye(net.size)]), 1e-12)
+        objective = trainer.Objective(net, x, y, loss, **options)
+        value, slope, units = trainer.Objective.loss_value, trainer.Objective.gradient, np.eye(net.size)
+        gradient = objective.gradient()
+        close(gradient, np.array([complex_step(value, objective, e) for e in units]), 1e-12)
         v = np.random.default_rng(1).standard_normal(net.size)
-        product = trainer.hessian_vector_product(net, x, y, v, loss, **options)
-        close(product, complex_step(slope, net, v), 1e-12)
-        close(trainer.hessian_operator(net, x, y, loss, **options) @ v, product, 1e-14)
-        matrix = trainer.hessian_matrix(net, x, y, loss, **options)
-        close(matrix, np.array([complex_step(slope, net, e) for e in np.eye(net.size)]), 1e-12)
+        product = objective.hessian_vector_product(v)
+        close(product, complex_step(slope, objective, v), 1e-12)
+        close(trainer.hessian_operator(objective) @ v, product, 1e-14)
+        matrix = trainer.hessian_matrix(objective)
+        close(matrix, np.array([complex_step(slope, objective, e) for e in units]), 1e-12)
         close(matrix.T, matrix, 1e-14)
-        rows = trainer.per_example_gradients(net, x, y, loss, **options)
+        rows = objective.example_gradients()
         assert rows.shape == (len(x), net.size)
         close(rows.mean(axis=0), gradient, 1e-13)
-        curvatures = trainer.per_example_curvatures(net, x, y, v, loss, **options)
+        curvatures = trainer.per_example_curvatures(objective, v)
         close(curvatures.mean(), v @ product, 1e-12)
 
 
@@ -84,8 +84,8 @@ def test_gradient_and_hessian_product_are_complex_steps(activation, loss, biases
 def test_per_example_statistics_are_those_of_one_example(loss):
     net, x, y, loss = problem("tanh", loss, True, [4, 5, 6, 3])
     v = np.random.default_rng(2).standard_normal(net.size)
-    rows = trainer.per_example_gradients(net, x, y, loss)
-    curvatures = trainer.per_example_curvatures(net, x, y, v, loss)
+    rows = trainer.Objective(net, x, y, loss).example_gradients()
+    curvatures = trainer.per_example_curvatures(trainer.Objective(net, x, y, loss), v)
     for i in range(len(x)):
         alone = (net, x[i : i + 1], y[i : i + 1])
         close(rows[i], trainer.gradient(*alone, loss), 1e-13)
@@ -97,7 +97,7 @@ def test_hessian_is_symmetric_and_linear(seed, activation, loss, biases):
     net, x, y, loss = problem(activation, loss, biases, [4, 5, 3], seed=seed)
     random = np.random.default_rng(seed)
     u, v = random.standard_normal((2, net.size))
-    operator = trainer.hessian_operator(net, x, y, loss)
+    operator = trainer.hessian_operator(trainer.Objective(net, x, y, loss))
     hu, hv = operator @ u, operator @ v
     scale = np.linalg.norm(hu) * np.linalg.norm(v) + np.linalg.norm(hv) * np.linalg.norm(u)
     assert abs(v @ hu - u @ hv) <= 1e-13 * scale
@@ -139,7 +139,9 @@ def test_losses_by_hand():
     softmax = np.exp(0.5) / (np.exp(0.5) + np.exp(-0.5))
     by_hand = (np.log(2) - np.log(softmax)) / 2
     assert trainer.loss_value(net, x, [0, 0], "cross_entropy") == pytest.approx(by_hand, rel=1e-14)
-    assert trainer.loss_value(net, x, [0, 0], "cross_entropy", weight_decay=0.1) == pytest.approx(by_hand + 0.05 * 2.5)
+    assert trainer.Objective(net, x, [0, 0], "cross_entropy", weight_decay=0.1).loss_value() == pytest.approx(
+        by_hand + 0.05 * 2.5
+    )
     # a shift of all outputs by 1000 changes nothing
     far = net.with_flat([1.0, 0.0, 0.0, 1.0, 1000.5, 999.5])
     assert trainer.loss_value(far, x, [0, 0], "cross_entropy") == pytest.approx(by_hand, rel=1e-12)
@@ -266,7 +268,7 @@ def test_weight_decay_shifts_the_spectrum_also_below_zero(monkeypatch):
     # with the decay the spectrum moves rigidly; seen upside down, an all-negative top is found too
     net, x, y, loss = problem("tanh", "cross_entropy", True, [4, 5, 3])
     plain = trainer.top_hessian_eigenvalues(net, x, y, k=3, loss=loss)
-    shifted = trainer.top_hessian_eigenvalues(net, x, y, k=3, loss=loss, weight_decay=0.7)
+    shifted = trainer.top_eigenpairs(trainer.Objective(net, x, y, loss, weight_decay=0.7), k=3)
     assert np.abs(shifted.values - plain.values - 0.7).max() < 1e-12
     random = np.random.default_rng(0)
     basis, _ = np.linalg.qr(random.standard_normal((700, 700)))
@@ -289,15 +291,15 @@ def test_repeated_eigenvalues_beyond_the_dense_limit():
 def test_caps_are_reported_and_warm_starts_pay():
     x, y, _, _ = trainer.split(*trainer.digits(), train=200, seed=0)
     net = trainer.network([64, 16, 10], "tanh", seed=0)
-    options = {"k": 3, "loss": "cross_entropy", "tol": 1e-4}
-    capped = trainer.top_hessian_eigenvalues(net, x, y, max_products=8, **options)
+    objective, options = trainer.Objective(net, x, y, "cross_entropy"), {"k": 3, "tol": 1e-4}
+    capped = trainer.top_eigenpairs(objective, max_products=8, **options)
     assert not capped.converged
     assert capped.iterations == 8
     assert np.isnan(capped.values).all()
-    cold = trainer.top_hessian_eigenvalues(net, x, y, **options)
-    near = net.with_flat(net.flat() * (1 + 1e-4))
-    warm = trainer.top_hessian_eigenvalues(near, x, y, start=cold.vectors, **options)
-    again = trainer.top_hessian_eigenvalues(near, x, y, **options)
+    cold = trainer.top_eigenpairs(objective, **options)
+    near = objective.with_flat(net.flat() * (1 + 1e-4))
+    warm = trainer.top_eigenpairs(near, start=cold.vectors, **options)
+    again = trainer.top_eigenpairs(near, **options)
     assert cold.converged
     assert warm.converged
     assert warm.iterations < again.iterations
@@ -320,7 +322,7 @@ def test_eigenvalues_of_the_trainable_block():
     hidden = np.tanh(x @ net.weights[0] + net.biases[0])
     features = np.column_stack([hidden, np.ones(len(x))])
     gram = np.linalg.eigvalsh(features.T @ features / len(x))[::-1]
-    found = trainer.top_hessian_eigenvalues(net, x, y, k=4, loss=loss, tol=1e-8, trainable=trainable)
+    found = trainer.top_eigenpairs(trainer.Objective(net, x, y, loss, trainable=trainable), k=4, tol=1e-8)
     assert np.abs(found.values - np.repeat(gram, 3)[:4]).max() < 1e-9
     assert (found.vectors[~trainable] == 0).all()
 
@@ -333,7 +335,7 @@ TARGETS = np.random.default_rng(6).standard_normal((23, 2))
 
 
 def drawn(x=DATA, y=TARGETS, loss="mse", **options):
-    return [(a.copy(), b.copy()) for a, b in trainer.batches(x, y, loss=loss, seed=options.pop("seed", 0), **options)]
+    return [(a.copy(), b.copy()) for a, b in replayed(x, y, loss=loss, seed=options.pop("seed", 0), **options)]
 
 
 def same(first, second):
@@ -349,9 +351,8 @@ def test_batches_depend_on_the_seed_and_the_step_alone(replacement, monkeypatch)
     assert same(drawn(steps=50, **options), long)
     assert same(drawn(steps=20, **options), long[:20])
     assert not same(drawn(steps=50, seed=1, **options), long)
-    module = sys.modules[batches_function.__module__]
     for block in (1, 37):
-        monkeypatch.setattr(module, "BLOCK_VALUES", block)
+        monkeypatch.setattr(batches_module, "BLOCK_VALUES", block)
         assert same(drawn(steps=50, **options), long)
     # noise does not change which examples are drawn
     assert all(
@@ -364,9 +365,9 @@ def test_batches_depend_on_the_seed_and_the_step_alone(replacement, monkeypatch)
 def test_reshuffling_visits_every_example_at_most_once_an_epoch(batch_size, seed):
     x = np.arange(23.0)[:, None]
     per_epoch = 23 // batch_size
-    found = [
-        a.ravel() for a, _ in trainer.batches(x, x, steps=2 * per_epoch, batch_size=batch_size, loss="mse", seed=seed)
-    ]
+    found = [a.ravel() for a, _ in replayed(x, x, steps=2 * per_epoch, batch_size=batch_size, loss="mse", seed=seed)]
+    numbers = trainer.Batches(batch_size, seed=seed).numbers(23, steps=2 * per_epoch)
+    assert np.array_equal(numbers, np.array(found).astype(int))
     for epoch in (found[:per_epoch], found[per_epoch:]):
         seen = np.concatenate(epoch)
         assert np.unique(seen).size == seen.size == per_epoch * batch_size
@@ -374,7 +375,7 @@ def test_reshuffling_visits_every_example_at_most_once_an_epoch(batch_size, seed
 
 def test_draws_with_replacement_are_uniform():
     x = np.arange(10.0)[:, None]
-    drawn_rows = trainer.batches(x, x, steps=5000, batch_size=8, replacement=True, loss="mse", seed=0)
+    drawn_rows = replayed(x, x, steps=5000, batch_size=8, replacement=True, loss="mse", seed=0)
     found = np.concatenate([a.ravel() for a, _ in drawn_rows])
     counts = np.bincount(found.astype(int), minlength=10)
     z = (counts - 4000) / np.sqrt(40000 * 0.1 * 0.9)
@@ -407,8 +408,6 @@ def test_replaced_labels():
     # rows of probabilities are replaced by rows of the identity, at the same places
     rows = drawn(y=trainer.one_hot(y, 4), loss="cross_entropy", steps=20, label_noise=0.2)
     assert all(np.array_equal(b, np.eye(4)[labels]) for (_, b), labels in zip(rows, found[:20], strict=True))
-    with pytest.raises(ValueError, match="classes"):
-        trainer.batches(DATA, y, steps=1, label_noise=0.1, loss="cross_entropy", seed=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -422,7 +421,7 @@ RATES = schedules.cosine(0.6, STEPS, final=0.1)
 
 
 def path(schedule=RATES, **options):
-    run = trainer.train(
+    run = trained(
         LINEAR,
         REGRESSION,
         ANSWERS,
@@ -438,7 +437,7 @@ def path(schedule=RATES, **options):
 
 def centers_and_hessians(**options):
     """Every batch's minimiser c_t = H_t^-1 X_t^T y_t / n and Hessian H_t, from the replayed batches."""
-    for x, y in trainer.batches(REGRESSION, ANSWERS, steps=STEPS, loss="mse", seed=4, **options):
+    for x, y in replayed(REGRESSION, ANSWERS, steps=STEPS, loss="mse", seed=4, **options):
         hessian = x.T @ x / len(x)
         yield np.linalg.solve(hessian, x.T @ y / len(x)), hessian
 
@@ -501,11 +500,13 @@ def test_linear_network_without_biases_on_one_example_is_the_uv_model():
         f, ntk = f - rate * r * ntk + (rate * r * x) ** 2 * f, ntk - 4 * rate * r * x**2 * f + (rate * r * x) ** 2 * ntk
         wanted.append((f, ntk))
 
-    def measure(n):
-        return {"output": x * (n.weights[0] @ n.weights[1]).item(), "ntk": x**2 * (n.flat() @ n.flat())}
+    def measure(here):
+        first, second = here.net.weights
+        return {"output": x * (first @ second).item(), "ntk": x**2 * (here.flat() @ here.flat())}
 
     schedule = schedules.constant(rate, steps)
-    run = trainer.train(net, [[x]], [y], schedule, loss="mse", record=np.arange(steps + 1), measure=measure, seed=0)
+    objective = trainer.Objective(net, [[x]], [y], "mse")
+    run = trainer.trajectory(objective, schedule, record=np.arange(steps + 1), measure=measure)
     found = np.stack([run.output, run.ntk], axis=1)
     assert np.abs(found - wanted).max() < 1e-10 * np.abs(wanted).max()
     assert np.abs(run.loss - 0.5 * (found[:, 0] - y) ** 2).max() < 1e-12
@@ -521,7 +522,7 @@ def small(loss="cross_entropy", **options):
     net, x, y, loss = problem("tanh", loss, True, [4, 5, 3], examples=30, scale=0.5)
     settings = {"loss": loss, "batch_size": 6, "seed": 9} | options
     schedule = settings.pop("schedule", schedules.linear(0.3, 40))
-    return trainer.train(net, x, y, schedule, **settings), (net, x, y, loss)
+    return trained(net, x, y, schedule, **settings), (net, x, y, loss)
 
 
 @pytest.mark.parametrize("update", [None, trainer.momentum(0.9), trainer.momentum(0.5, nesterov=True)])
@@ -538,13 +539,13 @@ def test_what_is_recorded_does_not_change_the_path(update):
     some, _ = small(**options, record=[0, 7, 33], keep_weights=True)
     assert np.array_equal(some.weights, full.weights[[0, 7, 33]])
     assert np.isnan(full.batch_loss[0])
-    replay = trainer.batches(x, y, steps=40, batch_size=6, label_noise=0.1, classes=3, loss=loss, seed=int(full.seed))
+    replay = replayed(x, y, steps=40, batch_size=6, label_noise=0.1, classes=3, loss=loss, seed=int(full.seed))
     for step, (x_batch, y_batch) in enumerate(replay, 1):
         before = net.with_flat(full.weights[step - 1])
-        batch_loss = trainer.loss_value(before, x_batch, y_batch, loss, weight_decay=0.01)
+        batch_loss = trainer.Objective(before, x_batch, y_batch, loss, weight_decay=0.01).loss_value()
         assert full.batch_loss[step] == pytest.approx(batch_loss, rel=1e-12)
         here = net.with_flat(full.weights[step])
-        assert full.loss[step] == trainer.loss_value(here, x, y, loss, weight_decay=0.01)
+        assert full.loss[step] == trainer.Objective(here, x, y, loss, weight_decay=0.01).loss_value()
 
 
 def test_same_seed_same_bits_and_same_batches_for_every_rate():
@@ -568,13 +569,13 @@ def test_runs_in_threads_have_the_same_bits_and_restore_blas():
     results = {}
 
     def run(seed):
-        found = trainer.train(net, x, y, schedules.constant(0.3, 12), loss="cross_entropy", seed=seed, label_noise=0.1)
+        found = trained(net, x, y, schedules.constant(0.3, 12), loss="cross_entropy", seed=seed, label_noise=0.1)
         results[seed] = found.final_weights.values
 
     run(0)
     before, alone = blas_threads(), results[0]
     inside = []
-    trainer.train(net, x, y, [0.1], loss="cross_entropy", measure=lambda n: inside.append(blas_threads()) or {}, seed=0)
+    trained(net, x, y, [0.1], loss="cross_entropy", measure=lambda here: inside.append(blas_threads()) or {}, seed=0)
     workers = [threading.Thread(target=run, args=(seed,)) for seed in (1, 0, 2)]
     for worker in workers:
         worker.start()
@@ -616,11 +617,17 @@ def test_frozen_parameters_stay():
         assert np.array_equal(run.final_weights[~trainable], net.flat()[~trainable])
         assert (run.final_weights.values[trainable] != net.flat()[trainable]).all()
         last = net.with_flat(run.final_weights)
-        assert run.loss.item() == trainer.loss_value(last, x, y, loss, weight_decay=0.1, trainable=trainable)
-    gradient = trainer.gradient(net, x, y, loss, weight_decay=0.1, trainable=trainable)
-    assert np.array_equal(gradient, np.where(trainable, trainer.gradient(net, x, y, loss, weight_decay=0.1), 0))
-    product = trainer.hessian_vector_product(net, x, y, np.ones(43), loss, trainable=trainable)
-    assert np.array_equal(product, np.where(trainable, trainer.hessian_operator(net, x, y, loss) @ trainable, 0))
+        assert (
+            run.loss.item() == trainer.Objective(last, x, y, loss, weight_decay=0.1, trainable=trainable).loss_value()
+        )
+    gradient = trainer.Objective(net, x, y, loss, weight_decay=0.1, trainable=trainable).gradient()
+    assert np.array_equal(
+        gradient, np.where(trainable, trainer.Objective(net, x, y, loss, weight_decay=0.1).gradient(), 0)
+    )
+    product = trainer.Objective(net, x, y, loss, trainable=trainable).hessian_vector_product(np.ones(43))
+    assert np.array_equal(
+        product, np.where(trainable, trainer.hessian_operator(trainer.Objective(net, x, y, loss)) @ trainable, 0)
+    )
 
 
 def test_weight_decay_is_a_part_of_the_gradient():
@@ -647,7 +654,7 @@ def test_a_run_is_its_steps_one_by_one():
     w = net.flat()
     options = {"steps": 40, "batch_size": 6, "replacement": False, "label_noise": 0.3, "label_noise_kind": "fixed"}
     for rate, (x_batch, y_batch) in zip(
-        schedules.linear(0.3, 40), trainer.batches(x, y, classes=3, loss=loss, seed=9, **options), strict=True
+        schedules.linear(0.3, 40), replayed(x, y, classes=3, loss=loss, seed=9, **options), strict=True
     ):
         w = w - rate * trainer.gradient(net.with_flat(w), x_batch, y_batch, loss)
     assert np.array_equal(run.final_weights, w)
@@ -740,8 +747,8 @@ def test_losses_leave_their_arguments_alone(loss):
 def test_batches_are_arrays_of_their_own():
     x, y = np.random.default_rng(0).standard_normal((50, 3)), np.arange(50.0)
     options = {"steps": 30, "batch_size": 4, "label_noise": 0.1, "loss": "mse", "seed": 3}
-    kept = list(trainer.batches(x, y, **options))
-    for (a, b), (x_batch, y_batch) in zip(kept, trainer.batches(x, y, **options), strict=True):
+    kept = list(replayed(x, y, **options))
+    for (a, b), (x_batch, y_batch) in zip(kept, replayed(x, y, **options), strict=True):
         assert np.array_equal(a, x_batch)
         assert np.array_equal(b, y_batch)
         assert (a[:, None] == x).all(axis=2).any(axis=1).all()
@@ -751,18 +758,9 @@ def test_divergence_is_a_result():
     net = trainer.network([1, 1], "linear", biases=False, seed=0).with_flat([1.0])
     record = np.arange(0, 2001, 50)
     # |w| doubles: (1 - 3)^t; its square overflows at 2^512
-    options = {"averages": {"last": schedules.tail(2000, 1)}, "measure": lambda n: {"size": abs(n.flat()[0])}}
-    run = trainer.train(
-        net,
-        [[1.0]],
-        [0.0],
-        schedules.constant(3.0, 2000),
-        loss="mse",
-        record=record,
-        keep_weights=True,
-        seed=0,
-        **options,
-    )
+    options = {"averages": {"last": schedules.tail(2000, 1)}, "measure": lambda here: {"size": abs(here.flat()[0])}}
+    objective = trainer.Objective(net, [[1.0]], [0.0], "mse")
+    run = trainer.trajectory(objective, schedules.constant(3.0, 2000), record=record, keep_weights=True, **options)
     assert run.divergence_step.dtype == np.int32
     assert run.divergence_step == 512
     after = record >= 512
@@ -774,7 +772,7 @@ def test_divergence_is_a_result():
     assert (run.averaged_loss == np.inf).all()
     assert small()[0].divergence_step == -1
     # nothing was recorded before it diverged: the names are known all the same
-    late = trainer.train(net, [[1.0]], [0.0], [1e200, 1.0], loss="mse", measure=options["measure"], seed=0)
+    late = trainer.trajectory(objective, [1e200, 1.0], measure=options["measure"])
     assert late["size"].values.tolist() == [np.inf]
 
 
@@ -782,7 +780,7 @@ def test_divergence_is_a_result():
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_absurd_rates_raise_no_exception(activation, loss):
     net, x, y, loss = problem(activation, loss, True, [4, 5, 5, 3])
-    run = trainer.train(
+    run = trained(
         net, x, y, schedules.constant(1e80, 30), loss=loss, record=np.arange(31), batch_size=2, weight_decay=0.1, seed=0
     )
     assert run.divergence_step > 0
@@ -792,7 +790,7 @@ def test_absurd_rates_raise_no_exception(activation, loss):
 
 def test_a_run_saves_and_loads(tmp_path):
     averages = {"ema": schedules.ema(0.5, 40), "swa": schedules.swa(40)}
-    run, _ = small(record=[0, 40], keep_weights=True, averages=averages, measure=lambda net: {"sharpness": 1.0})
+    run, _ = small(record=[0, 40], keep_weights=True, averages=averages, measure=lambda here: {"sharpness": 1.0})
     run.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "run.nc", engine="h5netcdf") as loaded:
         assert loaded.load().equals(run)
@@ -859,7 +857,7 @@ def test_whitening_uses_the_reference():
 NET = trainer.network([3, 2], "tanh", seed=0)
 X, Y, LABELS = DATA, TARGETS, np.arange(23) % 2
 BASE = {"net": NET, "x": X, "y": Y, "loss": "mse"}
-COMMON = {**BASE, "weight_decay": 0.1, "trainable": np.ones(8, bool)}
+OBJECTIVE = trainer.Objective(NET, X, Y, "mse", weight_decay=0.1, trainable=np.ones(8, bool))
 CALLS = {
     trainer.network: {
         "widths": [3, 2],
@@ -870,42 +868,42 @@ CALLS = {
         "layer_norm": 1e-5,
         "seed": 0,
     },
-    trainer.loss_value: COMMON,
-    trainer.gradient: COMMON,
-    trainer.per_example_gradients: COMMON,
-    trainer.per_example_curvatures: {**BASE, "v": np.ones(8), "weight_decay": 0.1, "part": "whole"},
-    trainer.hessian_vector_product: {**COMMON, "v": np.ones(8)},
-    trainer.hessian_operator: COMMON,
-    trainer.top_hessian_eigenvalues: {**COMMON, "k": 1, "tol": 1e-3, "start": np.ones(8), "max_products": 10},
-    trainer.momentum: {"beta": 0.9, "nesterov": False},
-    trainer.batches: {
-        "x": X,
-        "y": LABELS,
-        "steps": 2,
-        "batch_size": 2,
+    trainer.Objective: {**BASE, "weight_decay": 0.1, "trainable": np.ones(8, bool)},
+    trainer.Batches: {
+        "size": 2,
         "replacement": True,
         "label_noise": 0.1,
         "label_noise_kind": "fresh",
-        "classes": 2,
-        "loss": "cross_entropy",
         "seed": 0,
     },
+    trainer.loss_value: BASE,
+    trainer.gradient: BASE,
+    trainer.per_example_curvatures: {"objective": OBJECTIVE, "v": np.ones(8), "part": "whole"},
+    trainer.hessian_vector_product: {**BASE, "v": np.ones(8)},
+    trainer.hessian_operator: {"objective": OBJECTIVE},
+    trainer.top_hessian_eigenvalues: {**BASE, "k": 1, "tol": 1e-3},
+    trainer.top_eigenpairs: {"objective": OBJECTIVE, "k": 1, "tol": 1e-3, "start": np.ones(8), "max_products": 10},
+    trainer.momentum: {"beta": 0.9, "nesterov": False},
     trainer.train: {
-        **COMMON,
+        **BASE,
         "schedule": [0.1, 0.1],
         "batch_size": 2,
-        "replacement": True,
         "update": trainer.sgd(),
-        "label_noise": 0.1,
-        "label_noise_kind": "fresh",
+        "record": [0, 2],
+        "seed": 0,
+    },
+    trainer.trajectory: {
+        "objective": OBJECTIVE,
+        "schedule": [0.1, 0.1],
+        "batches": trainer.Batches(2, replacement=True, label_noise=0.1, seed=0),
+        "update": trainer.sgd(),
         "averages": {"ema": [0.2, 0.3, 0.5]},
         "record": [0, 2],
-        "measure": lambda net: {"size": 1.0},
+        "measure": lambda here: {"size": 1.0},
         "measure_at": [0, 1],
         "evaluate_loss": True,
         "keep_weights": True,
         "progress": False,
-        "seed": 0,
     },
     trainer.digits: {"standardisation": "raw"},
     trainer.split: {"x": X, "y": Y, "train": 5, "seed": 0},
@@ -918,13 +916,14 @@ OPTIONAL = {
     "trainable",
     "start",
     "batch_size",
+    "size",
+    "batches",
     "update",
     "averages",
     "record",
     "measure",
     "measure_at",
     "reference",
-    "classes",
 }
 GARBAGE = [np.nan, np.inf, -1, "a", None, [], [0.1] * 29, [[np.nan] * 3] * 23, object(), 1j]
 
@@ -961,10 +960,27 @@ def test_bad_arguments_are_named(function):
         ({"loss": "cross_entropy"}, "y"),
         ({"loss": "cross_entropy", "y": LABELS + 1}, "y"),
         ({"loss": "cross_entropy", "y": LABELS + 0.5}, "y"),
-        ({"loss": "cross_entropy", "y": LABELS, "label_noise": 1.5}, "label_noise"),
         ({"trainable": np.zeros(8, bool)}, "trainable"),
         ({"trainable": np.ones(7, bool)}, "trainable"),
         ({"trainable": np.ones(8)}, "trainable"),
+    ],
+)
+def test_objectives_that_do_not_fit_are_refused(change, name):
+    with pytest.raises((ValueError, TypeError), match=rf"Objective: {name}\b.* must be "):
+        trainer.Objective(**CALLS[trainer.Objective] | change)
+    if name != "trainable":  # the fault is the caller's
+        for front in (trainer.loss_value, trainer.gradient, trainer.top_hessian_eigenvalues):
+            with pytest.raises((ValueError, TypeError), match=rf"{front.__name__}: {name}\b.* must be "):
+                front(**BASE | change)
+
+
+NOISY_LABELS = trainer.Objective(NET, X, LABELS, "cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"objective": NOISY_LABELS, "batches": trainer.Batches(label_noise=1.5, seed=0)}, "batches.label_noise"),
         ({"record": [0, 3]}, "record"),
         ({"record": [2, 1]}, "record"),
         ({"averages": {"a": [0.5, 0.5]}}, "averages"),
@@ -973,21 +989,56 @@ def test_bad_arguments_are_named(function):
         ({"averages": {"a": [[0.2, 0.3, 0.5]]}}, "averages"),
         ({"schedule": [0.1, -0.1]}, "schedule"),
         ({"schedule": [[0.1, 0.1]]}, "schedule"),
-        ({"batch_size": 24, "replacement": False}, "batch_size"),
-        ({"measure": lambda net: 1.0}, "measure"),
-        ({"measure": lambda net: {"loss": 1.0}}, "measure"),
-        ({"measure": lambda net: {"size": "large"}}, "measure"),
-        ({"measure": lambda net: {"size": np.ones(2)}}, "measure"),
-        ({"measure": lambda net: {str(net.flat()[0]): 1.0}}, "measure"),
+        ({"batches": trainer.Batches(24, seed=0)}, "batches.size"),
+        ({"measure": lambda here: 1.0}, "measure"),
+        ({"measure": lambda here: {"loss": 1.0}}, "measure"),
+        ({"measure": lambda here: {"size": "large"}}, "measure"),
+        ({"measure": lambda here: {"size": np.ones(2)}}, "measure"),
+        ({"measure": lambda here: {str(here.flat()[0]): 1.0}}, "measure"),
         ({"update": lambda w, g, r, s: (w[:2], s)}, "update"),
         ({"update": lambda w, g, r, s: (list(w), s)}, "update"),
         ({"update": lambda w, g, r, s: w}, "update"),
-        ({"net": NET.with_flat(NET.flat() + 1j)}, "net"),
+        ({"objective": OBJECTIVE.with_flat(NET.flat() + 1j)}, "objective"),
+        ({"objective": NET}, "objective"),
     ],
 )
 def test_runs_that_do_not_fit_are_refused(change, name):
-    with pytest.raises((ValueError, TypeError), match=rf"train: {name}\b.* must be "):
-        trainer.train(**CALLS[trainer.train] | change)
+    with pytest.raises((ValueError, TypeError), match=rf"trajectory: {name}\b.* must be "):
+        trainer.trajectory(**CALLS[trainer.trajectory] | change)
+
+
+def test_the_front_of_a_run_names_its_own_arguments():
+    for change, name in (
+        ({"x": DATA[:5]}, "y"),
+        ({"batch_size": 24}, "batch_size"),
+        ({"net": NET.with_flat(NET.flat() + 1j)}, "net"),
+    ):
+        with pytest.raises(ValueError, match=rf"train: {name}\b.* must be "):
+            trainer.train(**CALLS[trainer.train] | change)
+
+
+def test_fronts_are_fronts():
+    plain = trainer.Objective(**BASE)
+    v = np.linspace(-1, 1, 8)
+    assert trainer.loss_value(**BASE) == plain.loss_value()
+    assert np.array_equal(trainer.gradient(**BASE), plain.gradient())
+    assert np.array_equal(trainer.hessian_vector_product(**BASE, v=v), plain.hessian_vector_product(v))
+    found, wanted = trainer.top_hessian_eigenvalues(**BASE, k=3), trainer.top_eigenpairs(plain, k=3)
+    assert all(np.array_equal(one, other) for one, other in zip(found, wanted, strict=True))
+    options = {"record": [0, 2], "update": trainer.momentum(0.5)}
+    run = trainer.trajectory(plain, [0.1, 0.2], batches=trainer.Batches(3, seed=1), **options)
+    assert trainer.train(**BASE, schedule=[0.1, 0.2], batch_size=3, seed=1, **options).identical(run)
+
+
+def test_an_objective_moves_and_shows_itself():
+    assert OBJECTIVE.with_flat(OBJECTIVE.flat()).loss_value() == OBJECTIVE.loss_value()
+    some = OBJECTIVE.batch([2, 2, 0])
+    assert (some.examples, some.size, some.trainable_size) == (3, 8, 8)
+    one = [OBJECTIVE.batch([row]).loss_value() for row in (2, 2, 0)]
+    assert some.loss_value() == pytest.approx(np.mean(one), rel=1e-14)
+    assert repr(OBJECTIVE).startswith("Objective(net=Network 3-2, tanh, 8 parameters, x=<23 x 3")
+    assert trainer.Objective(NET, X, Y, "mse", weight_decay=0.1, trainable=np.ones(8, bool)) == OBJECTIVE
+    assert some != OBJECTIVE
 
 
 def test_other_misfits_are_refused():
@@ -998,11 +1049,9 @@ def test_other_misfits_are_refused():
     with pytest.raises(ValueError, match="k must be"):
         trainer.top_hessian_eigenvalues(NET, X, Y, k=9, loss="mse")
     with pytest.raises(ValueError, match="start must be"):
-        trainer.top_hessian_eigenvalues(NET, X, Y, start=np.ones(7), loss="mse")
+        trainer.top_eigenpairs(trainer.Objective(NET, X, Y, "mse"), start=np.ones(7))
     with pytest.raises(ValueError, match="net must be"):
         trainer.top_hessian_eigenvalues(NET.with_flat(NET.flat() + 1j), X, Y, loss="mse")
-    with pytest.raises(ValueError, match="classes must be"):
-        trainer.batches(X, Y, steps=1, classes=3, loss="mse", seed=0)
     with pytest.raises(ValueError, match="y must be"):
         trainer.loss_value(NET, X, np.full((23, 2), 0.6), "cross_entropy")
     with pytest.raises(ValueError, match="train must be"):

@@ -254,7 +254,7 @@ def test_a_search_apart_from_known_eigenvectors_ends_once_there_is_nothing_above
 def complex_step(net, x, y, v, loss, **options):
     """H v from gradients at complex weights."""
     step = 1e-30
-    return trainer.gradient(net.with_flat(net.flat() + 1j * step * v), x, y, loss, **options).imag / step
+    return trainer.Objective(net.with_flat(net.flat() + 1j * step * v), x, y, loss, **options).gradient().imag / step
 
 
 @pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
@@ -267,7 +267,7 @@ def test_products_are_those_of_complex_steps_for_any_number_of_examples(activati
     targets = np.eye(4)[y] if loss == "mse" else y
     for widths in ([6, 4], [6, 5, 4], [6, 5, 7, 4]):
         net = trainer.network(widths, activation, biases=biases, seed=1)
-        operator = trainer.hessian_operator(net, x, targets, loss)
+        operator = trainer.hessian_operator(trainer.Objective(net, x, targets, loss))
         for v in random.standard_normal((3, net.size)):
             wanted = complex_step(net, x, targets, v, loss)
             close = {"rtol": 1e-10, "atol": 1e-12 * np.abs(wanted).max()}
@@ -281,13 +281,15 @@ def test_complex_directions_and_weights_share_an_operator_with_real_ones():
     x, y = random.standard_normal((30, 6)), random.integers(0, 4, 30)
     net = trainer.network([6, 5, 7, 4], "tanh", seed=1)
     first, second = random.standard_normal((2, net.size))
-    operator = trainer.hessian_operator(net, x, y, "cross_entropy")
+    operator = trainer.hessian_operator(trainer.Objective(net, x, y, "cross_entropy"))
     real = operator @ first
     assert np.allclose(operator @ (first + 2j * second), real + 2j * (operator @ second), rtol=1e-13, atol=1e-15)
     assert (operator @ first == real).all()
     # the third derivative, as the imaginary part of a product at complex weights
     step = 1e-30
-    bent = trainer.hessian_operator(net.with_flat(net.flat() + 1j * step * second), x, y, "cross_entropy")
+    bent = trainer.hessian_operator(
+        trainer.Objective(net.with_flat(net.flat() + 1j * step * second), x, y, "cross_entropy")
+    )
     third = (bent @ first).imag / step
     near = [
         trainer.hessian_vector_product(net.with_flat(net.flat() + h * second), x, y, first, "cross_entropy")
@@ -300,7 +302,7 @@ def test_an_operator_serves_several_threads():
     random = np.random.default_rng(0)
     x, y = random.standard_normal((400, 16)), random.integers(0, 4, 400)
     net = trainer.network([16, 32, 4], "tanh", seed=1)
-    operator = trainer.hessian_operator(net, x, y, "cross_entropy")
+    operator = trainer.hessian_operator(trainer.Objective(net, x, y, "cross_entropy"))
     directions = random.standard_normal((40, net.size))
     alone = [operator @ v for v in directions]
     with ThreadPoolExecutor(4) as pool:

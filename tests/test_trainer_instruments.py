@@ -52,11 +52,13 @@ def close(found, wanted, tolerance=1e-10):
 
 def test_covariance_of_the_digits_is_the_dense_one_by_both_routes():
     net, x, y, _ = recipe()
-    rows = trainer.per_example_gradients(net, x, y, "mse")
+    rows = trainer.Objective(net, x, y, "mse").example_gradients()
     centred = rows - rows.mean(axis=0)
     wanted = np.linalg.eigvalsh(centred @ centred.T / 1024)[::-1]
-    by_examples = trainer.gradient_covariance(net, x, y, "mse", k=20, vectors=True)
-    by_parameters = trainer.gradient_covariance(net, x, y, "mse", k=20, route="parameters", vectors=True)
+    by_examples = trainer.gradient_covariance(trainer.Objective(net, x, y, "mse"), k=20, vectors=True)
+    by_parameters = trainer.gradient_covariance(
+        trainer.Objective(net, x, y, "mse"), k=20, route="parameters", vectors=True
+    )
     for found in (by_examples, by_parameters):
         close(found.covariance_eigenvalues, wanted[:20])
         close(found.gradient_variance, (centred**2).sum() / 1024)
@@ -66,7 +68,9 @@ def test_covariance_of_the_digits_is_the_dense_one_by_both_routes():
     other = elsewhere("gradients_of_digits").values
     assert wanted[0] == pytest.approx(other["covariance"], abs=0.005)
     assert by_examples.squared_gradient.item() == pytest.approx(other["squared gradient"], abs=5e-4)
-    second_moment = trainer.gradient_covariance(net, x, y, "mse", centred=False).covariance_eigenvalues.item()
+    second_moment = trainer.gradient_covariance(
+        trainer.Objective(net, x, y, "mse"), centred=False
+    ).covariance_eigenvalues.item()
     assert second_moment == pytest.approx(other["second moment"], abs=0.005)
     assert 0 <= second_moment - wanted[0] <= by_examples.squared_gradient.item()
 
@@ -88,7 +92,7 @@ def test_covariance_is_that_of_the_rows(seed, activation, loss, examples, decay,
     if masked:
         mask[0] = True
     options = {"weight_decay": decay, "trainable": mask}
-    rows = trainer.per_example_gradients(net, x, y, loss, **options)
+    rows = trainer.Objective(net, x, y, loss, **options).example_gradients()
     mean = rows.mean(axis=0)
     moved = rows - mean if centred else rows
     k = min(examples, net.size)
@@ -98,8 +102,8 @@ def test_covariance_is_that_of_the_rows(seed, activation, loss, examples, decay,
     scale = max((rows**2).sum() / examples, 1e-12)
     for route in ("examples", "parameters"):
         found = trainer.gradient_covariance(
-            net, x, y, loss, k=k, centred=centred, route=route, vectors=True, **options
-        )  # fmt: skip
+            trainer.Objective(net, x, y, loss, **options), k=k, centred=centred, route=route, vectors=True
+        )
         assert np.abs(found.covariance_eigenvalues.values - wanted).max() <= 1e-12 * scale
         assert abs(found.gradient_variance.item() - ((rows - mean) ** 2).sum() / examples) <= 1e-12 * scale
         assert abs(found.squared_gradient.item() - mean @ mean) <= 1e-12 * scale
@@ -115,17 +119,17 @@ def test_small_eigenvectors_survive_a_mean_gradient_that_is_much_larger():
     x[:, 0] = 1
     net = trainer.network([12, 1], "linear", biases=False, seed=0).with_flat(np.zeros(12))
     y = random.standard_normal(6) * 1e-3 + 1e4
-    rows = trainer.per_example_gradients(net, x, y, "mse")
+    rows = trainer.Objective(net, x, y, "mse").example_gradients()
     centred = rows - rows.mean(axis=0)
-    found = trainer.gradient_covariance(net, x, y, "mse", k=5, vectors=True)
+    found = trainer.gradient_covariance(trainer.Objective(net, x, y, "mse"), k=5, vectors=True)
     basis, values = found.covariance_eigenvectors.values, found.covariance_eigenvalues.values
     assert np.linalg.norm(rows.mean(axis=0)) > 500 * np.sqrt(values[-1])
     assert np.abs(centred.T @ (centred @ basis) / 6 - basis * values).max() <= 1e-14 * values[0]
     # one weight far off, labels that differ by little: the variance is theirs
     line = trainer.network([1, 1], "linear", biases=False, seed=0).with_flat([1e9])
     for found in (
-        trainer.gradient_covariance(line, [[1.0], [1.0]], [0.25, -0.25], "mse"),
-        trainer.gradient_interaction(line, [[1.0], [1.0]], [0.25, -0.25], "mse", batch_size=1),
+        trainer.gradient_covariance(trainer.Objective(line, [[1.0], [1.0]], [0.25, -0.25], "mse")),
+        trainer.gradient_interaction(trainer.Objective(line, [[1.0], [1.0]], [0.25, -0.25], "mse"), batch_size=1),
     ):
         assert found.gradient_variance.item() == 0.0625
 
@@ -133,8 +137,10 @@ def test_small_eigenvectors_survive_a_mean_gradient_that_is_much_larger():
 def test_second_moment_exceeds_the_covariance_by_at_most_the_squared_gradient():
     for seed in range(20):
         net, x, y, loss = problem(seed)
-        covariance = trainer.gradient_covariance(net, x, y, loss)
-        moment = trainer.gradient_covariance(net, x, y, loss, centred=False).covariance_eigenvalues.item()
+        covariance = trainer.gradient_covariance(trainer.Objective(net, x, y, loss))
+        moment = trainer.gradient_covariance(
+            trainer.Objective(net, x, y, loss), centred=False
+        ).covariance_eigenvalues.item()
         gap = moment - covariance.covariance_eigenvalues.item()
         assert -1e-12 <= gap <= covariance.squared_gradient.item() * (1 + 1e-12)
 
@@ -160,17 +166,20 @@ def test_every_instrument_on_least_squares_is_its_closed_form():
     values, vectors = np.linalg.eigh(hessian)
     values, vectors = values[::-1], vectors[:, ::-1]
 
-    found = trainer.gradient_covariance(net, x, y, "mse", k=3)
+    found = trainer.gradient_covariance(trainer.Objective(net, x, y, "mse"), k=3)
     close(found.covariance_eigenvalues, np.linalg.eigvalsh(covariance)[::-1])
     close(found.gradient_variance, np.trace(covariance))
 
-    tracked = trainer.tracked_eigenpairs(x, y, k=3, loss="mse")
-    close(tracked(net).hessian_eigenvalues, values)
-    assert tracked(net).sharpness.item() == tracked(net).hessian_eigenvalues.values[0]
-    close(np.abs(tracked.directions(net).T @ vectors), np.eye(3), 1e-9)
+    objective, tracker = trainer.Objective(net, x, y, "mse"), trainer.tracked_eigenpairs(k=3)
+    tracked = tracker(objective)
+    close(tracked.hessian_eigenvalues, values)
+    assert tracked.sharpness.item() == tracked.hessian_eigenvalues.values[0]
+    close(np.abs(tracker.directions(objective).T @ vectors), np.eye(3), 1e-9)
 
     for replacement, c in ((False, factor), (True, 1 / batch_size)):
-        found = trainer.gradient_interaction(net, x, y, "mse", batch_size=batch_size, replacement=replacement)
+        found = trainer.gradient_interaction(
+            trainer.Objective(net, x, y, "mse"), batch_size=batch_size, replacement=replacement
+        )
         moment = np.outer(mean, mean) + c * covariance
         close(found.squared_gradient, mean @ mean)
         close(found.gradient_variance, np.trace(covariance))
@@ -181,7 +190,7 @@ def test_every_instrument_on_least_squares_is_its_closed_form():
         close(found.gradient_noise_interaction, np.trace(hessian @ moment) / (mean @ mean))
         close(found.interaction_aware_sharpness, np.trace(hessian @ moment) / np.trace(moment))
 
-    steps = trainer.projected_steps(net, x, y, "mse", directions=vectors, batch_size=batch_size)
+    steps = trainer.projected_steps(trainer.Objective(net, x, y, "mse"), directions=vectors, batch_size=batch_size)
     close(steps.gradient_projection, mean @ vectors)
     close(steps.curvature, values)
     close(steps.gauss_newton_curvature, values)
@@ -190,14 +199,14 @@ def test_every_instrument_on_least_squares_is_its_closed_form():
     close(steps.curvature_variance, ((x @ vectors) ** 2).var(axis=0))
 
     cosines = rows @ vectors / np.linalg.norm(rows, axis=1)[:, None]
-    found = trainer.alignments(net, x, y, "mse", directions=5.0 * vectors)
+    found = trainer.alignments(trainer.Objective(net, x, y, "mse"), directions=5.0 * vectors)
     close(found.gradient_cosine, mean @ vectors / np.linalg.norm(mean))
     close(found.example_cosine, cosines.mean(axis=0))
     close(found.example_absolute_cosine, np.abs(cosines).mean(axis=0))
     close(found.example_cosine_deviation, cosines.std(axis=0))
 
     distances = np.array([-2.0, -0.3, 0.0, 1.0, 7.0])
-    line = trainer.loss_along(net, x, y, "mse", directions=vectors, distances=distances)
+    line = trainer.loss_along(trainer.Objective(net, x, y, "mse"), directions=vectors, distances=distances)
     residual = x @ net.flat() - y
     parabola = [
         [((residual + a * (x @ column)) ** 2).sum() / (2 * examples) for a in distances] for column in vectors.T
@@ -215,13 +224,13 @@ def test_every_instrument_on_least_squares_is_its_closed_form():
         [g @ (x[some].T @ x[some] / batch_size) @ g for g, some in zip(gradients, every.tolist(), strict=True)]
     )
     lengths = (gradients**2).sum(axis=1)
-    found = trainer.batch_sharpness(net, x, y, "mse", batches=every)
+    found = trainer.batch_sharpness(trainer.Objective(net, x, y, "mse"), batches=every)
     close(found.batch_sharpness, (curved / lengths).mean())
     close(found.batch_sharpness_of_means, curved.mean() / lengths.mean())
     close(found.largest_ratio, (curved / lengths).max())
     # over all subsets the sampled interaction is the exact one
-    sampled = trainer.sampled_interaction(net, x, y, "mse", batches=every)
-    exact = trainer.gradient_interaction(net, x, y, "mse", batch_size=batch_size)
+    sampled = trainer.sampled_interaction(trainer.Objective(net, x, y, "mse"), batches=every)
+    exact = trainer.gradient_interaction(trainer.Objective(net, x, y, "mse"), batch_size=batch_size)
     for name in (
         "squared_gradient",
         "batch_second_moment",
@@ -230,12 +239,12 @@ def test_every_instrument_on_least_squares_is_its_closed_form():
         "interaction_aware_sharpness",
     ):
         close(sampled[name], exact[name])
-    found = trainer.alignments(net, x, y, "mse", directions=vectors, batches=every)
+    found = trainer.alignments(trainer.Objective(net, x, y, "mse"), directions=vectors, batches=every)
     cosines = gradients @ vectors / np.sqrt(lengths)[:, None]
     close(found.batch_cosine, cosines.mean(axis=0))
     close(found.batch_absolute_cosine, np.abs(cosines).mean(axis=0))
     close(found.batch_cosine_deviation, cosines.std(axis=0, ddof=1))
-    found = trainer.batch_gradient_covariance(net, x, y, "mse", batches=every)
+    found = trainer.batch_gradient_covariance(trainer.Objective(net, x, y, "mse"), batches=every)
     close(found.batch_gradient_variance, gradients.var(axis=0, ddof=1).sum())
     close(found.batch_covariance_eigenvalues[:3], np.linalg.eigvalsh(np.cov(gradients.T))[::-1])
 
@@ -245,10 +254,10 @@ def test_interaction_by_examples_and_by_parameters_agree_on_a_network():
         net, x, y, loss = problem(3, examples, loss="cross_entropy")
         mask = np.random.default_rng(1).random(net.size) < 0.6
         options = {"weight_decay": 0.2, "trainable": mask}
-        rows = trainer.per_example_gradients(net, x, y, loss, **options)
-        hessian = trainer.hessian_operator(net, x, y, loss, **options) @ np.eye(net.size)
+        rows = trainer.Objective(net, x, y, loss, **options).example_gradients()
+        hessian = trainer.hessian_operator(trainer.Objective(net, x, y, loss, **options)) @ np.eye(net.size)
         covariance = np.cov(rows.T, ddof=0)
-        found = trainer.gradient_interaction(net, x, y, loss, batch_size=4, **options)
+        found = trainer.gradient_interaction(trainer.Objective(net, x, y, loss, **options), batch_size=4)
         close(found.noise_curvature, np.trace(hessian @ covariance))
         assert found.attrs["hessian_products"] == 1 + min(examples, net.size)
 
@@ -256,7 +265,7 @@ def test_interaction_by_examples_and_by_parameters_agree_on_a_network():
 def test_batches_of_all_subsets_have_the_covariance_and_the_second_moment_that_is_stated():
     examples = 7
     net, x, y, loss = problem(1, examples)
-    rows = trainer.per_example_gradients(net, x, y, loss)
+    rows = trainer.Objective(net, x, y, loss).example_gradients()
     covariance = np.cov(rows.T, ddof=0)
     direction = np.random.default_rng(2).standard_normal((net.size, 2))
     for batch_size in range(1, examples + 1):
@@ -265,8 +274,8 @@ def test_batches_of_all_subsets_have_the_covariance_and_the_second_moment_that_i
         gradients = np.array([rows[list(some)].mean(axis=0) for some in every])
         assert np.abs(np.cov(gradients.T, ddof=0) - factor * covariance).max() <= 1e-12 * np.abs(covariance).max()
         found = trainer.projected_steps(
-            net, x, y, loss, directions=direction, batch_size=batch_size, batches=every
-        )  # fmt: skip
+            trainer.Objective(net, x, y, loss), directions=direction, batch_size=batch_size, batches=every
+        )
         close((found.batch_projection**2).mean("draw"), found.projection_second_moment, 1e-12)
         close(found.batch_projection.mean("draw"), found.gradient_projection, 1e-12)
         close(found.batch_curvature.mean("draw"), found.curvature, 1e-12)
@@ -274,7 +283,11 @@ def test_batches_of_all_subsets_have_the_covariance_and_the_second_moment_that_i
         assert np.abs(variance - factor * found.curvature_variance.values).max() <= 1e-12 * variance.max() + 1e-12
     with_replacement = np.array(list(itertools.product(range(examples), repeat=3)))
     found = trainer.projected_steps(
-        net, x, y, loss, directions=direction, batch_size=3, batches=with_replacement, replacement=True
+        trainer.Objective(net, x, y, loss),
+        directions=direction,
+        batch_size=3,
+        batches=with_replacement,
+        replacement=True,
     )
     close((found.batch_projection**2).mean("draw"), found.projection_second_moment, 1e-12)
 
@@ -286,7 +299,9 @@ def test_the_sign_of_a_direction_changes_no_verdict():
     rate = 0.4
 
     def verdicts(directions):
-        found = trainer.projected_steps(net, x, y, "mse", directions=directions, batch_size=32, batches=batches)
+        found = trainer.projected_steps(
+            trainer.Objective(net, x, y, "mse"), directions=directions, batch_size=32, batches=batches
+        )
         minimiser = found.gradient_projection**2 / (rate * found.curvature * found.projection_second_moment)
         along = found.batch_projection * found.gradient_projection
         squares = rate * found.curvature * found.batch_projection**2
@@ -303,8 +318,8 @@ def test_the_sign_of_a_direction_changes_no_verdict():
 def test_losses_at_many_weights_are_the_losses_there_bit_for_bit(loss):
     net, x, y, loss = problem(4, widths=(4, 5, 3), activation="tanh", loss=loss)
     weights = net.flat() * np.array([[1.0], [-2.0], [1e200]])
-    found = trainer.losses_at(net, x, y, loss, weights=weights, weight_decay=0.3)
-    expected = [trainer.loss_value(net.with_flat(row), x, y, loss, weight_decay=0.3) for row in weights]
+    found = trainer.losses_at(trainer.Objective(net, x, y, loss, weight_decay=0.3), weights=weights)
+    expected = [trainer.Objective(net.with_flat(row), x, y, loss, weight_decay=0.3).loss_value() for row in weights]
     np.testing.assert_array_equal(found, expected)
     assert np.isinf(found[2])
 
@@ -316,23 +331,27 @@ def test_curvatures_by_four_routes(loss, activation):
     directions = np.random.default_rng(5).standard_normal((net.size, 3))
     options = {"weight_decay": 0.3}
     distances = [-1.0, 0.5, 2.0]
-    line = trainer.loss_along(net, x, y, loss, directions=directions, distances=distances, **options)
-    steps = trainer.projected_steps(net, x, y, loss, directions=directions, batch_size=2, **options)
-    per_example = trainer.per_example_curvatures(net, x, y, directions, loss, **options)
+    line = trainer.loss_along(trainer.Objective(net, x, y, loss, **options), directions=directions, distances=distances)
+    steps = trainer.projected_steps(trainer.Objective(net, x, y, loss, **options), directions=directions, batch_size=2)
+    per_example = trainer.per_example_curvatures(trainer.Objective(net, x, y, loss, **options), directions)
     assert per_example.shape == (len(x), 3)
     for j, direction in enumerate(directions.T):
         complex_net = net.with_flat(net.flat() + 1e-30j * direction)
-        slope = trainer.loss_value(complex_net, x, y, loss, **options).imag / 1e-30
-        bend = trainer.gradient(complex_net, x, y, loss, **options).imag @ direction / 1e-30
-        product = direction @ trainer.hessian_vector_product(net, x, y, direction, loss, **options)
+        slope = trainer.Objective(complex_net, x, y, loss, **options).loss_value().imag / 1e-30
+        bend = trainer.Objective(complex_net, x, y, loss, **options).gradient().imag @ direction / 1e-30
+        product = direction @ trainer.Objective(net, x, y, loss, **options).hessian_vector_product(direction)
         for found in (line.slope[j], steps.gradient_projection[j]):
             close(found, slope)
         for found in (line.curvature[j], steps.curvature[j], product, per_example[:, j].mean()):
             close(found, bend)
-        close(per_example[:, j], trainer.per_example_curvatures(net, x, y, direction, loss, **options), 1e-14)
+        close(
+            per_example[:, j],
+            trainer.per_example_curvatures(trainer.Objective(net, x, y, loss, **options), direction),
+            1e-14,
+        )
         for i, distance in enumerate(distances):
             there = net.with_flat(net.flat() + distance * direction)
-            assert line.line_loss.values[j, i] == trainer.loss_value(there, x, y, loss, **options)
+            assert line.line_loss.values[j, i] == trainer.Objective(there, x, y, loss, **options).loss_value()
 
 
 def test_gauss_newton_part_is_that_of_the_linearised_network():
@@ -345,18 +364,20 @@ def test_gauss_newton_part_is_that_of_the_linearised_network():
 
     moved = outputs(net.with_flat(net.flat() + 1e-30j * direction)).imag / 1e-30
     close(
-        trainer.per_example_curvatures(net, x, outputs(net), direction, "mse", part="gauss_newton"),
+        trainer.per_example_curvatures(trainer.Objective(net, x, outputs(net), "mse"), direction, part="gauss_newton"),
         (moved**2).sum(axis=1),
     )
     softmax = np.exp(outputs(net))
     softmax /= softmax.sum(axis=1, keepdims=True)
     wanted = (softmax * moved**2).sum(axis=1) - (softmax * moved).sum(axis=1) ** 2
-    found = trainer.per_example_curvatures(net, x, labels, direction, "cross_entropy", part="gauss_newton")
+    found = trainer.per_example_curvatures(
+        trainer.Objective(net, x, labels, "cross_entropy"), direction, part="gauss_newton"
+    )
     close(found, wanted)
     assert (found >= 0).all()
-    whole = trainer.per_example_curvatures(net, x, labels, direction, "cross_entropy")
+    whole = trainer.per_example_curvatures(trainer.Objective(net, x, labels, "cross_entropy"), direction)
     assert np.abs(whole - found).max() > 0.01 * np.abs(whole).max()  # away from a fit the rest counts
-    at_fit = trainer.per_example_curvatures(net, x, outputs(net), direction, "mse")
+    at_fit = trainer.per_example_curvatures(trainer.Objective(net, x, outputs(net), "mse"), direction)
     close(at_fit, (moved**2).sum(axis=1))
 
 
@@ -371,7 +392,9 @@ def test_hessian_product_is_the_central_difference():
 
 def test_a_loss_that_overflows_on_the_line_is_infinite():
     net, x, y, _ = problem(0)[0], *problem(0)[1:3], None
-    found = trainer.loss_along(net, x, y, "mse", directions=np.ones(net.size), distances=[0.0, 1e200])
+    found = trainer.loss_along(
+        trainer.Objective(net, x, y, "mse"), directions=np.ones(net.size), distances=[0.0, 1e200]
+    )
     assert np.isfinite(found.line_loss.values[0, 0])
     assert found.line_loss.values[0, 1] == np.inf
 
@@ -386,12 +409,12 @@ def z_score(found, name, wanted):
 
 def test_sampled_numbers_lie_within_their_errors():
     net, x, y, _ = recipe()
-    exact = trainer.gradient_interaction(net, x, y, "mse", batch_size=32)
+    exact = trainer.gradient_interaction(trainer.Objective(net, x, y, "mse"), batch_size=32)
     names = ("batch_second_moment", "interaction", "gradient_noise_interaction", "interaction_aware_sharpness")
     scores = []
     for seed in range(6):
         batches = trainer.draw_batches(1024, 32, draws=100, seed=seed)
-        found = trainer.sampled_interaction(net, x, y, "mse", batches=batches)
+        found = trainer.sampled_interaction(trainer.Objective(net, x, y, "mse"), batches=batches)
         assert all(found[name].attrs["draws"] == 100 for name in names)
         scores.append([z_score(found, name, exact[name].item()) for name in names])
     assert np.abs(scores).max() < 4
@@ -402,11 +425,11 @@ def test_batch_sharpness_lies_within_its_error_of_all_batches():
     examples, batch_size = 12, 4
     net, x, y, loss = problem(8, examples)
     every = np.array(list(itertools.combinations(range(examples), batch_size)))
-    exact = trainer.batch_sharpness(net, x, y, loss, batches=every)
+    exact = trainer.batch_sharpness(trainer.Objective(net, x, y, loss), batches=every)
     scores = []
     for seed in range(8):
         found = trainer.batch_sharpness(
-            net, x, y, loss, batches=trainer.draw_batches(examples, batch_size, draws=200, seed=seed)
+            trainer.Objective(net, x, y, loss), batches=trainer.draw_batches(examples, batch_size, draws=200, seed=seed)
         )
         scores.append([z_score(found, n, exact[n].item()) for n in ("batch_sharpness", "batch_sharpness_of_means")])
     assert np.abs(scores).max() < 4
@@ -421,9 +444,11 @@ def test_alignments_lie_within_their_errors():
     directions = np.random.default_rng(1).standard_normal((net.size, 2))
     names = ("batch_cosine", "batch_absolute_cosine", "batch_cosine_deviation")
     every = np.array(list(itertools.combinations(range(examples), batch_size)))
-    exact = trainer.alignments(net, x, y, loss, directions=directions, batches=every)
+    exact = trainer.alignments(trainer.Objective(net, x, y, loss), directions=directions, batches=every)
     found = trainer.alignments(
-        net, x, y, loss, directions=directions, batches=trainer.draw_batches(examples, batch_size, draws=2000, seed=3)
+        trainer.Objective(net, x, y, loss),
+        directions=directions,
+        batches=trainer.draw_batches(examples, batch_size, draws=2000, seed=3),
     )
     scores = [(found[name] - exact[name]) / found[f"{name}_standard_error"] for name in names]
     assert np.abs(scores).max() < 4
@@ -433,10 +458,10 @@ def test_alignments_lie_within_their_errors():
 def test_few_batches_estimate_the_trace_but_inflate_a_flat_spectrum():
     # a spike: the estimate is right within its error; no spike: it measures the floor, whatever the spectrum
     def ratios(net, x, y, loss, draws_of_25):
-        exact = trainer.gradient_covariance(net, x, y, loss)
+        exact = trainer.gradient_covariance(trainer.Objective(net, x, y, loss))
         found = [
             trainer.batch_gradient_covariance(
-                net, x, y, loss, batches=trainer.draw_batches(1024, 128, draws=25, seed=seed)
+                trainer.Objective(net, x, y, loss), batches=trainer.draw_batches(1024, 128, draws=25, seed=seed)
             )
             for seed in range(draws_of_25)
         ]
@@ -480,12 +505,11 @@ def test_drawn_batches():
 
 def test_the_batches_of_a_run_can_be_replayed_by_number():
     net, x, y, loss = problem(2, 9)
-    options = {"steps": 5, "batch_size": 3, "replacement": False, "loss": loss, "seed": 4}
-    numbers = [rows.ravel().astype(int) for rows, _ in trainer.batches(np.arange(9)[:, None], y, **options)]
-    for chosen, (x_batch, y_batch) in zip(numbers, trainer.batches(x, y, **options), strict=True):
+    objective, batches = trainer.Objective(net, x, y, loss), trainer.Batches(3, seed=4)
+    for chosen, (x_batch, y_batch) in zip(batches.numbers(9, steps=5), batches.drawn(objective, steps=5), strict=True):
         assert np.array_equal(x[chosen], x_batch)
         direction = np.ones(net.size)
-        found = trainer.projected_steps(net, x, y, loss, directions=direction, batch_size=3, batches=[chosen])
+        found = trainer.projected_steps(objective, directions=direction, batch_size=3, batches=[chosen])
         close(found.batch_projection, [[trainer.gradient(net, x_batch, y_batch, loss) @ direction]], 1e-12)
 
 
@@ -494,15 +518,15 @@ def test_the_batches_of_a_run_can_be_replayed_by_number():
 
 
 def crossing(top, side):
-    """A network whose Hessian in its first layer has eigenvalues top^2 and side^2 along two fixed coordinates."""
-    return trainer.network([2, 2, 2], "linear", biases=False, seed=0).with_flat([0, 0, 0, 0, top, 0, 0, side])
+    """What has a Hessian in its first layer with eigenvalues top^2 and side^2 along two fixed coordinates."""
+    net = trainer.network([2, 2, 2], "linear", biases=False, seed=0).with_flat([0, 0, 0, 0, top, 0, 0, side])
+    x, y = np.array([[np.sqrt(2.0), 0.0], [0.0, 0.5]]), np.zeros((2, 2))
+    return trainer.Objective(net, x, y, "mse", trainable=np.arange(8) < 4)
 
 
 def test_tracking_through_a_crossing():
-    first_layer = np.arange(8) < 4
-    x, y = np.array([[np.sqrt(2.0), 0.0], [0.0, 0.5]]), np.zeros((2, 2))
     path = np.linspace(0, 1, 10)  # crosses between two of them
-    tracker = trainer.tracked_eigenpairs(x, y, k=4, loss="mse", trainable=first_layer)
+    tracker = trainer.tracked_eigenpairs(k=4)
     for t in path:
         followed = np.array([(2 - t) ** 2, (1 + t) ** 2, (2 - t) ** 2 / 8, (1 + t) ** 2 / 8])
         found = tracker(crossing(2 - t, 1 + t))
@@ -517,9 +541,7 @@ def test_tracking_through_a_crossing():
 
 
 def test_a_direction_that_leaves_shows_in_its_overlap():
-    first_layer = np.arange(8) < 4
-    x, y = np.array([[np.sqrt(2.0), 0.0], [0.0, 0.5]]), np.zeros((2, 2))
-    tracker = trainer.tracked_eigenpairs(x, y, k=1, loss="mse", trainable=first_layer)
+    tracker = trainer.tracked_eigenpairs(k=1)
     before = tracker(crossing(1.2, 1.0))
     after = tracker(crossing(1.0, 1.2))
     assert before.overlap.item() == 1
@@ -567,12 +589,13 @@ def test_a_warm_start_misses_nothing_along_a_run(iterative, monkeypatch):
     small = x[:200, ::2]
     net = trainer.network([32, 12, 10], "tanh", init_scale=0.5, seed=0)
     rates, every = schedules.constant(0.3, 60), np.arange(0, 61, 6)
-    run = trainer.train(net, small, y[:200], rates, loss="mse", record=every, keep_weights=True, seed=0)
-    tracker = trainer.tracked_eigenpairs(small, y[:200], k=3, loss="mse", tol=1e-6)
+    objective = trainer.Objective(net, small, y[:200], "mse")
+    run = trainer.trajectory(objective, rates, record=every, keep_weights=True)
+    tracker = trainer.tracked_eigenpairs(k=3, tol=1e-6)
     for weights in run.weights.values:
-        at = net.with_flat(weights)
+        at = objective.with_flat(weights)
         found = tracker(at)
-        cold = trainer.top_hessian_eigenvalues(at, small, y[:200], k=5, loss="mse", tol=1e-8)
+        cold = trainer.top_eigenpairs(at, k=5, tol=1e-8)
         close(found.hessian_eigenvalues, cold.values[:3], 1e-5)
         assert found.converged
         assert (np.sort(found.tracked_eigenvalues.values)[::-1] == found.hessian_eigenvalues.values).all()
@@ -582,23 +605,25 @@ def test_a_warm_start_misses_nothing_along_a_run(iterative, monkeypatch):
 def test_a_subset_is_the_hessian_of_its_examples():
     net, x, y, _ = recipe(0.3)
     subset = np.arange(5, 1024, 20)
-    tracker = trainer.tracked_eigenpairs(x, y, k=2, loss="mse", subset=subset, tol=1e-6)
+    objective, tracker = trainer.Objective(net, x, y, "mse"), trainer.tracked_eigenpairs(k=2, subset=subset, tol=1e-6)
     wanted = trainer.top_hessian_eigenvalues(net, x[subset], y[subset], k=2, loss="mse", tol=1e-6)
-    close(tracker(net).hessian_eigenvalues, wanted.values, 1e-6)
-    before = tracker(net).attrs["hessian_products"]
-    tracker.directions(net)
-    assert tracker(net).attrs["hessian_products"] == before  # the same weights are not searched again
+    found = tracker(objective)
+    close(found.hessian_eigenvalues, wanted.values, 1e-6)
+    assert tracker.directions(objective).shape == (net.size, 2)
+    assert tracker(objective.with_flat(net.flat())) is found  # the same weights are not searched again
+    assert tracker(objective.batch(np.arange(1024)[::-1])) is not found  # the same weights on other examples are
+    net.weights[0][:] *= 2
+    assert tracker(objective) is not found  # and so are those of a network that was edited
 
 
 def test_eigenpairs_where_the_hessian_overflows_are_infinite():
-    net, x, y, loss = problem(0)
-    tracker = trainer.tracked_eigenpairs(x, y, k=2, loss=loss)
-    tracker(net)
+    objective, tracker = trainer.Objective(*problem(0)), trainer.tracked_eigenpairs(k=2)
+    tracker(objective)
     with np.errstate(all="ignore"):
-        found = tracker(net.with_flat(net.flat() * 1e300))
+        found = tracker(objective.with_flat(objective.flat() * 1e300))
     assert (found.hessian_eigenvalues == np.inf).all()
     assert not found.converged
-    after = tracker(net)
+    after = tracker(objective)
     assert np.isfinite(after.hessian_eigenvalues).all()
     close(after.overlap, [1, 1])
 
@@ -609,8 +634,8 @@ def test_eigenpairs_where_the_hessian_overflows_are_infinite():
 
 def found_rate(net, x, y, direction, learning_rate=0.1, accuracy=1e-9):
     found = trainer.critical_rate(
-        net, x, y, "mse", direction=direction, learning_rate=learning_rate, accuracy=accuracy
-    )  # fmt: skip
+        trainer.Objective(net, x, y, "mse"), direction=direction, learning_rate=learning_rate, accuracy=accuracy
+    )
     return found.critical_rate.item()
 
 
@@ -630,10 +655,9 @@ def test_the_critical_rate_along_a_run_is_that_of_the_quadratic():
     quiet = MiniBatchQuadratic(values, 0.0, displacement=error)
     rates = schedules.constant(0.3 / values.max(), 6)
     search = functools.partial(
-        trainer.critical_rate, x=x, y=y, loss="mse", direction=lambda at: trainer.gradient(at, x, y, "mse"),
-        learning_rate=rates[0], accuracy=1e-9,
-    )  # fmt: skip
-    run = trainer.train(net, x, y, rates, loss="mse", measure=search, measure_at=np.arange(7), seed=0)
+        trainer.critical_rate, direction=trainer.Objective.gradient, learning_rate=rates[0], accuracy=1e-9
+    )
+    run = trainer.trajectory(trainer.Objective(net, x, y, "mse"), rates, measure=search, measure_at=np.arange(7))
     close(run.critical_rate, critical_rate(quiet, rates, full_gradient=True, record=np.arange(7)), 1e-6)
     close(run.critical_sharpness * run.critical_rate, np.full(7, 2.0))
 
@@ -658,10 +682,8 @@ def test_the_two_cycle_of_two_layers_has_its_rate_between_its_critical_rates():
     for beyond in (0.02, 0.01):
         rate = 1 + beyond
         net = trainer.network([1, 1, 1], "linear", biases=False, seed=0).with_flat([1.1, 1.0])
-        run = trainer.train(
-            net, [[1.0]], [1.0], schedules.constant(rate, 4000), loss="mse", record=[3999, 4000], keep_weights=True,
-            seed=0,
-        )  # fmt: skip
+        objective = trainer.Objective(net, [[1.0]], [1.0], "mse")
+        run = trainer.trajectory(objective, schedules.constant(rate, 4000), record=[3999, 4000], keep_weights=True)
         found = []
         for weights in run.weights.values:
             at = net.with_flat(weights)
@@ -690,8 +712,8 @@ def test_the_rate_that_raises_the_loss_by_a_share_of_itself_is_that_of_its_parab
     step, rate = rows[0], 0.05
     for rise in (0.2, 2.0):
         found = trainer.critical_rate(
-            net, x, y, "mse", direction=step, learning_rate=rate, rise=rise, accuracy=1e-9
-        ).critical_rate.item()  # fmt: skip
+            trainer.Objective(net, x, y, "mse"), direction=step, learning_rate=rate, rise=rise, accuracy=1e-9
+        ).critical_rate.item()
         multiple = rise_multiple(rate * step @ gradient, rate**2 * step @ hessian @ step, loss, rise)
         assert found / rate == pytest.approx(multiple, rel=1e-7)
 
@@ -703,8 +725,10 @@ def test_a_step_that_only_raises_the_loss_and_one_that_does_nothing():
     net, x, y, loss = problem(0)
     last = np.arange(net.size) == net.size - 1
     options = {"learning_rate": 1.0, "direction": trainer.gradient(net, x, y, loss)}
-    masked = trainer.critical_rate(net, x, y, loss, trainable=last, **options)
-    alone = trainer.critical_rate(net, x, y, loss, **options | {"direction": options["direction"] * last})
+    masked = trainer.critical_rate(trainer.Objective(net, x, y, loss, trainable=last), **options)
+    alone = trainer.critical_rate(
+        trainer.Objective(net, x, y, loss), **options | {"direction": options["direction"] * last}
+    )
     assert masked.critical_rate == alone.critical_rate
 
 
@@ -712,13 +736,16 @@ def test_where_the_loss_overflows_it_has_risen():
     # the cross entropy of an example that is told apart falls for ever, until the outputs overflow
     net = trainer.network([1, 2], "linear", biases=False, seed=0).with_flat([1.0, 0.0])
     found = trainer.critical_rate(
-        net, [[1.0]], [0], "cross_entropy", direction=[-1.0, 1.0], learning_rate=1.0
-    ).critical_rate.item()  # fmt: skip
+        trainer.Objective(net, [[1.0]], [0], "cross_entropy"), direction=[-1.0, 1.0], learning_rate=1.0
+    ).critical_rate.item()
     assert found > 1e100
     # and two of different labels hold each other: the critical rate is where the second one's loss has grown as much
     low = trainer.critical_rate(
-        net, [[1.0], [-0.1]], [0, 0], "cross_entropy", direction=[-1.0, 1.0], learning_rate=1e-3, accuracy=1e-9
-    ).critical_rate.item()  # fmt: skip
+        trainer.Objective(net, [[1.0], [-0.1]], [0, 0], "cross_entropy"),
+        direction=[-1.0, 1.0],
+        learning_rate=1e-3,
+        accuracy=1e-9,
+    ).critical_rate.item()
 
     def loss(z):
         return np.log1p(np.exp(-z)) + np.log1p(np.exp(0.1 * z))
@@ -738,30 +765,26 @@ def test_a_rise_within_one_doubling_is_not_seen():
 # Along a run
 
 
-def instruments(x, y, loss):
-    tracker = trainer.tracked_eigenpairs(x, y, k=3, loss=loss)
-    data = {"x": x, "y": y, "loss": loss}
-    fresh = trainer.fresh_batches(len(x), 3, draws=4, seed=1)
+def instruments():
+    tracker = trainer.tracked_eigenpairs(k=3)
+    fresh = trainer.fresh_batches(9, 3, draws=4, seed=1)
     return {
         "sharpest": tracker,
-        "noise": functools.partial(trainer.gradient_covariance, k=2, vectors=True, **data),
-        "steps": functools.partial(
-            trainer.projected_steps, directions=tracker.directions, batch_size=3, batches=fresh, **data
-        ),
-        "batch sharpness": functools.partial(trainer.batch_sharpness, batches=fresh, **data),
-        "norm": lambda net: np.linalg.norm(net.flat()),
-        "first_bias": lambda net: xr.DataArray(net.biases[0], dims="unit"),
+        "noise": functools.partial(trainer.gradient_covariance, k=2, vectors=True),
+        "steps": functools.partial(trainer.projected_steps, directions=tracker.directions, batch_size=3, batches=fresh),
+        "batch sharpness": functools.partial(trainer.batch_sharpness, batches=fresh),
+        "norm": lambda here: np.linalg.norm(here.flat()),
+        "first_bias": lambda here: xr.DataArray(here.net.biases[0], dims="unit"),
     }
 
 
 def test_instruments_along_a_run_say_what_they_say_alone():
     net, x, y, loss = problem(2, 9)
     rates = schedules.constant(0.02, 12)
-    options = {"loss": loss, "batch_size": 3, "seed": 0}
-    plain = trainer.train(net, x, y, rates, record=np.arange(13), keep_weights=True, **options)
-    run = trainer.train(
-        net, x, y, rates, measure=instruments(x, y, loss), measure_at=np.arange(0, 13, 4), **options
-    )  # fmt: skip
+    objective, batches = trainer.Objective(net, x, y, loss), trainer.Batches(3, seed=0)
+    plain = trainer.trajectory(objective, rates, batches=batches, record=np.arange(13), keep_weights=True)
+    looked = {"measure_at": np.arange(0, 13, 4), "batches": batches}
+    run = trainer.trajectory(objective, rates, measure=instruments(), **looked)
     assert np.array_equal(run.final_weights, plain.final_weights)
     assert run.measured_step.values.tolist() == [0, 4, 8, 12]
     close(run.measured_time, [0, 0.08, 0.16, 0.24])
@@ -772,28 +795,23 @@ def test_instruments_along_a_run_say_what_they_say_alone():
     assert run.sharpness.attrs == {"long_name": "largest eigenvalue of the Hessian", "units": "curvature"}
     assert run.direction.values.tolist() == [1, 2, 3]
     assert run.attrs["hessian_products"] > 0
-    alone = instruments(x, y, loss)
+    alone = instruments()
     for row, step in enumerate(run.measured_step.values):
-        at = net.with_flat(plain.weights.sel(step=step).values)
+        at = objective.with_flat(plain.weights.sel(step=step).values)
         for name in ("sharpest", "noise", "steps", "batch sharpness"):
             found = alone[name](at)
             for variable in found.data_vars:
                 assert np.array_equal(run[variable].values[row], found[variable].values.astype(float))
         assert run.norm.values[row] == np.linalg.norm(at.flat())
-        assert np.array_equal(run.first_bias.values[row], at.biases[0])
-    again = trainer.train(
-        net, x, y, rates, measure=instruments(x, y, loss), measure_at=np.arange(0, 13, 4), **options
-    )  # fmt: skip
+        assert np.array_equal(run.first_bias.values[row], at.net.biases[0])
+    again = trainer.trajectory(objective, rates, measure=instruments(), **looked)
     xr.testing.assert_identical(run, again)
 
 
 def test_at_recorded_steps_and_without_the_loss(tmp_path, capsys):
-    net, x, y, loss = problem(2, 9)
-    measure = {"noise": functools.partial(trainer.gradient_covariance, x=x, y=y, loss=loss)}
-    run = trainer.train(
-        net, x, y, schedules.constant(0.02, 4), loss=loss, measure=measure, record=[0, 4], evaluate_loss=False,
-        progress=True, seed=0,
-    )  # fmt: skip
+    measure, rates = {"noise": trainer.gradient_covariance}, schedules.constant(0.02, 4)
+    options = {"measure": measure, "record": [0, 4], "evaluate_loss": False, "progress": True}
+    run = trainer.trajectory(trainer.Objective(*problem(2, 9)), rates, **options)
     assert "loss" not in run
     assert run.gradient_variance.dims == ("step",)
     assert "measured_step" not in run.coords
@@ -809,12 +827,9 @@ def test_at_recorded_steps_and_without_the_loss(tmp_path, capsys):
 
 
 def test_measurements_of_a_run_that_diverges_are_infinite():
-    net, x, y, loss = problem(2, 9)
+    objective, rates = trainer.Objective(*problem(2, 9)), schedules.constant(1e80, 8)
     for first in (0, 3):  # with and without a measurement before it diverges
-        run = trainer.train(
-            net, x, y, schedules.constant(1e80, 8), loss=loss, measure=instruments(x, y, loss),
-            measure_at=[first, 5, 8], seed=0,
-        )  # fmt: skip
+        run = trainer.trajectory(objective, rates, measure=instruments(), measure_at=[first, 5, 8])
         assert 0 < run.divergence_step <= 3
         for name in ("sharpness", "gradient_variance", "batch_projection", "norm"):
             assert (run[name].values[1:] == np.inf).all()
@@ -826,20 +841,20 @@ def test_measurements_of_a_run_that_diverges_are_infinite():
     [
         ({"measure": {}}, "measure"),
         ({"measure": {"a": 1.0}}, "measure"),
-        ({"measure": {1: lambda net: 1.0}}, "measure"),
-        ({"measure": {"loss": lambda net: 1.0}}, "measure"),
-        ({"measure": {"a": lambda net: {"b": 1.0}, "b": lambda net: 1.0}}, "measure"),
-        ({"measure": {"a": lambda net: {1: 1.0}}}, "measure"),
-        ({"measure": {"a": lambda net: np.ones(2)}}, "measure"),
-        ({"measure": {"a": lambda net: xr.DataArray(["a"], dims="b")}}, "measure"),
-        ({"measure": {"a": lambda net: xr.DataArray([1.0], dims="step")}}, "measure"),
-        ({"measure": {"a": lambda net: xr.DataArray(np.ones(1 + (net.flat()[0] != 2.0)), dims="b")}}, "measure"),
+        ({"measure": {1: lambda here: 1.0}}, "measure"),
+        ({"measure": {"loss": lambda here: 1.0}}, "measure"),
+        ({"measure": {"a": lambda here: {"b": 1.0}, "b": lambda here: 1.0}}, "measure"),
+        ({"measure": {"a": lambda here: {1: 1.0}}}, "measure"),
+        ({"measure": {"a": lambda here: np.ones(2)}}, "measure"),
+        ({"measure": {"a": lambda here: xr.DataArray(["a"], dims="b")}}, "measure"),
+        ({"measure": {"a": lambda here: xr.DataArray([1.0], dims="step")}}, "measure"),
+        ({"measure": {"a": lambda here: xr.DataArray(np.ones(1 + (here.flat()[0] != 2.0)), dims="b")}}, "measure"),
         (
-            {"measure": lambda net: {"a": xr.DataArray([1.0], dims="b"), "c": xr.DataArray([1.0, 2.0], dims="b")}},
+            {"measure": lambda here: {"a": xr.DataArray([1.0], dims="b"), "c": xr.DataArray([1.0, 2.0], dims="b")}},
             "measure",
         ),
         (
-            {"measure": lambda net: {n: xr.DataArray([1.0], {"b": [i]}, dims="b") for i, n in enumerate("ac")}},
+            {"measure": lambda here: {n: xr.DataArray([1.0], {"b": [i]}, dims="b") for i, n in enumerate("ac")}},
             "measure",
         ),
         ({"measure_at": [0, 3]}, "measure_at"),
@@ -848,58 +863,63 @@ def test_measurements_of_a_run_that_diverges_are_infinite():
 )
 def test_measurements_that_do_not_fit_are_refused(change, name):
     net = trainer.network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    options = {"loss": "mse", "record": [0, 1, 2], "measure": {"a": lambda net: 1.0}, "seed": 0}
-    with pytest.raises((ValueError, TypeError), match=rf"train: {name}\b.* must be "):
-        trainer.train(net, [[1.0]], [1.0], [0.1, 0.1], **options | change)
+    options = {"record": [0, 1, 2], "measure": {"a": lambda here: 1.0}}
+    with pytest.raises((ValueError, TypeError), match=rf"trajectory: {name}\b.* must be "):
+        trainer.trajectory(trainer.Objective(net, [[1.0]], [1.0], "mse"), [0.1, 0.1], **options | change)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What is refused
 
 NET, X, Y, _ = problem(0)
-DATA = {"net": NET, "x": X, "y": Y, "loss": "mse"}
+OBJECTIVE = trainer.Objective(NET, X, Y, "mse")
 
 
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: trainer.gradient_covariance(**DATA, k=10), "k"),
-        (lambda: trainer.gradient_covariance(**DATA, k=0), "k"),
-        (lambda: trainer.gradient_covariance(**DATA, route="dense"), "route"),
-        (lambda: trainer.gradient_covariance(**DATA | {"net": NET.with_flat(NET.flat() + 1j)}), "net"),
-        (lambda: trainer.batch_gradient_covariance(**DATA, batches=[[0], [1]]), "batches"),
-        (lambda: trainer.batch_gradient_covariance(**DATA, batches=[[0], [1], [9]]), "batches"),
-        (lambda: trainer.batch_sharpness(**DATA, batches=[[0, 1]]), "batches"),
-        (lambda: trainer.batch_sharpness(**DATA, batches=[0, 1]), "batches"),
-        (lambda: trainer.batch_sharpness(**DATA, batches=[[0.5], [1]]), "batches"),
-        (lambda: trainer.batch_sharpness(**DATA, batches=lambda net: [[-1], [1]]), "batches"),
-        (lambda: trainer.sampled_interaction(**DATA, batches=[[0, 1]]), "batches"),
-        (lambda: trainer.gradient_interaction(**DATA, batch_size=10), "batch_size"),
-        (lambda: trainer.projected_steps(**DATA, directions=np.ones(NET.size), batch_size=10), "batch_size"),
-        (lambda: trainer.projected_steps(**DATA, directions=np.ones(5), batch_size=2), "directions"),
-        (lambda: trainer.projected_steps(**DATA, directions=lambda net: np.ones(5), batch_size=2), "directions"),
+        (lambda: trainer.gradient_covariance(OBJECTIVE, k=10), "k"),
+        (lambda: trainer.gradient_covariance(OBJECTIVE, k=0), "k"),
+        (lambda: trainer.gradient_covariance(OBJECTIVE, route="dense"), "route"),
+        (lambda: trainer.gradient_covariance(OBJECTIVE.with_flat(NET.flat() + 1j)), "objective"),
+        (lambda: trainer.gradient_covariance(NET), "objective"),
+        (lambda: trainer.batch_gradient_covariance(OBJECTIVE, batches=[[0], [1]]), "batches"),
+        (lambda: trainer.batch_gradient_covariance(OBJECTIVE, batches=[[0], [1], [9]]), "batches"),
+        (lambda: trainer.batch_sharpness(OBJECTIVE, batches=[[0, 1]]), "batches"),
+        (lambda: trainer.batch_sharpness(OBJECTIVE, batches=[0, 1]), "batches"),
+        (lambda: trainer.batch_sharpness(OBJECTIVE, batches=[[0.5], [1]]), "batches"),
+        (lambda: trainer.batch_sharpness(OBJECTIVE, batches=lambda here: [[-1], [1]]), "batches"),
+        (lambda: trainer.sampled_interaction(OBJECTIVE, batches=[[0, 1]]), "batches"),
+        (lambda: trainer.gradient_interaction(OBJECTIVE, batch_size=10), "batch_size"),
+        (lambda: trainer.projected_steps(OBJECTIVE, directions=np.ones(NET.size), batch_size=10), "batch_size"),
+        (lambda: trainer.projected_steps(OBJECTIVE, directions=np.ones(5), batch_size=2), "directions"),
+        (lambda: trainer.projected_steps(OBJECTIVE, directions=lambda here: np.ones(5), batch_size=2), "directions"),
         (
-            lambda: trainer.projected_steps(**DATA, directions=np.ones(NET.size), batch_size=2, batches=[[0]]),
+            lambda: trainer.projected_steps(OBJECTIVE, directions=np.ones(NET.size), batch_size=2, batches=[[0]]),
             "batches",
         ),
-        (lambda: trainer.loss_along(**DATA, directions=np.ones(NET.size), distances=[[1.0]]), "distances"),
-        (lambda: trainer.critical_rate(**DATA, direction=np.ones(5), learning_rate=0.1), "direction"),
-        (lambda: trainer.critical_rate(**DATA, direction=lambda net: np.ones(5), learning_rate=0.1), "direction"),
-        (lambda: trainer.critical_rate(**DATA, direction=np.ones((NET.size, 1)), learning_rate=0.1), "direction"),
-        (lambda: trainer.critical_rate(**DATA, direction=np.ones(NET.size), learning_rate=0.0), "learning_rate"),
+        (lambda: trainer.loss_along(OBJECTIVE, directions=np.ones(NET.size), distances=[[1.0]]), "distances"),
+        (lambda: trainer.critical_rate(OBJECTIVE, direction=np.ones(5), learning_rate=0.1), "direction"),
+        (lambda: trainer.critical_rate(OBJECTIVE, direction=lambda here: np.ones(5), learning_rate=0.1), "direction"),
+        (lambda: trainer.critical_rate(OBJECTIVE, direction=np.ones((NET.size, 1)), learning_rate=0.1), "direction"),
+        (lambda: trainer.critical_rate(OBJECTIVE, direction=np.ones(NET.size), learning_rate=0.0), "learning_rate"),
         (
-            lambda: trainer.critical_rate(**DATA, direction=np.ones(NET.size), learning_rate=0.1, accuracy=1.0),
+            lambda: trainer.critical_rate(OBJECTIVE, direction=np.ones(NET.size), learning_rate=0.1, accuracy=1.0),
             "accuracy",
         ),
         (lambda: trainer.draw_batches(5, 6, draws=1, seed=0), "batch_size"),
         (lambda: trainer.fresh_batches(5, 6, draws=1, seed=0), "batch_size"),
         (lambda: trainer.draw_batches(5, 2, draws=0, seed=0), "draws"),
-        (lambda: trainer.tracked_eigenpairs(X, Y, loss="mse", k=NET.size + 1)(NET), "k"),
-        (lambda: trainer.tracked_eigenpairs(X, Y, loss="mse", subset=[9]), "subset"),
-        (lambda: trainer.tracked_eigenpairs(X, Y, loss="mse", subset=[-1]), "subset"),
-        (lambda: trainer.tracked_eigenpairs(X, Y[:3], loss="mse"), "y"),
+        (lambda: trainer.tracked_eigenpairs(k=NET.size + 1)(OBJECTIVE), "k"),
+        (lambda: trainer.tracked_eigenpairs(subset=[9])(OBJECTIVE), "subset"),
+        (lambda: trainer.tracked_eigenpairs(subset=[-1]), "subset"),
+        (lambda: OBJECTIVE.batch([9]), "chosen"),
+        (lambda: OBJECTIVE.batch([]), "chosen"),
+        (lambda: OBJECTIVE.hessian_vector_product([1.0]), "v"),
+        (lambda: OBJECTIVE.with_flat([1.0]), "vector"),
+        (lambda: trainer.Batches(9, seed=0).numbers(5, steps=1), "size"),
         (lambda: trainer.matched_directions(np.eye(3), np.eye(2)), "new"),
-        (lambda: trainer.per_example_curvatures(**DATA, v=np.ones(NET.size), part="hessian"), "part"),
+        (lambda: trainer.per_example_curvatures(OBJECTIVE, v=np.ones(NET.size), part="hessian"), "part"),
     ],
 )
 def test_bad_input_is_named(call, name):
@@ -908,18 +928,20 @@ def test_bad_input_is_named(call, name):
 
 
 def test_only_with_replacement_a_batch_may_be_larger_than_the_data():
-    assert trainer.gradient_interaction(**DATA, batch_size=10, replacement=True).batch_second_moment > 0
+    assert trainer.gradient_interaction(OBJECTIVE, batch_size=10, replacement=True).batch_second_moment > 0
 
 
 def test_ratios_where_nothing_is_left_to_learn_are_zero():
     net = trainer.network([1, 1], "linear", biases=False, seed=0).with_flat([1.0])
     x, y = [[1.0], [2.0], [3.0]], [1.0, 2.0, 3.0]
-    found = trainer.gradient_interaction(net, x, y, "mse", batch_size=1)
+    found = trainer.gradient_interaction(trainer.Objective(net, x, y, "mse"), batch_size=1)
     assert found.interaction_aware_sharpness.item() == found.gradient_noise_interaction.item() == 0
-    assert trainer.batch_sharpness(net, x, y, "mse", batches=[[0], [1]]).batch_sharpness.item() == 0
-    assert trainer.alignments(net, x, y, "mse", directions=[1.0]).gradient_cosine.item() == 0
+    assert trainer.batch_sharpness(trainer.Objective(net, x, y, "mse"), batches=[[0], [1]]).batch_sharpness.item() == 0
+    assert trainer.alignments(trainer.Objective(net, x, y, "mse"), directions=[1.0]).gradient_cosine.item() == 0
     # a vanishing mean over gradients that do not
-    balanced = trainer.gradient_interaction(net.with_flat([0.0]), [[1.0], [1.0]], [1.0, -1.0], "mse", batch_size=1)
+    balanced = trainer.gradient_interaction(
+        trainer.Objective(net.with_flat([0.0]), [[1.0], [1.0]], [1.0, -1.0], "mse"), batch_size=1
+    )
     assert balanced.gradient_noise_interaction.item() == np.inf
     assert balanced.interaction_aware_sharpness.item() == 1
 
@@ -927,11 +949,11 @@ def test_ratios_where_nothing_is_left_to_learn_are_zero():
 def test_instruments_where_gradients_overflow_are_infinite():
     net = NET.with_flat(NET.flat() * 1e200)
     for found in (
-        trainer.gradient_covariance(net, X, Y, "mse", vectors=True),
-        trainer.gradient_interaction(net, X, Y, "mse", batch_size=2),
-        trainer.batch_sharpness(net, X, Y, "mse", batches=[[0], [1]]),
-        trainer.batch_gradient_covariance(net, X, Y, "mse", batches=[[0], [1], [2]]),
+        trainer.gradient_covariance(trainer.Objective(net, X, Y, "mse"), vectors=True),
+        trainer.gradient_interaction(trainer.Objective(net, X, Y, "mse"), batch_size=2),
+        trainer.batch_sharpness(trainer.Objective(net, X, Y, "mse"), batches=[[0], [1]]),
+        trainer.batch_gradient_covariance(trainer.Objective(net, X, Y, "mse"), batches=[[0], [1], [2]]),
     ):
         for name in found.data_vars:
             assert not np.isnan(found[name]).any()
-    assert trainer.gradient_covariance(net, X, Y, "mse").gradient_variance.item() == np.inf
+    assert trainer.gradient_covariance(trainer.Objective(net, X, Y, "mse")).gradient_variance.item() == np.inf

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trained import trained
 
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
@@ -157,16 +158,15 @@ def test_gradients_and_hessian_products_are_complex_steps(name, loss, biases):
     net, x, y, loss = problem(name, loss, biases)
     random = np.random.default_rng(2)
     for options in ({}, {"weight_decay": 0.3, "trainable": random.random(net.size) < 0.7}):
-        value, slope = (functools.partial(f, x=x, y=y, loss=loss, **options)
-                        for f in (trainer.loss_value, trainer.gradient))  # fmt: skip
-        gradient = slope(net)
+        objective = trainer.Objective(net, x, y, loss, **options)
+        gradient = objective.gradient()
         v = random.standard_normal(net.size)
         kept = v * options.get("trainable", 1.0)
-        assert gradient @ v == pytest.approx(complex_step(value, net, kept), rel=1e-11)
-        product = trainer.hessian_vector_product(net, x, y, v, loss, **options)
-        close(product, complex_step(slope, net, kept), 1e-12)
-    curvatures = trainer.per_example_curvatures(net, x, y, v, loss)
-    rows = trainer.per_example_gradients(net, x, y, loss)
+        assert gradient @ v == pytest.approx(complex_step(trainer.Objective.loss_value, objective, kept), rel=1e-11)
+        product = objective.hessian_vector_product(v)
+        close(product, complex_step(trainer.Objective.gradient, objective, kept), 1e-12)
+    curvatures = trainer.per_example_curvatures(trainer.Objective(net, x, y, loss), v)
+    rows = trainer.Objective(net, x, y, loss).example_gradients()
     for i in range(len(x)):
         alone = (net, x[i : i + 1], y[i : i + 1])
         close(rows[i], trainer.gradient(*alone, loss), 1e-13)
@@ -186,7 +186,7 @@ def test_gradients_are_finite_differences_of_the_loss(name):
 def test_the_hessian_is_symmetric(seed, name, loss):
     net, x, y, loss = problem(name, loss)
     u, v = np.random.default_rng(seed).standard_normal((2, net.size))
-    operator = trainer.hessian_operator(net, x, y, loss)
+    operator = trainer.hessian_operator(trainer.Objective(net, x, y, loss))
     hu, hv = operator @ u, operator @ v
     scale = np.linalg.norm(hu) * np.linalg.norm(v) + np.linalg.norm(hv) * np.linalg.norm(u)
     assert abs(v @ hu - u @ hv) <= 1e-12 * scale
@@ -195,15 +195,17 @@ def test_the_hessian_is_symmetric(seed, name, loss):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_whole_hessian_is_that_of_complex_steps(name):
     net, x, y, loss = problem(name, "coupled")
-    slope = functools.partial(trainer.gradient, x=x, y=y, loss=loss, weight_decay=0.1)
-    wanted = np.array([complex_step(slope, net, unit) for unit in np.eye(net.size)])
-    close(trainer.hessian_matrix(net, x, y, loss, weight_decay=0.1), wanted, 1e-12)
+    for trainable in (None, np.arange(net.size) % 3 > 0):
+        objective = trainer.Objective(net, x, y, loss, weight_decay=0.1, trainable=trainable)
+        units = np.eye(net.size) if trainable is None else np.diag(trainable.astype(float))
+        wanted = np.array([complex_step(trainer.Objective.gradient, objective, unit) for unit in units])
+        close(trainer.hessian_matrix(objective), wanted, 1e-12)
 
 
 def test_products_with_complex_directions():
     net, x, y, loss = problem("both", "coupled")
     u, v = np.random.default_rng(4).standard_normal((2, net.size))
-    operator = trainer.hessian_operator(net, x, y, loss)
+    operator = trainer.hessian_operator(trainer.Objective(net, x, y, loss))
     close(operator @ (u + 1j * v), operator @ u + 1j * (operator @ v), 1e-13)
 
 
@@ -251,7 +253,7 @@ def test_a_triple_is_the_activation_that_it_writes_out():
     assert (named.activation, own.activation) == ("tanh", "own")
     x, y = np.random.default_rng(0).standard_normal((2, 30, 4))
     how = {"loss": "mse", "batch_size": 8, "record": [0, 5, 50], "label_noise": 0.1, "seed": 3}
-    runs = [trainer.train(net, x, y[:, :3], schedules.linear(0.1, 50), **how) for net in (named, own)]
+    runs = [trained(net, x, y[:, :3], schedules.linear(0.1, 50), **how) for net in (named, own)]
     for quantity in ("final_weights", "loss", "batch_loss"):
         np.testing.assert_allclose(runs[0][quantity], runs[1][quantity], rtol=0, atol=1e-13)
 
@@ -284,7 +286,7 @@ OWN = {
     ),
 }
 INSTRUMENTS = {
-    "eigenvalues": lambda *at: trainer.tracked_eigenpairs(*at[1:-1], k=3, loss=at[-1])(at[0])[["sharpness"]],
+    "eigenvalues": lambda objective: trainer.tracked_eigenpairs(k=3)(objective)[["sharpness"]],
     "covariance": functools.partial(trainer.gradient_covariance, k=2, vectors=False),
     "steps": functools.partial(trainer.projected_steps, directions=np.eye(154)[:, :2], batch_size=4),
     "alignment": functools.partial(trainer.alignments, directions=np.eye(154)[:, :2]),
@@ -297,8 +299,8 @@ INSTRUMENTS = {
 @pytest.mark.parametrize("instrument", INSTRUMENTS)
 def test_a_triple_is_the_loss_that_it_writes_out(instrument, loss):
     net, x, y, _ = problem("both", loss)
-    expected = INSTRUMENTS[instrument](net, x, y, loss)
-    found = INSTRUMENTS[instrument](net, x, y, OWN[loss])
+    expected = INSTRUMENTS[instrument](trainer.Objective(net, x, y, loss))
+    found = INSTRUMENTS[instrument](trainer.Objective(net, x, y, OWN[loss]))
     assert found.attrs["loss"] == "own"
     assert set(found) == set(expected)
     for name, values in expected.items():
@@ -310,12 +312,12 @@ def test_a_triple_is_the_loss_that_it_writes_out(instrument, loss):
 def test_training_with_a_loss_of_ones_own(loss):
     net, x, y, _ = problem("both", loss, examples=40)
     how = {"batch_size": 8, "record": [0, 7, 30], "update": trainer.momentum(0.5), "weight_decay": 0.01, "seed": 4}
-    named, own = (trainer.train(net, x, y, schedules.linear(0.1, 30), loss=one, **how) for one in (loss, OWN[loss]))
+    named, own = (trained(net, x, y, schedules.linear(0.1, 30), loss=one, **how) for one in (loss, OWN[loss]))
     assert own.attrs["loss"] == "own"
     for quantity in ("final_weights", "loss", "batch_loss"):
         np.testing.assert_allclose(named[quantity], own[quantity], rtol=1e-11)
-    drawn = zip(*(trainer.batches(x, y, steps=9, batch_size=8, loss=one, seed=4) for one in (loss, OWN[loss])),
-                strict=True)  # fmt: skip
+    objectives = [trainer.Objective(net, x, y, one) for one in (loss, OWN[loss])]
+    drawn = zip(*(trainer.Batches(8, seed=4).drawn(one, steps=9) for one in objectives), strict=True)
     assert all(np.array_equal(a, c) and np.array_equal(b, d) for (a, b), (c, d) in drawn)
 
 
@@ -323,7 +325,7 @@ def test_a_run_of_a_small_modern_network_is_its_steps_one_by_one():
     net, x, y, loss = problem("both", "cross_entropy", examples=40)
     run = trainer.train(net, x, y, schedules.linear(0.3, 40), loss=loss, batch_size=6, record=[3, 40], seed=9)
     w = net.flat()
-    drawn = trainer.batches(x, y, steps=40, batch_size=6, loss=loss, seed=9)
+    drawn = trainer.Batches(6, seed=9).drawn(trainer.Objective(net, x, y, loss), steps=40)
     for rate, (x_batch, y_batch) in zip(schedules.linear(0.3, 40), drawn, strict=True):
         w = w - rate * trainer.gradient(net.with_flat(w), x_batch, y_batch, loss)
     assert np.array_equal(run.final_weights, w)
@@ -445,7 +447,7 @@ def test_an_activation_that_changes_the_shape_is_named():
 def test_label_noise_is_for_losses_that_the_trainer_knows():
     net, x, y, loss = problem("gelu", "coupled")
     with pytest.raises(ValueError, match="label_noise must be 0 for a loss of one's own"):
-        trainer.train(net, x, y, [0.1], loss=loss, label_noise=0.1, seed=0)
+        trained(net, x, y, [0.1], loss=loss, label_noise=0.1, seed=0)
 
 
 @pytest.mark.parametrize("widths", [[3, 2], [3, 3, 3], [4, 5, 6, 5, 2]])
@@ -456,8 +458,8 @@ def test_a_residual_connection_needs_two_hidden_layers_of_one_width(widths):
 
 def test_runs_abreast_are_of_plain_networks():
     net, x, y, loss = problem("both", "mse")
-    with pytest.raises(ValueError, match=r"neither residual nor normalised \(train takes all\)"):
-        trainer.train_runs([net, net], x, y, [0.1], loss=loss, seed=[0, 1])
+    with pytest.raises(ValueError, match=r"neither residual nor normalised \(trajectory takes all\)"):
+        trainer.ensemble([trainer.Objective(net, x, y, loss)] * 2, [0.1])
 
 
 def test_masked_targets_are_refused():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trained import trained
 
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
@@ -229,13 +230,13 @@ def digits():
 
 def test_eigenvectors_of_the_hessian_are_those(digits):
     net, x, y = digits
-    top = trainer.hessian_eigenvectors(net, x, y, "mse", k=3, tol=1e-6)
+    top = trainer.hessian_eigenvectors(trainer.Objective(net, x, y, "mse"), k=3, tol=1e-6)
     there = net.with_flat(net.flat() * 1.1)
     found = trainer.top_hessian_eigenvalues(there, x, y, k=3, loss="mse", tol=1e-6)
     assert np.array_equal(top(there.flat()), found.vectors)
     assert np.array_equal(top(there.flat()), top(there.flat()))
     subset = np.arange(0, 200, 7)
-    some = trainer.hessian_eigenvectors(net, x, y, "mse", k=2, subset=subset)
+    some = trainer.hessian_eigenvectors(trainer.Objective(net, x, y, "mse").batch(subset), k=2)
     assert np.array_equal(
         some(net.flat()), trainer.top_hessian_eigenvalues(net, x[subset], y[subset], k=2, loss="mse").vectors
     )
@@ -243,7 +244,7 @@ def test_eigenvectors_of_the_hessian_are_those(digits):
 
 def test_a_steered_run_has_the_same_bits_again_and_sgd_is_gamma_one(digits):
     net, x, y = digits
-    top = trainer.hessian_eigenvectors(net, x, y, "mse", k=3)
+    top = trainer.hessian_eigenvectors(trainer.Objective(net, x, y, "mse"), k=3)
     options = {"loss": "mse", "batch_size": 20, "seed": 0}
     rates = schedules.constant(0.4, 12)
 
@@ -262,8 +263,8 @@ def test_a_rule_in_place_has_the_bits_of_the_same_rule_on_copies(digits, rule, o
     net, x, y = digits
     settings = {"loss": "mse", "batch_size": 20, "record": [0, 3, 12], "keep_weights": True, "seed": 0} | options
     rates = schedules.linear(0.4, 12)
-    found = trainer.train(net, x, y, rates, update=rule, **settings)
-    wanted = trainer.train(net, x, y, rates, update=lambda *given: rule(*given), **settings)
+    found = trained(net, x, y, rates, update=rule, **settings)
+    wanted = trained(net, x, y, rates, update=lambda *given: rule(*given), **settings)
     assert found.identical(wanted)
 
 
@@ -276,7 +277,7 @@ def test_a_rule_may_keep_what_it_is_given(digits):
         return weights - rate * gradient, kept
 
     trainable = np.arange(net.size) % 2 == 0
-    trainer.train(net, x, y, [0.3] * 6, loss="mse", batch_size=10, update=keeping, trainable=trainable, seed=0)
+    trained(net, x, y, [0.3] * 6, loss="mse", batch_size=10, update=keeping, trainable=trainable, seed=0)
     assert len(kept) == 6
     for weights, weights_then, gradient, gradient_then in kept:
         assert np.array_equal(weights, weights_then)
@@ -287,19 +288,15 @@ def test_nudging_lets_the_run_go_to_sharper_places(digits):
     net, x, y = digits
     sharpness = {}
     for gamma in (0.1, 1.0, 2.0):
-        top = trainer.hessian_eigenvectors(net, x, y, "mse", k=5)
-        tracker = trainer.tracked_eigenpairs(x, y, k=1, loss="mse")
-        run = trainer.train(
-            net,
-            x,
-            y,
+        objective = trainer.Objective(net, x, y, "mse")
+        top = trainer.hessian_eigenvectors(objective, k=5)
+        run = trainer.trajectory(
+            objective,
             schedules.constant(0.4, 300),
-            loss="mse",
             update=trainer.nudged_sgd(top, gamma=gamma, refresh=10),
-            measure=tracker,
+            measure=trainer.tracked_eigenpairs(k=1),
             measure_at=np.arange(0, 301, 20),
             evaluate_loss=False,
-            seed=0,
         )
         sharpness[gamma] = run.sharpness.values.max()
     assert sharpness[0.1] > 1.1 * sharpness[1.0]
@@ -308,7 +305,7 @@ def test_nudging_lets_the_run_go_to_sharper_places(digits):
 
 def test_a_steered_run_that_overflows_diverges_without_an_exception(digits):
     net, x, y = digits
-    top = trainer.hessian_eigenvectors(net, x, y, "mse", k=2)
+    top = trainer.hessian_eigenvectors(trainer.Objective(net, x, y, "mse"), k=2)
     for gamma in (0.0, 1.0):
         run = trainer.train(
             net, x, y, schedules.constant(1e100, 6), loss="mse", update=trainer.nudged_sgd(top, gamma=gamma), seed=0
@@ -366,8 +363,4 @@ def test_eigenvectors_that_span_nothing_of_use_are_refused(vectors):
 def test_more_eigenvectors_than_parameters_are_refused(digits):
     net, x, y = digits
     with pytest.raises(ValueError, match="k must be at most"):
-        trainer.hessian_eigenvectors(net, x, y, "mse", k=net.size + 1)
-    with pytest.raises(ValueError, match="subset must be"):
-        trainer.hessian_eigenvectors(net, x, y, "mse", k=1, subset=[200])
-    with pytest.raises(ValueError, match="y must be"):
-        trainer.hessian_eigenvectors(net, x, y[:5], "mse", k=1)
+        trainer.hessian_eigenvectors(trainer.Objective(net, x, y, "mse"), k=net.size + 1)

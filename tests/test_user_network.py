@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from trained import trained
 
 from sgdynamics.models import schedules
 from sgdynamics.simulate import trainer
@@ -85,8 +86,8 @@ INSTRUMENTS = {
 @pytest.mark.parametrize("frozen", [False, True])
 def test_every_instrument_says_the_same_of_callables_as_of_the_network_itself(name, frozen, data, ours, written_out):
     options = {"weight_decay": DECAY, "trainable": np.arange(59) % 3 > 0 if frozen else None}
-    expected = INSTRUMENTS[name](ours, *data, LOSS, **options)
-    found = INSTRUMENTS[name](written_out, *data, "own", **options)
+    expected = INSTRUMENTS[name](trainer.Objective(ours, *data, LOSS, **options))
+    found = INSTRUMENTS[name](trainer.Objective(written_out, *data, **options))
     assert set(found) == set(expected) - {"gauss_newton_curvature"}
     for variable in found:
         scale = np.abs(expected[variable].values).max()
@@ -94,11 +95,38 @@ def test_every_instrument_says_the_same_of_callables_as_of_the_network_itself(na
 
 
 def test_eigenvalues_of_callables_are_those_of_the_network(data, ours, written_out):
-    expected = trainer.top_hessian_eigenvalues(ours, *data, k=4, loss=LOSS, weight_decay=DECAY)
-    found = trainer.top_hessian_eigenvalues(written_out, *data, k=4, loss="own", weight_decay=DECAY)
+    mine, others = (
+        trainer.Objective(net, *data, loss, weight_decay=DECAY) for net, loss in ((ours, LOSS), (written_out, "own"))
+    )
+    expected, found = trainer.top_eigenpairs(mine, k=4), trainer.top_eigenpairs(others, k=4)
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-11)
-    tracked = trainer.tracked_eigenpairs(*data, k=2, loss="own")(written_out)
-    np.testing.assert_allclose(tracked.sharpness, trainer.tracked_eigenpairs(*data, k=2, loss=LOSS)(ours).sharpness)
+    mine, others = (trainer.tracked_eigenpairs(k=2)(one) for one in (mine, others))
+    np.testing.assert_allclose(others.sharpness, mine.sharpness)
+    front = trainer.top_hessian_eigenvalues(written_out, *data, k=2, loss="own")
+    np.testing.assert_allclose(front.values, found.values[:2] - DECAY, rtol=1e-11)
+
+
+def test_an_objective_answers_the_questions_of_a_user_network(data, ours, written_out):
+    """Its four answers, handed over as callables, are the same objective again."""
+
+    def at(w, x, y):
+        return trainer.Objective(ours.with_flat(w), x, y, LOSS, weight_decay=DECAY)
+
+    again = trainer.UserNetwork(
+        ours.flat(),
+        loss=lambda *here: at(*here).loss_value(),
+        gradient=lambda *here: at(*here).gradient(),
+        hessian_vector_product=lambda w, x, y, v: at(w, x, y).hessian_vector_product(v),
+        example_gradients=lambda *here: at(*here).example_gradients(),
+    )
+    first, second = at(ours.flat(), *data), trainer.Objective(again, *data)
+    assert second.loss_value() == first.loss_value()
+    assert np.array_equal(second.gradient(), first.gradient())
+    assert np.array_equal(second.hessian_vector_product(np.ones(59)), first.hessian_vector_product(np.ones(59)))
+    assert np.array_equal(second.example_gradients(), first.example_gradients())
+    matrices = [trainer.hessian_matrix(one) for one in (first, second)]
+    np.testing.assert_allclose(matrices[1], matrices[0], rtol=0, atol=1e-14)
+    assert second.mean.knows_gauss_newton is False
 
 
 def test_per_example_gradients_may_come_in_one_call(data, ours):
@@ -106,11 +134,12 @@ def test_per_example_gradients_may_come_in_one_call(data, ours):
 
     def rows(w, x, y):
         calls.append(len(x))
-        return trainer.per_example_gradients(ours.with_flat(w), x, y, LOSS)
+        return trainer.Objective(ours.with_flat(w), x, y, LOSS).example_gradients()
 
     net = wrapped(ours, example_gradients=rows)
-    found = trainer.per_example_gradients(net, *data, "own", weight_decay=DECAY)
-    np.testing.assert_allclose(found, trainer.per_example_gradients(ours, *data, LOSS, weight_decay=DECAY), rtol=1e-13)
+    found = trainer.Objective(net, *data, weight_decay=DECAY).example_gradients()
+    wanted = trainer.Objective(ours, *data, LOSS, weight_decay=DECAY).example_gradients()
+    np.testing.assert_allclose(found, wanted, rtol=1e-13)
     assert calls == [40]
 
 
@@ -120,8 +149,8 @@ def test_training_takes_the_same_path(batch_size, update, data, ours):
     options = {"batch_size": batch_size, "update": update, "weight_decay": DECAY, "record": [0, 7, 30], "seed": 4}
     options["trainable"] = np.arange(59) % 4 > 0
     schedule = schedules.linear(0.3, 30)
-    expected = trainer.train(ours, *data, schedule, loss=LOSS, **options)
-    found = trainer.train(wrapped(ours), *data, schedule, loss="own", **options)
+    expected = trained(ours, *data, schedule, loss=LOSS, **options)
+    found = trained(wrapped(ours), *data, schedule, loss="own", **options)
     np.testing.assert_allclose(found.final_weights, expected.final_weights, rtol=0, atol=1e-13)
     np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-13)
     np.testing.assert_allclose(found.batch_loss, expected.batch_loss, rtol=1e-13)
@@ -166,12 +195,14 @@ def test_a_run_of_callables_that_blows_up_is_a_result(data, ours):
         ({}, lambda net, data: trainer.gradient(net, data[0], data[1][:3], "own"), "y must be of length 40"),
         (
             {},
-            lambda net, data: trainer.train(net, *data, [0.1], loss="own", label_noise=0.1, seed=0),
+            lambda net, data: trained(net, *data, [0.1], loss="own", label_noise=0.1, seed=0),
             "label_noise must be 0",
         ),
         (
             {},
-            lambda net, data: trainer.per_example_curvatures(net, *data, np.ones(59), "own", part="gauss_newton"),
+            lambda net, data: trainer.per_example_curvatures(
+                trainer.Objective(net, *data), np.ones(59), part="gauss_newton"
+            ),
             "part must be 'whole'",
         ),
     ],

@@ -76,15 +76,11 @@ def test_the_trainer_s_linear_network_is_the_uv_network():
     net = trainer.network([1, 16, 1], "linear", biases=False, seed=3)
     x, y, rate, steps = -1.5, 2.0, 0.2, 100
     first, second = net.weights
-    run = trainer.train(
-        net,
-        np.array([[x]]),
-        np.array([[y]]),
+    run = trainer.trajectory(
+        trainer.Objective(net, [[x]], [[y]], "mse"),
         np.full(steps, rate),
-        loss="mse",
-        measure=lambda net: {"output": (x * net.weights[0] @ net.weights[1]).item()},
+        measure=lambda here: {"output": (x * here.net.weights[0] @ here.net.weights[1]).item()},
         record=np.arange(steps + 1),
-        seed=0,
     )
     kappa = x**2
     output = (x * first @ second).item()
@@ -99,12 +95,14 @@ def test_the_trainer_s_linear_network_is_the_uv_network():
 def test_the_trainer_s_heavy_ball_is_that_of_the_uv_network(beta, rate):
     net = trainer.network([1, 7, 1], "linear", biases=False, seed=4)
     x, y, steps = 0.8, 1.5, 60
-    run = trainer.train(
-        net, np.array([[x]]), np.array([[y]]), np.full(steps, rate), loss="mse", update=trainer.momentum(beta),
-        measure=lambda net: {"sharpness": np.linalg.eigvalsh(trainer.hessian_operator(
-            net, [[x]], [[y]], "mse") @ np.eye(net.size))[-1]},
-        record=np.arange(steps + 1), keep_weights=True, seed=0,
-    )  # fmt: skip
+    run = trainer.trajectory(
+        trainer.Objective(net, [[x]], [[y]], "mse"),
+        np.full(steps, rate),
+        update=trainer.momentum(beta),
+        measure=lambda here: {"sharpness": np.linalg.eigvalsh(trainer.hessian_operator(here) @ np.eye(net.size))[-1]},
+        record=np.arange(steps + 1),
+        keep_weights=True,
+    )
     weights = run.weights.values
     output = x * (weights[:, :7] * weights[:, 7:]).sum(axis=1)
     ntk = x**2 * (weights**2).sum(axis=1)

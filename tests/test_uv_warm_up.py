@@ -162,7 +162,9 @@ def test_doubling_finds_the_rate_to_start_from():
     first, second = (weights.ravel() for weights in net.weights)
     output, ntk = x * first @ second, x**2 * (first @ first + second @ second)
     slope = trainer.gradient(net, [[x]], [y], "mse")
-    found = trainer.critical_rate(net, [[x]], [y], "mse", direction=slope, learning_rate=1e-4, accuracy=0.05)
+    found = trainer.critical_rate(
+        trainer.Objective(net, [[x]], [y], "mse"), direction=slope, learning_rate=1e-4, accuracy=0.05
+    )
     exact = c_loss_at(output, ntk, x**2, y) / ntk
     assert found.critical_rate.item() == pytest.approx(exact, rel=0.05)
     assert found.evaluations == pytest.approx(math.log2(exact / 1e-4) + 5, abs=2)  # doublings, and a few bisections

@@ -103,6 +103,12 @@ def test_accuracy(weights: Array) -> float:
     return accuracy(start(0).with_flat(weights), data.x_test, data.labels_test)
 
 
+def objective(net: trainer.Network, loss: str) -> trainer.Objective:
+    """The loss of a network on the training data."""
+    data = problem(loss)
+    return trainer.Objective(net, data.x, data.targets, loss)
+
+
 def train(
     net: trainer.Network,
     rate: float,
@@ -117,28 +123,23 @@ def train(
     keep_weights: bool = False,
 ) -> xr.Dataset:
     """A run at a constant rate, recorded and measured at evenly spaced steps."""
-    data = problem(loss)
     at = np.unique(np.linspace(0, steps, measurements + 1).round().astype(int))
-    return trainer.train(
-        net,
-        data.x,
-        data.targets,
+    size = None if batch_size == EXAMPLES else batch_size
+    return trainer.trajectory(
+        objective(net, loss),
         constant(rate, steps),
-        loss=loss,
-        batch_size=None if batch_size == EXAMPLES else batch_size,
-        replacement=True,
+        batches=trainer.Batches(size, replacement=True, seed=np.random.SeedSequence(seed)),
         update=update,
         record=at,
         measure=measure,
         keep_weights=keep_weights,
-        seed=np.random.SeedSequence(seed),
     )
 
 
-def instruments(loss: str, batch_size: int, draws: int = 0, seed: int = 0) -> dict[str, Any]:
+def instruments(batch_size: int, draws: int = 0, seed: int = 0) -> dict[str, Any]:
     """The sharpest direction, and gradients and curvatures along it; with ``draws``, those of batches too."""
-    data, replacement = problem(loss), batch_size < EXAMPLES
-    tracker = trainer.tracked_eigenpairs(data.x, data.targets, k=1, loss=loss, tol=TOLERANCE)
+    replacement = batch_size < EXAMPLES
+    tracker = trainer.tracked_eigenpairs(k=1, tol=TOLERANCE)
     batches = None
     if draws:
         batches = trainer.fresh_batches(
@@ -146,9 +147,6 @@ def instruments(loss: str, batch_size: int, draws: int = 0, seed: int = 0) -> di
         )
     along = partial(
         trainer.projected_steps,
-        x=data.x,
-        y=data.targets,
-        loss=loss,
         directions=tracker.directions,
         batch_size=batch_size,
         batches=batches,
@@ -169,7 +167,7 @@ def run(
     along: bool = True,
 ) -> xr.Dataset:
     """Plain SGD from the start, watched along the sharpest direction; without ``along`` its curvature alone is."""
-    watched = instruments(loss, batch_size)
+    watched = instruments(batch_size)
     found = train(
         start(seed, init_scale),
         rate,
@@ -201,7 +199,7 @@ def late(rate: float, batch_size: int, seed: int) -> xr.Dataset:
         batch_size,
         WINDOW,
         (seed, 1),
-        measure=instruments("mse", batch_size, WINDOW_BATCHES, seed),
+        measure=instruments(batch_size, WINDOW_BATCHES, seed),
         measurements=WINDOW // WINDOW_STRIDE,
     )
     return found.squeeze("direction").isel(step=slice(1, None))
@@ -209,8 +207,7 @@ def late(rate: float, batch_size: int, seed: int) -> xr.Dataset:
 
 def covariance(weights: Array, loss: str) -> tuple[float, float]:
     """Largest eigenvalue and trace of the covariance of per-example gradients."""
-    data = problem(loss)
-    found = trainer.gradient_covariance(start(0).with_flat(weights), data.x, data.targets, loss, k=1)
+    found = trainer.gradient_covariance(objective(start(0).with_flat(weights), loss), k=1)
     return found.covariance_eigenvalues.values[0].item(), found.gradient_variance.item()
 
 
@@ -238,10 +235,9 @@ def covariance_path(
     rate: float, batch_size: int, seed: int, *, loss: str, time: float = TIME, measurements: int = 30
 ) -> xr.Dataset:
     """Largest eigenvalue and trace of the gradient covariance along a run."""
-    data = problem(loss)
 
-    def look(net: trainer.Network) -> dict[str, float]:
-        found = trainer.gradient_covariance(net, data.x, data.targets, loss, k=1)
+    def look(here: trainer.Objective) -> dict[str, float]:
+        found = trainer.gradient_covariance(here, k=1)
         return {
             "covariance_top": found.covariance_eigenvalues.values[0].item(),
             "gradient_variance": found.gradient_variance.item(),
@@ -261,8 +257,7 @@ def covariance_path(
 
 def eigenvectors(k: int, loss: str = "mse") -> Any:
     """The sharpest directions as a function of the weights."""
-    data = problem(loss)
-    return trainer.hessian_eigenvectors(start(0), data.x, data.targets, loss, k=k, tol=TOLERANCE)
+    return trainer.hessian_eigenvectors(objective(start(0), loss), k=k, tol=TOLERANCE)
 
 
 @cache
@@ -279,7 +274,7 @@ def nudged(
         (seed, 3),
         loss=loss,
         update=None if gamma == 1 else update,
-        measure={"sharpest": instruments(loss, STEERED_BATCH)["sharpest"]},
+        measure={"sharpest": instruments(STEERED_BATCH)["sharpest"]},
         measurements=30,
     )
     return found.assign(test_accuracy=test_accuracy(found.final_weights.values))
@@ -313,7 +308,7 @@ def steered(
         steps,
         (seed, 5),
         update=updates[rule],
-        measure={"sharpest": instruments("mse", STEERED_BATCH)["sharpest"]},
+        measure={"sharpest": instruments(STEERED_BATCH)["sharpest"]},
         measurements=steps // every,
     )
 

@@ -141,10 +141,10 @@ def _several_examples() -> xr.Dataset:
         net = trainer.network([INPUTS, WIDTH, 1], "linear", biases=False, seed=0)
         net = net.with_flat(np.concatenate([hidden.T.ravel(), readout]) / np.sqrt(root))
         predicted = first_rise_rate(model, *state)
-        slope = trainer.gradient(net, x, y, "mse")
+        objective = trainer.Objective(net, x, y, "mse")
         rise = trainer.critical_rate(
-            net, x, y, "mse", direction=slope, learning_rate=predicted / root / 30, accuracy=1e-8
-        )  # fmt: skip
+            objective, direction=objective.gradient(), learning_rate=predicted / root / 30, accuracy=1e-8
+        )
         top = trainer.top_hessian_eigenvalues(net, x, y, loss="mse", tol=1e-10)
         spectrum = model.hessian_spectrum(*state)
         found.append([predicted, root * rise.critical_rate.item(), spectrum[0], top.values[0] / root])

@@ -9,7 +9,6 @@ that full batches do not feel: the gradient variance is what single examples wou
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,20 +81,17 @@ def _outcome(run: xr.Dataset, sharpness: xr.DataArray) -> Outcome:
 
 def _run(net: trainer.Network, x: Array, y: Array, gain: float, steps: int, measured: NDArray[np.int64]) -> xr.Dataset:
     """One run of any of the worlds, by the same rule and through the same instruments."""
-    start = trainer.tracked_eigenpairs(x, y, k=1, loss="mse", tol=1e-6)(net).sharpness.item()
-    run = trainer.train(
-        net,
-        x,
-        y,
+    objective = trainer.Objective(net, x, y, "mse")
+    start = trainer.tracked_eigenpairs(k=1, tol=1e-6)(objective).sharpness.item()
+    run = trainer.trajectory(
+        objective,
         constant(gain / start, steps),
-        loss="mse",
         record=np.arange(steps + 1),
         measure={
-            "sharpest": trainer.tracked_eigenpairs(x, y, k=1, loss="mse", tol=1e-3),
-            "noise": functools.partial(trainer.gradient_covariance, x=x, y=y, loss="mse"),
+            "sharpest": trainer.tracked_eigenpairs(k=1, tol=1e-3),
+            "noise": trainer.gradient_covariance,
         },
         measure_at=measured,
-        seed=0,
     )
     found = run[["sharpness", "gradient_variance"]].drop_vars("measured_time").rename(measured_step="step")
     found["loss"] = run.loss.drop_vars("time").sel(step=measured)

@@ -88,10 +88,9 @@ def _losses(schedule: Array, replicas: int) -> tuple[NDArray[np.int64], Array]:
         net = trainer.network([64, 32, 10], "tanh", seed=SEED + replica)
         expected = trainer.smoothed_labels(y_test, 10, LABEL_NOISE)
         watched = _Watched(functools.partial(_held_out, net, x_test, expected))
-        trainer.train(
-            net, x, y, schedule, loss="cross_entropy", batch_size=BATCH_SIZE,
-            label_noise=LABEL_NOISE, update=watched, seed=SEED + 1000 * replica,
-        )  # fmt: skip
+        batches = trainer.Batches(BATCH_SIZE, label_noise=LABEL_NOISE, seed=SEED + 1000 * replica)
+        objective = trainer.Objective(net, x, y, "cross_entropy")
+        trainer.trajectory(objective, schedule, batches=batches, update=watched)
         found[replica] = watched.losses
     return record, np.asarray(found.mean(axis=0))
 

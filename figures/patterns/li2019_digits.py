@@ -105,8 +105,8 @@ def _ten_classes(seed: int, steps: int) -> xr.Dataset:
         "patch_error": np.hstack([np.zeros_like(x_test), patch(y_test)]),
     }
 
-    def errors(net: trainer.Network) -> dict[str, float]:
-        found = {}
+    def errors(here: trainer.Objective) -> dict[str, float]:
+        found, net = {}, here.net
         (first, second), shifts = net.weights, net.biases or [np.zeros(1), np.zeros(1)]
         for name, inside in tests.items():
             hidden = np.maximum(inside @ first + shifts[0], 0.0)
@@ -118,20 +118,14 @@ def _ten_classes(seed: int, steps: int) -> xr.Dataset:
     for algorithm in ALGORITHMS:
         schedule = np.full(steps, RATES[SMALL])
         schedule[: steps // 2] = RATES[algorithm]
-        run = trainer.train(
-            net,
-            inputs,
-            y,
+        run = trainer.trajectory(
+            trainer.Objective(net, inputs, y, "cross_entropy", weight_decay=5e-4),
             schedule,
-            loss="cross_entropy",
-            batch_size=32,
-            replacement=True,
+            batches=trainer.Batches(32, replacement=True, seed=seed),
             update=trainer.momentum(0.9),
-            weight_decay=5e-4,
             record=sorted({200, 600, *EARLY, *np.geomspace(4000, steps, 8).astype(int).tolist()}),
             measure=errors,
             evaluate_loss=False,
-            seed=seed,
         )
         rows.append(run[["clean_error", "patch_error"]].drop_vars("time").rename(step="patch_step"))
     return xr.concat(rows, "algorithm")

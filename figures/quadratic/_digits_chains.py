@@ -139,19 +139,11 @@ class Chain:
 
     def batches(self, seed: np.random.SeedSequence, steps: int, batch_size: int = BATCH_SIZE) -> list[Batch]:
         """The batches that a run with this seed uses."""
-        return list(
-            trainer.batches(
-                self.x,
-                self.y,
-                steps=steps,
-                batch_size=batch_size,
-                replacement=True,
-                label_noise=LABEL_NOISE,
-                classes=CLASSES,
-                loss="cross_entropy",
-                seed=seed,
-            )
-        )
+        return list(_batches(seed, batch_size).drawn(self.objective(self.initial, self.x, self.y), steps))
+
+    def objective(self, net: trainer.Network, x: Array, y: Any) -> trainer.Objective:
+        """The loss of a network on examples."""
+        return trainer.Objective(net, x, y, "cross_entropy", weight_decay=WEIGHT_DECAY)
 
     def windows(self, count: int = WINDOWS) -> Iterator[Window]:
         """The first windows of the chain, in order."""
@@ -180,12 +172,11 @@ class Chain:
 
     def batch_gradient(self, weights: Array, batch: Batch) -> Array:
         """Gradient of ``batch_loss``."""
-        net = self.initial.with_flat(weights)
-        return trainer.gradient(net, *batch, "cross_entropy", weight_decay=WEIGHT_DECAY)
+        return self.objective(self.initial.with_flat(weights), *batch).gradient()
 
     def _loss(self, weights: Array, x: Array, y: Any) -> Array:
         rows = weights.reshape(-1, weights.shape[-1])
-        found = trainer.losses_at(self.initial, x, y, "cross_entropy", weights=rows, weight_decay=WEIGHT_DECAY)
+        found = trainer.losses_at(self.objective(self.initial, x, y), weights=rows)
         return found.reshape(weights.shape[:-1])
 
     @property
@@ -196,7 +187,7 @@ class Chain:
     def modes_around(self, iterates: Array) -> Modes:
         """The quadratic around a window: Hessian at its mean, gradient noise at its first, middle and last iterate."""
         at_mean = self.initial.with_flat(iterates.mean(axis=0))
-        hessian = trainer.hessian_matrix(at_mean, self.x, self.expected, "cross_entropy", weight_decay=WEIGHT_DECAY)
+        hessian = trainer.hessian_matrix(self.objective(at_mean, self.x, self.expected))
         slowest = 1 / (RATE * WINDOW)
         values, vectors = scipy.linalg.eigh(
             hessian, subset_by_value=(slowest, np.inf), overwrite_a=True, check_finite=False
@@ -206,9 +197,7 @@ class Chain:
         ((x, y),) = self.batches(self.seed("noise"), 1, NOISE_EXAMPLES)
         chosen = iterates[[0, len(iterates) // 2, -1]]
         for weights in chosen:
-            rows = trainer.per_example_gradients(
-                self.initial.with_flat(weights), x, y, "cross_entropy", weight_decay=WEIGHT_DECAY
-            )
+            rows = self.objective(self.initial.with_flat(weights), x, y).example_gradients()
             noise += (rows @ basis).var(axis=0) / (BATCH_SIZE * len(chosen))
             total += float(rows.var(axis=0).sum()) / (BATCH_SIZE * len(chosen))
         return Modes(curvature, basis, noise, total - float(noise.sum()))
@@ -250,24 +239,24 @@ def _window_starts(new: Sequence[Chain]) -> Array:
     return np.stack(starts, axis=1)
 
 
+def _batches(seed: np.random.SeedSequence, size: int) -> trainer.Batches:
+    return trainer.Batches(size, replacement=True, label_noise=LABEL_NOISE, seed=seed)
+
+
 def _abreast(
     owners: Sequence[Chain], starts: Any, schedule: Any, seeds: Sequence[np.random.SeedSequence], record: Any
 ) -> Array:
     """Recorded iterates (run, step, parameter) of runs on the data of chains, all at once."""
-    found: Array = trainer.train_runs(
-        [chain.initial.with_flat(start) for chain, start in zip(owners, starts, strict=True)],
-        np.stack([chain.x for chain in owners]),
-        np.stack([chain.y for chain in owners]),
+    found: Array = trainer.ensemble(
+        [
+            chain.objective(chain.initial.with_flat(start), chain.x, chain.y)
+            for chain, start in zip(owners, starts, strict=True)
+        ],
         schedule,
-        loss="cross_entropy",
-        batch_size=BATCH_SIZE,
-        replacement=True,
-        weight_decay=WEIGHT_DECAY,
-        label_noise=LABEL_NOISE,
+        batches=[_batches(seed, BATCH_SIZE) for seed in seeds],
         record=record,
         evaluate_loss=False,
         keep_weights=True,
-        seed=seeds,
     ).weights.values
     return found
 

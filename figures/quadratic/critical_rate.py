@@ -101,24 +101,16 @@ def _network() -> xr.Dataset:
     x, y = x[chosen], trainer.one_hot(labels[chosen], 10)
     search = functools.partial(
         trainer.critical_rate,
-        x=x,
-        y=y,
-        loss="mse",
-        direction=lambda net: trainer.gradient(net, x, y, "mse"),
+        direction=trainer.Objective.gradient,
         learning_rate=NET_RATE,
         accuracy=1e-3,
     )
-    top = functools.partial(trainer.top_hessian_eigenvalues, x=x, y=y, loss="mse")
-    run = trainer.train(
-        trainer.network([64, 16, 10], "tanh", seed=0),
-        x,
-        y,
+    run = trainer.trajectory(
+        trainer.Objective(trainer.network([64, 16, 10], "tanh", seed=0), x, y, "mse"),
         constant(NET_RATE, NET_STEPS),
-        loss="mse",
         evaluate_loss=False,
-        measure={"critical": search, "top": lambda net: top(net).values[0]},
+        measure={"critical": search, "top": lambda here: trainer.top_eigenpairs(here).values[0]},
         measure_at=np.arange(0, NET_STEPS + 1, 10),
-        seed=0,
     )
     found = {"network_critical": run.critical_sharpness, "network_top": run.top}
     return xr.Dataset(

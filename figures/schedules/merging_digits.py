@@ -28,7 +28,6 @@ from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
     RATE,
     RECIPE,
-    WEIGHT_DECAY,
     WINDOW,
     WINDOWS,
     Chain,
@@ -110,9 +109,7 @@ def _measured(chain: Chain, windows: Sequence[Window], plans: Plans) -> xr.Datas
     for window, ends in zip(windows, chain.reruns(windows, list(RERUNS.values())), strict=True):
         points = [plan.weight.values @ window.iterates[::spacing] for spacing in SPACINGS for plan in plans[spacing]]
         at_mean = chain.initial.with_flat(window.iterates.mean(axis=0))
-        product = trainer.hessian_operator(
-            at_mean, chain.x, chain.expected, "cross_entropy", weight_decay=WEIGHT_DECAY
-        ).matvec
+        product = trainer.hessian_operator(chain.objective(at_mean, chain.x, chain.expected)).matvec
         apart = [point - ends[0] for point in points]
         every = np.array([window.iterates[-1], *ends, *points])
         losses = np.array([chain.full_loss(every), chain.held_out_loss(every)]).T

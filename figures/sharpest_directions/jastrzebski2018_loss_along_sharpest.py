@@ -9,7 +9,7 @@ points are the loss itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import xarray as xr
@@ -21,7 +21,7 @@ from figures.break_even._digits_sharpness import (
     TIME,
     TOLERANCE,
     described,
-    problem,
+    objective,
     run,
     start,
     steps_of,
@@ -63,19 +63,15 @@ def _weights(seed: int) -> xr.DataArray:
 
 def _along(weights: np.ndarray) -> xr.Dataset:
     """The loss along the sharpest directions, and mean lengths of steps along them."""
-    data, net = problem("mse"), start(0).with_flat(weights)
-    top = trainer.top_hessian_eigenvalues(
-        net, data.x, data.targets, k=max(RANKS) + 1, loss="mse", tol=TOLERANCE
-    ).vectors[:, list(RANKS)]
-    instrument = partial(trainer.projected_steps, net, data.x, data.targets, "mse", directions=top)
+    here = objective(start(0).with_flat(weights), "mse")
+    top = trainer.top_eigenpairs(here, k=max(RANKS) + 1, tol=TOLERANCE).vectors[:, list(RANKS)]
     rows = trainer.draw_batches(EXAMPLES, BATCH_SIZE, draws=BATCHES, replacement=True, seed=0)
-    batches = instrument(batch_size=BATCH_SIZE, batches=rows, replacement=True)
+    batches = trainer.projected_steps(here, directions=top, batch_size=BATCH_SIZE, batches=rows, replacement=True)
     # Upwards is where the loss rises: the sign of an eigenvector means nothing.
     top = top * np.where(batches.gradient_projection.values < 0, -1.0, 1.0)
     lengths = RATE * abs(batches.batch_projection).mean("draw")
-    line = partial(trainer.loss_along, net, data.x, data.targets, "mse")
-    whole = line(directions=top, distances=np.linspace(-REACH, REACH, 29))
-    steps = line(directions=top * lengths.values, distances=MULTIPLES).rename(distance="multiple")
+    whole = trainer.loss_along(here, directions=top, distances=np.linspace(-REACH, REACH, 29))
+    steps = trainer.loss_along(here, directions=top * lengths.values, distances=MULTIPLES).rename(distance="multiple")
     change, parabola = _changes(whole, "distance")
     step_change, step_parabola = _changes(steps, "multiple")
     found = xr.Dataset(

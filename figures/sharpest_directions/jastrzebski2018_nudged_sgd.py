@@ -64,20 +64,16 @@ def _outcome(gamma: float, seed: int) -> xr.Dataset:
 def _course(gamma: float, split: int, seed: int) -> xr.Dataset:
     """Training loss and test accuracy along a run."""
     data = problem("mse", split)
-    top = trainer.hessian_eigenvectors(start(0), data.x, data.targets, "mse", k=STEERED_DIRECTIONS, tol=TOLERANCE)
+    objective = trainer.Objective(start(seed), data.x, data.targets, "mse")
+    top = trainer.hessian_eigenvectors(objective, k=STEERED_DIRECTIONS, tol=TOLERANCE)
     steps = steps_of(STEERED_RATE, NUDGED_TIME)
-    return trainer.train(
-        start(seed),
-        data.x,
-        data.targets,
+    return trainer.trajectory(
+        objective,
         constant(STEERED_RATE, steps),
-        loss="mse",
-        batch_size=STEERED_BATCH,
-        replacement=True,
+        batches=trainer.Batches(STEERED_BATCH, replacement=True, seed=np.random.SeedSequence((split, seed, 6))),
         update=None if gamma == 1 else trainer.nudged_sgd(top, gamma=gamma, refresh=EXAMPLES // STEERED_BATCH),
         record=np.linspace(0, steps, RECORDS + 1, dtype=int),
-        measure={"accuracy": lambda net: accuracy(net, data.x_test, data.labels_test)},
-        seed=np.random.SeedSequence((split, seed, 6)),
+        measure={"accuracy": lambda here: accuracy(here.net, data.x_test, data.labels_test)},
     )
 
 

@@ -36,13 +36,13 @@ REGIMES = ("early", "saturation", "progressive_sharpening", "edge")
 SHADES = ("#F2F2F2", "#DCE9F5", "#FBE9C6", "#F3D5C4")
 
 
-def _sharpness(data: dict[str, Any]) -> Callable[[trainer.Network], float]:
+def _sharpness() -> Callable[[trainer.Objective], float]:
     """An instrument for the sharpness alone, which starts every search from the last eigenvector."""
     last: Any = None
 
-    def look(net: trainer.Network) -> float:
+    def look(here: trainer.Objective) -> float:
         nonlocal last
-        found = trainer.top_hessian_eigenvalues(net, **data, tol=1e-2, start=last)
+        found = trainer.top_eigenpairs(here, tol=1e-2, start=last)
         last = found.vectors
         return float(found.values[0])
 
@@ -63,10 +63,10 @@ def _descent(c: float, init_scale: float, record: Array, noise: float = 0.0, see
     data = _labels(noise, seed)
     widths = [data["x"].shape[1], *[WIDTH] * (DEPTH - 1), CLASSES]
     net = trainer.network(widths, "tanh", biases=False, init_scale=init_scale, seed=seed)
-    start = trainer.top_hessian_eigenvalues(net, **data, tol=1e-4).values[0]
-    look = {"sharpness": _sharpness(data)}
+    objective = trainer.Objective(net, **data)
+    start = trainer.top_eigenpairs(objective, tol=1e-4).values[0]
     schedule = constant(c / start, int(record[-1]))
-    return trainer.train(net, **data, schedule=schedule, record=record, measure=look, seed=seed), float(start)
+    return trainer.trajectory(objective, schedule, record=record, measure={"sharpness": _sharpness()}), float(start)
 
 
 def _run(c: float, init_scale: float, steps: int, records: int) -> xr.Dataset:

@@ -94,10 +94,8 @@ def _searches() -> xr.Dataset:
         net = trainer.network([1, 16, 1], "linear", biases=False, seed=seed)
         first, second = (weights.ravel() for weights in net.weights)
         output, ntk = float(first @ second), float(first @ first + second @ second)
-        slope = trainer.gradient(net, [[1.0]], [2.0], "mse")
-        found = trainer.critical_rate(
-            net, [[1.0]], [2.0], "mse", direction=slope, learning_rate=1e-5, accuracy=1e-6
-        )  # fmt: skip
+        objective = trainer.Objective(net, [[1.0]], [2.0], "mse")
+        found = trainer.critical_rate(objective, direction=objective.gradient(), learning_rate=1e-5, accuracy=1e-6)
         predicted.append(c_loss_at(output, ntk, 1.0, 2.0) / ntk)
         measured.append(found.critical_rate.item())
     return xr.Dataset({"search_predicted": ("network", predicted), "search_measured": ("network", measured)})

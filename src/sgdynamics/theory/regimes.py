@@ -69,9 +69,9 @@ def time_regimes(run: xr.Dataset, *, rise: float = 0.1, band: float = 0.1) -> xr
     Parameters
     ----------
     run : Dataset
-        One run at a constant learning rate, as :func:`sgdynamics.simulate.trainer.train` gives it with the instrument
-        ``tracked_eigenpairs``: ``sharpness`` along ``step`` or ``measured_step``, and ``time`` or ``measured_time``,
-        the sum of the learning rates so far. At least three records.
+        One run at a constant learning rate, as :func:`sgdynamics.simulate.trainer.trajectory` gives it with the
+        instrument ``tracked_eigenpairs``: ``sharpness`` along ``step`` or ``measured_step``, and ``time`` or
+        ``measured_time``, the sum of the learning rates so far. At least three records.
     rise : float
         How far above its lowest value the sharpness may be and still count as saturated, > 0.
     band : float

@@ -6,16 +6,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked, optional
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_error
-from sgdynamics.simulate.trainer.losses import AnyLoss
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.sampling import (
     Directions,
     IndexRows,
@@ -31,21 +28,15 @@ Array = NDArray[Any]
 
 
 @checked(
-    **data_domains,
+    objective=real_objective,
     directions=arguments.directions,
     batches=optional(arguments.index_rows),
-    trainable=trainable_domain,
 )
 def alignments(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     directions: Directions,
     batches: IndexRows | None = None,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""Cosines of gradients with directions: of the mean gradient, of all examples (exact) and of batches (sampled).
 
@@ -54,13 +45,13 @@ def alignments(
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`gradient`.
+    objective : Objective
+        Where it is measured.
     directions : array, shape (parameters,) or (parameters, directions), or callable
-        Directions as columns, of any length; or a callable ``net -> array``, such as ``tracker.directions``.
+        Directions as columns, of any length; or a callable ``objective -> array``, such as ``tracker.directions``.
     batches : array of int, shape (draws, batch_size), or callable, optional
-        At least two batches as numbers of examples, from :func:`draw_batches`; or a callable ``net -> array``, such as
-        :func:`fresh_batches`. None: no batches are looked at.
+        At least two batches as numbers of examples, from :func:`draw_batches`; or a callable ``objective -> array``,
+        such as :func:`fresh_batches`. None: no batches are looked at.
 
     Returns
     -------
@@ -77,22 +68,20 @@ def alignments(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import alignments, network
+    >>> from sgdynamics.simulate.trainer import Objective, alignments, network
     >>> net = network([2, 1], "linear", biases=False, seed=0).with_flat([3.0, 4.0])
     >>> x, y = [[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]  # gradients (3, 0) and (0, 4)
-    >>> found = alignments(net, x, y, "mse", directions=[2.0, 0.0])
+    >>> found = alignments(Objective(net, x, y, "mse"), directions=[2.0, 0.0])
     >>> found.gradient_cosine.values, found.example_cosine.values
     (array([0.6]), array([0.5]))
     """
     owner = "alignments"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    columns = direction_columns(owner, directions, net)
-    chosen = None if batches is None else index_rows(owner, batches, net, what.examples, least=2)
+    columns = direction_columns(owner, directions, objective)
+    chosen = None if batches is None else index_rows(owner, batches, objective, least=2)
     dims = ["direction"]
     with one_blas_thread(), np.errstate(all="ignore"):
         units = ratio(columns, np.linalg.norm(columns, axis=0))
-        gradients = example_gradients(what, net)
+        gradients = objective.gradient_rows()
         mean = gradients.mean()
         lengths = np.sqrt(np.maximum(gradients.squared_norms(), 0.0))
         of_examples = ratio(gradients.project(units), lengths[:, None])
@@ -118,7 +107,7 @@ def alignments(
             ),
         }
         if chosen is not None:
-            rows = np.stack([what.batch(some).gradient(net) for some in chosen])
+            rows = np.stack([objective.of_examples(some).gradient() for some in chosen])
             cosines = ratio(rows @ units, np.linalg.norm(rows, axis=1)[:, None])
             for name, estimate, long_name in (
                 ("batch_cosine", mean_and_error(cosines), "mean cosine of batch gradients"),
@@ -134,4 +123,4 @@ def alignments(
                 ),
             ):
                 entries |= with_error(name, dims, estimate, long_name, "1")
-        return dataset(owner, entries, loss=loss, draws=0 if chosen is None else len(chosen))
+        return dataset(owner, entries, loss=objective.loss, draws=0 if chosen is None else len(chosen))

@@ -109,13 +109,13 @@ indices: Domain = _Indices(1, "a 1-D array of indices >= 0")
 
 @dataclass(frozen=True)
 class _OrCallable:
-    """An array, or a callable that returns one for a network."""
+    """An array, or a callable that returns one for an objective."""
 
     domain: Domain
 
     @property
     def text(self) -> str:
-        return f"{self.domain.text}, or a callable net -> array"
+        return f"{self.domain.text}, or a callable objective -> array"
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         if callable(value):
@@ -133,7 +133,7 @@ index_rows: Domain = _OrCallable(_Indices(2, "a 2-D array of indices >= 0, shape
 
 @dataclass(frozen=True)
 class _Measurement:
-    text: str = "a callable net -> mapping, or a mapping of names to callables"
+    text: str = "a callable objective -> mapping, or a mapping of names to callables"
 
     def check(self, owner: str, name: str, value: Any) -> Any:
         if isinstance(value, Mapping) and not callable(value):

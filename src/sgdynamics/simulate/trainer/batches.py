@@ -8,27 +8,40 @@ replay them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, one, optional, seeds
-from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.losses import LOSSES, AnyLoss, OwnLoss, check_examples, loss_domain
+from sgdynamics._showing import Shown
+from sgdynamics.domains import (
+    Domain,
+    check_arguments,
+    checked,
+    choice,
+    complain,
+    describe_seed,
+    flag,
+    instance_of,
+    integer,
+    nonnegative,
+    one,
+    optional,
+    seeds,
+)
+from sgdynamics.simulate.trainer.losses import LOSSES, AnyLoss
+from sgdynamics.simulate.trainer.objective import Objective, an_objective
 from sgdynamics.simulate.trainer.streams import generator
 
-__all__ = ["batches"]
+__all__ = ["Batches"]
 
 Array = NDArray[Any]
 
 # Random numbers are drawn for many steps at once; how many is a matter of speed only, because every stream is consumed
 # in the order of the steps.
 BLOCK_VALUES = 16384
-
-noise_kind = choice("fresh", "fixed")
-noise_size = one(nonnegative)
 
 
 def index_rows(examples: int, batch_size: int, replacement: bool, random: np.random.Generator) -> Iterator[Array]:
@@ -67,108 +80,13 @@ def noisy(y: Array, draws: Array, size: float, classes: int, loss: AnyLoss) -> A
     return y + size * draws.reshape(y.shape) if loss == "mse" else _replaced(y, draws, size, classes)
 
 
-def checked_noise(owner: str, label_noise: float, loss: AnyLoss) -> None:
-    """Refuse a label noise that is no probability where it must be one, or that the trainer cannot add."""
-    if label_noise and loss not in LOSSES:
-        raise complain(owner, "label_noise", "0 for a loss of one's own, whose targets are its own", label_noise)
-    if loss == "cross_entropy" and label_noise > 1:
-        raise complain(owner, "label_noise", "a probability in [0, 1] for the loss 'cross_entropy'", label_noise)
-
-
-def checked_size(owner: str, batch_size: int | None, examples: int, replacement: bool) -> None:
-    """Refuse batches larger than the data if nothing is put back."""
-    if batch_size is not None and not replacement and batch_size > examples:
-        text = f"at most the {examples} examples, without replacement"
-        raise complain(owner, "batch_size", text, batch_size)
-
-
-def stream(
-    x: Array,
-    y: Array,
-    batch_size: int | None,
-    replacement: bool,
-    label_noise: float,
-    label_noise_kind: str,
-    classes: int,
-    loss: AnyLoss,
-    seed: int | np.random.SeedSequence,
-    into: tuple[Array, Array] | None = None,
-) -> Iterator[tuple[Array, Array]]:
-    """Checked data as an endless stream of batches; each is gathered into the same arrays if there are any."""
-    examples = x.shape[0]
-    noise = generator(seed, "label noise")
-    # One number per target: Gaussian for targets, uniform for labels.
-    draw = noise.standard_normal if loss == "mse" else noise.random
-    shape = y.shape[1:] if loss == "mse" else ()
-    if label_noise and label_noise_kind == "fixed":
-        y = noisy(y, draw((examples, *shape)), label_noise, classes, loss)
-    fresh = noise_rows(draw, (batch_size or examples, *shape)) if label_noise and label_noise_kind == "fresh" else None
-    rows = None if batch_size is None else index_rows(examples, batch_size, replacement, generator(seed, "batches"))
-    x_into, y_into = into or (None, None)
-    while True:
-        if rows is None:
-            x_batch, y_batch = x, y
-        else:
-            chosen = next(rows)
-            # the indices are in range; other modes would gather into a copy first
-            x_batch, y_batch = x.take(chosen, 0, x_into, "clip"), y.take(chosen, 0, y_into, "clip")
-        if fresh is not None:
-            y_batch = noisy(y_batch, next(fresh), label_noise, classes, loss)
-        yield x_batch, y_batch
-
-
-def _outputs(targets: Array, classes: int | None, label_noise: float, loss: str) -> int:
-    """How many outputs a network has that fits the targets of a named loss."""
-    if targets.ndim == 2:
-        if classes not in (None, targets.shape[1]):
-            raise complain("batches", "classes", f"the {targets.shape[1]} columns of y, or None", classes)
-        return int(targets.shape[1])
-    if loss == "mse":
-        return 1
-    if classes is None:
-        if label_noise:
-            raise complain("batches", "classes", "the number of classes, for noise on integer labels", None)
-        return max(1, int(targets.max()) + 1)
-    return classes
-
-
-@checked(
-    x=arguments.matrix,
-    y=arguments.examples,
-    steps=integer(1),
-    batch_size=optional(integer(1)),
-    replacement=flag,
-    label_noise=noise_size,
-    label_noise_kind=noise_kind,
-    classes=optional(integer(1)),
-    loss=loss_domain,
-    seed=seeds,
-)
-def batches(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    steps: int,
-    batch_size: int | None = None,
-    replacement: bool = False,
-    label_noise: float = 0.0,
-    label_noise_kind: str = "fresh",
-    classes: int | None = None,
-    loss: AnyLoss,
-    seed: int | np.random.SeedSequence,
-) -> Iterator[tuple[Array, Array]]:
-    r"""The batches that :func:`train` uses with the same arguments, one per step.
+@dataclass(frozen=True, eq=False, repr=False)
+class Batches(Shown):
+    r"""Which examples the steps of a run see, and with which label noise.
 
     Parameters
     ----------
-    x : array, shape (examples, inputs)
-        Inputs.
-    y : array
-        Targets (examples, outputs) or (examples,); for ``"cross_entropy"`` labels (examples,) or probabilities
-        (examples, classes).
-    steps : int
-        Number of batches, >= 1.
-    batch_size : int, optional
+    size : int, optional
         Examples in a batch, >= 1. None takes all examples, in order.
     replacement : bool
         False: examples are shuffled anew every epoch and used once; an incomplete last batch of an epoch is dropped.
@@ -178,17 +96,8 @@ def batches(
         probability that a label is replaced by one drawn uniformly from all classes.
     label_noise_kind : {"fresh", "fixed"}
         Whether noise is drawn at every use of an example, or once per example.
-    classes : int, optional
-        Number of classes; needed for noise on integer labels.
-    loss : {"mse", "cross_entropy"}, or sequence of callables
-        Says what the targets are; for callables they are left as they are.
     seed : int or numpy.random.SeedSequence
-        The seed of the run, >= 0.
-
-    Yields
-    ------
-    x_batch, y_batch : arrays
-        Not to be edited: full batches are the data themselves.
+        Seed of batches and label noise, >= 0.
 
     Raises
     ------
@@ -197,23 +106,148 @@ def batches(
 
     Examples
     --------
-    >>> x, y = [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
-    >>> first, second = batches(x, y, steps=2, batch_size=1, loss="mse", seed=0)
-    >>> bool(first[1][0] != second[1][0])
-    True
+    >>> from sgdynamics.simulate.trainer import Batches, Objective, network
+    >>> batches = Batches(1, seed=0)
+    >>> batches.numbers(3, steps=3).ravel()  # every one once
+    array([1, 0, 2])
+    >>> net = network([1, 1], "linear", biases=False, seed=0)
+    >>> [y.item() for x, y in batches.drawn(Objective(net, [[0.0], [1.0], [2.0]], [5.0, 6.0, 7.0], "mse"), steps=3)]
+    [6.0, 5.0, 7.0]
     """
-    inputs: Array = x  # type: ignore[assignment]
-    targets: Array = y  # type: ignore[assignment]
-    outputs = 1
-    if not isinstance(loss, OwnLoss):  # whose targets are what its callables take
-        targets = arguments.columns.check("batches", "y", targets)
-        outputs = _outputs(targets, classes, label_noise, loss)  # type: ignore[arg-type]
-    check_examples("batches", inputs, inputs.shape[1], targets, outputs, loss)
-    checked_noise("batches", label_noise, loss)
-    checked_size("batches", batch_size, inputs.shape[0], replacement)
-    if loss == "cross_entropy" and targets.ndim == 1:
-        targets = targets.astype(np.int64)
-    endless = stream(
-        inputs, targets, batch_size, replacement, label_noise, label_noise_kind, outputs, loss, seed
-    )  # fmt: skip
-    return itertools.islice(endless, steps)
+
+    size: int | None = None
+    _: KW_ONLY
+    replacement: bool = False
+    label_noise: float = 0.0
+    label_noise_kind: str = "fresh"
+    seed: int | np.random.SeedSequence
+
+    domains: ClassVar[Mapping[str, Domain]] = {
+        "size": optional(integer(1)),
+        "replacement": flag,
+        "label_noise": one(nonnegative),
+        "label_noise_kind": choice("fresh", "fixed"),
+        "seed": seeds,
+    }
+
+    def __post_init__(self) -> None:
+        fields = {name: getattr(self, name) for name in self.domains}
+        for name, value in check_arguments(type(self).__name__, self.domains, fields).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def sampling(self) -> str:
+        """How they are drawn, in words."""
+        if self.size is None:
+            return "full batch"
+        return "with replacement" if self.replacement else "reshuffled"
+
+    @checked(examples=integer(1), steps=integer(1))
+    def numbers(self, examples: int, steps: int) -> NDArray[np.int64]:
+        """The numbers of the examples in the batches of a run's first steps.
+
+        Parameters
+        ----------
+        examples : int
+            How many examples there are, >= 1.
+        steps : int
+            How many batches are wanted, >= 1.
+
+        Returns
+        -------
+        array of int, shape (steps, size)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is outside its range, or there are too few examples.
+        """
+        self._check_size("numbers", "size", examples)
+        rows = self.rows(examples) or itertools.repeat(np.arange(examples))
+        return np.array(list(itertools.islice(rows, steps)))
+
+    @checked(objective=an_objective, steps=integer(1))
+    def drawn(self, objective: Objective, steps: int) -> Iterator[tuple[Array, Array]]:
+        """The batches themselves, one per step, as a run of the objective sees them.
+
+        Parameters
+        ----------
+        objective : Objective
+            Its examples and its loss.
+        steps : int
+            How many batches are wanted, >= 1.
+
+        Yields
+        ------
+        x, y : arrays
+            Not to be edited: full batches are the data themselves.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is outside its range, or the batches do not fit the objective.
+        """
+        self.check_fit("drawn", objective)
+        return itertools.islice(self.stream(objective, objective.y), steps)
+
+    def _check_size(self, owner: str, name: str, examples: int) -> None:
+        if self.size is not None and not self.replacement and self.size > examples:
+            raise complain(owner, name, f"at most the {examples} examples, without replacement", self.size)
+
+    def check_fit(self, owner: str, objective: Objective, size: str = "batches.size") -> None:
+        """Refuse batches larger than the data if nothing is put back, and noise that cannot be added."""
+        loss = objective.loss
+        if self.label_noise and loss not in LOSSES:
+            text = "0 for a loss of one's own, whose targets are its own"
+            raise complain(owner, "batches.label_noise", text, self.label_noise)
+        if loss == "cross_entropy" and self.label_noise > 1:
+            text = "a probability in [0, 1] for the loss 'cross_entropy'"
+            raise complain(owner, "batches.label_noise", text, self.label_noise)
+        self._check_size(owner, size, objective.examples)
+
+    def rows(self, examples: int) -> Iterator[Array] | None:
+        """The indices of one batch after the other; None where it is always all of them."""
+        if self.size is None:
+            return None
+        return index_rows(examples, self.size, self.replacement, generator(self.seed, "batches"))
+
+    def draw(self, loss: AnyLoss) -> Any:
+        """What draws the label noise: one number per target, Gaussian for targets, uniform for labels."""
+        noise = generator(self.seed, "label noise")
+        return noise.standard_normal if loss == "mse" else noise.random
+
+    def stream(
+        self, objective: Objective, y: Array, into: tuple[Array, Array] | None = None
+    ) -> Iterator[tuple[Array, Array]]:
+        """An endless stream of batches with targets y; each is gathered into the same arrays if there are any."""
+        x, loss, examples, classes = objective.x, objective.loss, objective.examples, objective.targets.shape[-1]
+        draw, kind = self.draw(loss), self.label_noise_kind if self.label_noise else "none"
+        shape = y.shape[1:] if loss == "mse" else ()
+        if kind == "fixed":
+            y = noisy(y, draw((examples, *shape)), self.label_noise, classes, loss)
+        fresh = noise_rows(draw, (self.size or examples, *shape)) if kind == "fresh" else None
+        rows = self.rows(examples)
+        x_into, y_into = into or (None, None)
+        while True:
+            if rows is None:
+                x_batch, y_batch = x, y
+            else:
+                chosen = next(rows)
+                # the indices are in range; other modes would gather into a copy first
+                x_batch, y_batch = x.take(chosen, 0, x_into, "clip"), y.take(chosen, 0, y_into, "clip")
+            if fresh is not None:
+                y_batch = noisy(y_batch, next(fresh), self.label_noise, classes, loss)
+            yield x_batch, y_batch
+
+    def attributes(self, objective: Objective) -> dict[str, Any]:
+        """What a result says of its batches."""
+        return {
+            "seed": describe_seed(self.seed),
+            "batch_size": float(self.size or objective.examples),
+            "sampling": self.sampling,
+            "label_noise": self.label_noise,
+            "label_noise_kind": self.label_noise_kind,
+        }
+
+
+some_batches = instance_of(Batches, text="Batches")

@@ -13,17 +13,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, choice, complain, flag, integer
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import dataset, with_error
-from sgdynamics.simulate.trainer.losses import AnyLoss
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.sampling import IndexRows, index_rows
 
 __all__ = ["batch_gradient_covariance", "gradient_covariance"]
@@ -73,25 +70,19 @@ def _by_parameters(gradients: Any, k: int, centred: bool) -> tuple[Array, Array]
 
 
 @checked(
-    **data_domains,
+    objective=real_objective,
     k=integer(1),
     centred=flag,
     route=choice("smaller", "examples", "parameters"),
     vectors=flag,
-    trainable=trainable_domain,
 )
 def gradient_covariance(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     k: int = 1,
     centred: bool = True,
     route: str = "smaller",
     vectors: bool = False,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""The exact covariance of per-example gradients, :math:`K` with divisor n: its largest eigenvalues and its trace.
 
@@ -100,8 +91,8 @@ def gradient_covariance(
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`per_example_gradients`.
+    objective : Objective
+        Where it is measured.
     k : int
         Number of eigenvalues, in 1..min(examples, parameters). Centring makes at least one of ``examples`` zero. Their
         rounding error is of the order of 1e-16 times :math:`|\bar g|^2+\lambda_1`.
@@ -128,17 +119,15 @@ def gradient_covariance(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import gradient_covariance, network
+    >>> from sgdynamics.simulate.trainer import Objective, gradient_covariance, network
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    >>> found = gradient_covariance(net, [[1.0], [3.0]], [1.0, 6.0], "mse")  # gradients 1 and 0
+    >>> found = gradient_covariance(Objective(net, [[1.0], [3.0]], [1.0, 6.0], "mse"))  # gradients 1 and 0
     >>> found.gradient_variance.item(), found.squared_gradient.item(), found.covariance_eigenvalues.values
     (0.25, 0.25, array([0.25]))
     """
     owner = "gradient_covariance"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     with one_blas_thread(), np.errstate(all="ignore"):
-        gradients = example_gradients(what, net)
+        gradients = objective.gradient_rows()
         smaller = min(gradients.examples, gradients.size)
         if route == "smaller":
             route = "examples" if gradients.examples <= gradients.size else "parameters"
@@ -167,7 +156,7 @@ def gradient_covariance(
                 ),
                 "squared_gradient": ([], squared, "squared length of the mean gradient", "squared gradient"),
             },
-            loss=loss,
+            loss=objective.loss,
         )
     if vectors:
         attributes = {"long_name": f"eigenvector of the {kind} of per-example gradients", "units": "1"}
@@ -176,21 +165,15 @@ def gradient_covariance(
 
 
 @checked(
-    **data_domains,
+    objective=real_objective,
     batches=arguments.index_rows,
     replacement=flag,
-    trainable=trainable_domain,
 )
 def batch_gradient_covariance(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     batches: IndexRows,
     replacement: bool = False,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""The sample covariance of a few batch gradients: the literature's estimate from 25 batches of 128 examples.
 
@@ -206,11 +189,11 @@ def batch_gradient_covariance(
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`per_example_gradients`.
+    objective : Objective
+        Where it is measured.
     batches : array of int, shape (draws, batch_size), or callable
-        Independent batches as numbers of examples, at least three, from :func:`draw_batches`; or a callable ``net ->
-        array``, such as :func:`fresh_batches`.
+        Independent batches as numbers of examples, at least three, from :func:`draw_batches`; or a callable ``objective
+        -> array``, such as :func:`fresh_batches`.
     replacement : bool
         How the batches were drawn; enters ``batch_factor`` alone.
 
@@ -230,20 +213,18 @@ def batch_gradient_covariance(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import batch_gradient_covariance, network
+    >>> from sgdynamics.simulate.trainer import Objective, batch_gradient_covariance, network
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
     >>> x, y = [[1.0], [3.0], [1.0]], [1.0, 6.0, 3.0]
-    >>> every = batch_gradient_covariance(net, x, y, "mse", batches=[[0], [1], [2]])  # gradients 1, 0, -1
+    >>> every = batch_gradient_covariance(Objective(net, x, y, "mse"), batches=[[0], [1], [2]])  # gradients 1, 0, -1
     >>> every.batch_gradient_variance.item(), every.batch_factor.item()
     (1.0, 1.0)
     """
     owner = "batch_gradient_covariance"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    chosen = index_rows(owner, batches, net, what.examples, least=3)
+    chosen = index_rows(owner, batches, objective, least=3)
     draws, batch_size = chosen.shape
     with one_blas_thread(), np.errstate(all="ignore"):
-        rows = np.stack([what.batch(some).gradient(net) for some in chosen])
+        rows = np.stack([objective.of_examples(some).gradient() for some in chosen])
         centred = rows - rows.mean(axis=0)
         gram = centred @ centred.T / (draws - 1)
         values, _ = _top((gram + gram.T) / 2, draws)
@@ -279,11 +260,11 @@ def batch_gradient_covariance(
                 ),
                 "batch_factor": (
                     [],
-                    batch_factor(owner, what.examples, batch_size, replacement),
+                    batch_factor(owner, objective.examples, batch_size, replacement),
                     "covariance of batch gradients over that of per-example gradients",
                     "1",
                 ),
             },
-            loss=loss,
+            loss=objective.loss,
             draws=draws,
         )

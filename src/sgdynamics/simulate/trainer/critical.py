@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Interval, checked, nonnegative, one, positive
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
 from sgdynamics.simulate.trainer.labelled import Entry, dataset
-from sgdynamics.simulate.trainer.losses import AnyLoss
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 
 __all__ = ["critical_rate"]
 
@@ -49,25 +47,19 @@ def _search(change: Callable[[float], Any], rate: float, largest: float, accurac
 
 
 @checked(
-    **data_domains,
+    objective=real_objective,
     direction=arguments.direction,
     learning_rate=one(positive),
     rise=one(nonnegative),
     accuracy=_accuracy,
-    trainable=trainable_domain,
 )
 def critical_rate(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
-    direction: ArrayLike | Callable[[AnyNetwork], ArrayLike],
+    direction: ArrayLike | Callable[[Objective], ArrayLike],
     learning_rate: float,
     rise: float = 0.0,
     accuracy: float = 0.01,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""Critical rate :math:`\eta_c` of a step: where :math:`L(\theta - \eta u)` comes back to :math:`L(\theta)`.
 
@@ -81,11 +73,12 @@ def critical_rate(
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay
-        As for :func:`loss_value`. The examples are those that the loss is looked at on, best held out from those that
-        made the step.
+    objective : Objective
+        Its examples are those that the loss is looked at on, best held out from those that made the step. Components
+        of the direction at parameters that are not trainable count as zero.
     direction : array, shape (parameters,), or callable
-        :math:`u`, as an update rule subtracts it: the gradient for gradient descent. Or a callable ``net -> array``.
+        :math:`u`, as an update rule subtracts it: the gradient for gradient descent. Or a callable ``objective
+        -> array``, such as ``Objective.gradient``.
     learning_rate : float
         Where the search begins, > 0: best the rate of the run.
     rise : float
@@ -93,8 +86,6 @@ def critical_rate(
         :func:`sgdynamics.theory.break_even.rise_multiple` foretells.
     accuracy : float
         Of the critical rate, relative, in (0, 1).
-    trainable : array of bool, shape (parameters,), optional
-        Components of the direction at the other parameters count as zero.
 
     Returns
     -------
@@ -110,27 +101,25 @@ def critical_rate(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import critical_rate, network
+    >>> from sgdynamics.simulate.trainer import Objective, critical_rate, network
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    >>> found = critical_rate(net, [[2.0]], [0.0], "mse", direction=[8.0], learning_rate=0.1)  # curvature 4
+    >>> found = critical_rate(Objective(net, [[2.0]], [0.0], "mse"), direction=[8.0], learning_rate=0.1)  # curvature 4
     >>> round(found.critical_rate.item(), 2), found.evaluations.item()
     (0.5, 11.0)
     """
     owner = "critical_rate"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     given: NDArray[Any] = arguments.vector.check(
-        owner, "direction", direction(net) if callable(direction) else direction
+        owner, "direction", direction(objective) if callable(direction) else direction
     )
-    arguments.length(owner, "direction", given, net.size, "parameters")
-    start, step = net.flat(), what.masked(given)
+    arguments.length(owner, "direction", given, objective.size, "parameters")
+    start, step = objective.flat(), objective.masked(given)
     losses: dict[float, Any] = {}
     with one_blas_thread(), np.errstate(all="ignore"):
 
         def change(rate: float) -> Any:
             for distance in (0.0, rate):
                 if distance not in losses:
-                    losses[distance] = what.value(net.at(start - distance * step))
+                    losses[distance] = objective.at(start - distance * step).loss_value()
             return losses[rate] - (1 + rise) * losses[0.0]
 
         length = float(np.abs(step).max())
@@ -141,4 +130,4 @@ def critical_rate(
             "critical_sharpness": ([], np.divide(2.0, rate), "two over the critical rate", "curvature"),
             "evaluations": ([], float(len(losses)), "number of losses computed", "1"),
         }
-        return dataset(owner, entries, loss=loss)
+        return dataset(owner, entries, loss=objective.loss)

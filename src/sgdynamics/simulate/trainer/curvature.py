@@ -20,12 +20,13 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics._showing import named_tuple_repr
 from sgdynamics.domains import Interval, checked, complain, integer, one, optional
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
+from sgdynamics.simulate.trainer.derivatives import data_domains
 from sgdynamics.simulate.trainer.lanczos import largest_eigenpairs
-from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
-from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
+from sgdynamics.simulate.trainer.losses import AnyLoss
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 
-__all__ = ["HessianEigenvalues", "iterative", "top_hessian_eigenvalues"]
+__all__ = ["HessianEigenvalues", "iterative", "top_eigenpairs", "top_hessian_eigenvalues"]
 
 Array = NDArray[Any]
 Product = Callable[[Array], Array]
@@ -147,32 +148,25 @@ def iterative(
     return _found(found.values, found.vectors.T, found.residuals, products, tol * found.scale(), exponent)
 
 
+tolerance = one(Interval("a number in (0, 1)", low=0, high=1))
+
+
 @checked(
-    net=any_network,
-    x=arguments.examples,
-    y=arguments.examples,
+    objective=real_objective,
     k=integer(1),
-    loss=loss_domain,
-    tol=one(Interval("a number in (0, 1)", low=0, high=1)),
+    tol=tolerance,
     start=optional(arguments.columns),
-    weight_decay=decay_domain,
-    trainable=trainable_domain,
     max_products=integer(1),
 )
-def top_hessian_eigenvalues(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
+def top_eigenpairs(
+    objective: Objective,
     *,
     k: int = 1,
-    loss: AnyLoss,
     tol: float = 1e-3,
     start: ArrayLike | None = None,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
     max_products: int = 2000,
 ) -> HessianEigenvalues:
-    r"""The ``k`` largest (algebraic) eigenvalues of the Hessian of the training loss, repeated ones included.
+    r"""The ``k`` largest (algebraic) eigenvalues of the Hessian of an objective, repeated ones included.
 
     Up to 500 trainable parameters the Hessian is formed by one product per parameter and diagonalised, and ``tol`` and
     ``start`` do not matter. Above, Lanczos' method runs with Hessian-vector products until the residuals are small
@@ -182,10 +176,8 @@ def top_hessian_eigenvalues(
 
     Parameters
     ----------
-    net : Network
-        Where the Hessian is taken.
-    x, y, loss, weight_decay
-        As for :func:`loss_value`.
+    objective : Objective
+        Where the Hessian is taken, restricted to the rows and columns of its trainable parameters.
     k : int
         Number of eigenvalues, in 1..number of trainable parameters.
     tol : float
@@ -194,8 +186,6 @@ def top_hessian_eigenvalues(
     start : array, shape (parameters,) or (parameters, j), optional
         Warm start: eigenvectors from nearby weights. As much of a fixed random vector is mixed in, so that what has
         overtaken them is seen as surely as by a cold start, see ``converged``.
-    trainable : array of bool, shape (parameters,), optional
-        Restrict the Hessian to these rows and columns.
     max_products : int
         The iteration stops after this many Hessian-vector products, with ``converged`` False.
 
@@ -212,6 +202,76 @@ def top_hessian_eigenvalues(
 
     Examples
     --------
+    >>> from sgdynamics.simulate.trainer import Objective, network, top_eigenpairs
+    >>> net = network([2, 2], "linear", biases=False, seed=0)
+    >>> found = top_eigenpairs(Objective(net, [[3, 0], [0, 1]], [[0, 1], [1, 0]], "mse"), k=3)
+    >>> found.values.round(12)
+    array([4.5, 4.5, 0.5])
+    """
+    return _top_eigenpairs("top_eigenpairs", objective, k, tol, start, max_products)
+
+
+def _top_eigenpairs(
+    owner: str, objective: Objective, k: int, tol: float, start: Any = None, max_products: int = 2000
+) -> HessianEigenvalues:
+    size = objective.size
+    where = np.arange(size) if objective.trainable is None else np.flatnonzero(objective.trainable)
+    if k > where.size:
+        raise complain(owner, "k", f"at most the {where.size} trainable parameters", k)
+    guess = None
+    if start is not None:
+        guess = np.asarray(start).reshape(len(start), -1)
+        arguments.length(owner, "start", guess, size, "parameters")
+        guess = guess[where]
+
+    def embedded(v: Array) -> Array:
+        if where.size == size:
+            return v
+        whole = np.zeros((size, *v.shape[1:]))
+        whole[where] = v
+        return whole
+
+    with one_blas_thread(), np.errstate(all="ignore"):
+        products = objective.products()
+
+        def product(v: Array) -> Array:
+            return products(embedded(np.ascontiguousarray(v)))[where]
+
+        if where.size <= max(DENSE_LIMIT, SMALL, 4 * k + 2):
+            found = _dense(product, where.size, k, tol)
+        else:
+            found = iterative(product, where.size, k, tol, guess, max_products)
+    return found._replace(vectors=embedded(found.vectors))
+
+
+@checked(**data_domains, k=integer(1), tol=tolerance)
+def top_hessian_eigenvalues(
+    net: AnyNetwork, x: ArrayLike, y: ArrayLike, *, k: int = 1, loss: AnyLoss, tol: float = 1e-3
+) -> HessianEigenvalues:
+    r"""The ``k`` largest eigenvalues of the Hessian of the training loss: :func:`top_eigenpairs` of its objective.
+
+    Parameters
+    ----------
+    net, x, y, loss
+        As for :class:`Objective`, which takes weight decay, too.
+    k : int
+        Number of eigenvalues, in 1..number of parameters.
+    tol : float
+        Largest residual, relative to the spectral scale, in (0, 1), as for :func:`top_eigenpairs`.
+
+    Returns
+    -------
+    HessianEigenvalues
+        NamedTuple of ``values`` (k,), descending; ``vectors`` (parameters, k); ``residuals`` (k,); ``iterations``, the
+        number of Hessian-vector products; ``converged``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
     >>> from sgdynamics.simulate.trainer import network, top_hessian_eigenvalues
     >>> net = network([2, 2], "linear", biases=False, seed=0)
     >>> found = top_hessian_eigenvalues(net, [[3, 0], [0, 1]], [[0, 1], [1, 0]], k=3, loss="mse")
@@ -220,32 +280,4 @@ def top_hessian_eigenvalues(
     """
     owner = "top_hessian_eigenvalues"
     check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    where = np.arange(net.size) if what.trainable is None else np.flatnonzero(what.trainable)
-    if k > where.size:
-        raise complain(owner, "k", f"at most the {where.size} trainable parameters", k)
-    guess = None
-    if start is not None:
-        guess = np.asarray(start).reshape(len(start), -1)  # type: ignore[arg-type]
-        arguments.length(owner, "start", guess, net.size, "parameters")
-        guess = guess[where]
-
-    def embedded(v: Array) -> Array:
-        if where.size == net.size:
-            return v
-        whole = np.zeros((net.size, *v.shape[1:]))
-        whole[where] = v
-        return whole
-
-    with one_blas_thread(), np.errstate(all="ignore"):
-        products = what.products(net)
-
-        def product(v: Array) -> Array:
-            found: Array = products(embedded(np.ascontiguousarray(v)))
-            return found[where]
-
-        if where.size <= max(DENSE_LIMIT, SMALL, 4 * k + 2):
-            found = _dense(product, where.size, k, tol)
-        else:
-            found = iterative(product, where.size, k, tol, guess, max_products)
-    return found._replace(vectors=embedded(found.vectors))
+    return _top_eigenpairs(owner, Objective.of(owner, net, x, y, loss), k, tol)

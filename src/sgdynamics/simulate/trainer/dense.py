@@ -16,67 +16,64 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked
-from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import decay_domain, objective
 from sgdynamics.simulate.trainer.linearization import Linearization
-from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
-from sgdynamics.simulate.trainer.network import Network, a_network
+from sgdynamics.simulate.trainer.network import Network
+from sgdynamics.simulate.trainer.network_loss import NetworkLoss
+from sgdynamics.simulate.trainer.objective import Objective, an_objective
 
 __all__ = ["hessian_matrix"]
 
 Array = NDArray[Any]
 
 
-@checked(
-    net=a_network,
-    x=arguments.examples,
-    y=arguments.examples,
-    loss=loss_domain,
-    weight_decay=decay_domain,
-)
-def hessian_matrix(net: Network, x: ArrayLike, y: ArrayLike, loss: AnyLoss, *, weight_decay: float = 0.0) -> Array:
-    r"""The Hessian of :func:`loss_value` as a matrix, exact.
+@checked(objective=an_objective)
+def hessian_matrix(objective: Objective) -> Array:
+    r"""The Hessian of an objective as a matrix, exact.
 
     For all of it, many times faster than a product of :func:`hessian_operator` for every parameter; for a few of its
-    largest eigenvalues :func:`top_hessian_eigenvalues` needs neither. Networks with residual connections or
-    normalisation take the products. The kink of relu contributes no second derivative. Memory: a few arrays (examples,
-    width, width), and the matrix.
+    largest eigenvalues :func:`top_eigenpairs` needs neither. Networks with residual connections or normalisation, and
+    those of other frameworks, take the products. The kink of relu contributes no second derivative. Memory: a few
+    arrays (examples, width, width), and the matrix.
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay
-        As for :func:`loss_value`; no UserNetwork.
+    objective : Objective
+        Where the Hessian is taken.
 
     Returns
     -------
     array, shape (parameters, parameters)
-        In the order of ``net.flat()``, symmetric; complex if the weights are.
+        Symmetric; complex if the weights are. Rows and columns of parameters that are not trainable are zero.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range or does not fit the network.
+        If the argument is no objective.
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import hessian_matrix, network
+    >>> from sgdynamics.simulate.trainer import Objective, hessian_matrix, network
     >>> net = network([1, 1, 1], "linear", biases=False, seed=0).with_flat([2.0, 3.0])
-    >>> hessian_matrix(net, [[1.0]], [5.0], "mse")
+    >>> hessian_matrix(Objective(net, [[1.0]], [5.0], "mse"))
     array([[9., 7.],
            [7., 4.]])
     """
-    what = objective("hessian_matrix", net, x, y, loss, weight_decay)  # type: ignore[arg-type]
+    net, mean = objective.net, objective.mean
     with one_blas_thread(), np.errstate(all="ignore"):
-        if not net.hidden.plain:
-            product = what.products(net)
-            columns = np.array([product(unit) for unit in np.eye(net.size)])
+        if not isinstance(mean, NetworkLoss) or not isinstance(net, Network) or not net.hidden.plain:
+            product = objective.products()
+            columns = np.array([product(unit) for unit in np.eye(objective.size)])
             return np.asarray((columns + columns.T) / 2)
-        matrix = _matrix(what.linearization(net), biases=net.biases is not None)
-        matrix[np.diag_indices_from(matrix)] += weight_decay
+        passes = mean.linearization(net, objective.x, objective.targets)
+        matrix = _matrix(passes, biases=net.biases is not None)
+        matrix[np.diag_indices_from(matrix)] += objective.weight_decay
+        if objective.trainable is not None:
+            matrix[~objective.trainable] = 0.0
+            matrix[:, ~objective.trainable] = 0.0
     return matrix
 
 

@@ -28,6 +28,22 @@ class GradientRows(ABC):
     def mean(self) -> Array:
         """The gradient of the mean loss."""
 
+    @abstractmethod
+    def project(self, directions: Array) -> Array:
+        """Components along the columns of ``directions`` (parameters, k): (examples, k)."""
+
+    @abstractmethod
+    def combine(self, weights: Array) -> Array:
+        """Weighted sums over examples, weights (examples, k): (parameters, k)."""
+
+    @abstractmethod
+    def gram(self) -> Array:
+        """Scalar products of the gradients, (examples, examples)."""
+
+    @abstractmethod
+    def squared_norms(self) -> Array:
+        """The squared length of every gradient, (examples,)."""
+
     def centred_blocks(self) -> Iterator[Array]:
         """The gradients less their mean, a block of examples at a time."""
         mean = self.mean()

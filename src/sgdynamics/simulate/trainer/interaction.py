@@ -16,17 +16,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, flag, integer
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset, ratio, with_error
-from sgdynamics.simulate.trainer.losses import AnyLoss
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.sampling import (
     IndexRows,
     check_batch_size,
@@ -43,17 +40,12 @@ SQUARE = "squared gradient"
 CURVED = "squared gradient times curvature"
 
 
-@checked(**data_domains, batch_size=integer(1), replacement=flag, trainable=trainable_domain)
+@checked(objective=real_objective, batch_size=integer(1), replacement=flag)
 def gradient_interaction(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     batch_size: int,
     replacement: bool = False,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""Gradient-noise interaction and interaction-aware sharpness over all batches, exactly, with their pieces.
 
@@ -62,8 +54,8 @@ def gradient_interaction(
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`hessian_vector_product`.
+    objective : Objective
+        Where it is measured.
     batch_size : int
         :math:`S`, >= 1; without replacement at most the number of examples.
     replacement : bool
@@ -85,24 +77,23 @@ def gradient_interaction(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import gradient_interaction, network
+    >>> from sgdynamics.simulate.trainer import Objective, gradient_interaction, network
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    >>> found = gradient_interaction(net, [[1.0], [3.0]], [1.0, 6.0], "mse", batch_size=1)  # gradients 1 and 0, H = 5
+    >>> objective = Objective(net, [[1.0], [3.0]], [1.0, 6.0], "mse")  # gradients 1 and 0, H = 5
+    >>> found = gradient_interaction(objective, batch_size=1)
     >>> found.gradient_noise_interaction.item(), found.interaction_aware_sharpness.item()
     (10.0, 5.0)
     """
     owner = "gradient_interaction"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    check_batch_size(owner, batch_size, what.examples, replacement)
+    check_batch_size(owner, batch_size, objective.examples, replacement)
     with one_blas_thread(), np.errstate(all="ignore"):
-        gradients, products = example_gradients(what, net), what.products(net)
+        gradients, products = objective.gradient_rows(), objective.products()
         mean = gradients.mean()
         squared = mean.dot(mean)
         variance = gradients.variance()
         along_mean = mean.dot(products(mean))
         along_noise = _noise_curvature(gradients, products, mean)
-        factor = batch_factor(owner, what.examples, batch_size, replacement)
+        factor = batch_factor(owner, objective.examples, batch_size, replacement)
         moment, interaction = squared + factor * variance, along_mean + factor * along_noise
         return dataset(
             owner,
@@ -126,7 +117,7 @@ def gradient_interaction(
                     "curvature",
                 ),
             },
-            loss=loss,
+            loss=objective.loss,
             hessian_products=1 + min(gradients.examples, gradients.size),
         )
 
@@ -148,29 +139,24 @@ def _noise_curvature(gradients: Any, products: Any, mean: Array) -> Any:
     return total / gradients.examples
 
 
-_SAMPLED = {**data_domains, "batches": arguments.index_rows, "trainable": trainable_domain}
+_SAMPLED = {"objective": real_objective, "batches": arguments.index_rows}
 
 
 @checked(**_SAMPLED)
 def sampled_interaction(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     batches: IndexRows,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""The numbers of :func:`gradient_interaction` from some batches, with standard errors.
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`hessian_vector_product`.
+    objective : Objective
+        Where it is measured.
     batches : array of int, shape (draws, batch_size), or callable
-        At least two independent batches as numbers of examples, from :func:`draw_batches`; or a callable ``net ->
-        array``, such as :func:`fresh_batches`.
+        At least two independent batches as numbers of examples, from :func:`draw_batches`; or a callable ``objective
+        -> array``, such as :func:`fresh_batches`.
 
     Returns
     -------
@@ -186,21 +172,19 @@ def sampled_interaction(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import network, sampled_interaction
+    >>> from sgdynamics.simulate.trainer import Objective, network, sampled_interaction
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    >>> found = sampled_interaction(net, [[1.0], [3.0]], [1.0, 6.0], "mse", batches=[[0], [1]])
+    >>> found = sampled_interaction(Objective(net, [[1.0], [3.0]], [1.0, 6.0], "mse"), batches=[[0], [1]])
     >>> found.interaction.item(), found.interaction_standard_error.item()
     (2.5, 2.5)
     """
     owner = "sampled_interaction"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    chosen = index_rows(owner, batches, net, what.examples, least=2)
+    chosen = index_rows(owner, batches, objective, least=2)
     with one_blas_thread(), np.errstate(all="ignore"):
-        products = what.products(net)
-        mean = what.gradient(net)
+        products = objective.products()
+        mean = objective.gradient()
         squared = mean.dot(mean)
-        rows = [what.batch(some).gradient(net) for some in chosen]
+        rows = [objective.of_examples(some).gradient() for some in chosen]
         lengths = np.array([row.dot(row) for row in rows])
         curved = np.array([row.dot(products(row)) for row in rows])
         value, error = mean_and_error(curved)
@@ -224,29 +208,24 @@ def sampled_interaction(
             ),
         ):
             entries |= with_error(name, [], estimate, long_name, units)
-        return dataset(owner, entries, loss=loss, hessian_products=len(chosen), draws=len(chosen))
+        return dataset(owner, entries, loss=objective.loss, hessian_products=len(chosen), draws=len(chosen))
 
 
 @checked(**_SAMPLED)
 def batch_sharpness(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     batches: IndexRows,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""Curvature of every batch's own loss along its own gradient, averaged over batches.
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`hessian_vector_product`.
+    objective : Objective
+        Where it is measured.
     batches : array of int, shape (draws, batch_size), or callable
-        At least two independent batches as numbers of examples, from :func:`draw_batches`; or a callable ``net ->
-        array``, such as :func:`fresh_batches`.
+        At least two independent batches as numbers of examples, from :func:`draw_batches`; or a callable ``objective
+        -> array``, such as :func:`fresh_batches`.
 
     Returns
     -------
@@ -262,22 +241,21 @@ def batch_sharpness(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import batch_sharpness, network
+    >>> from sgdynamics.simulate.trainer import Objective, batch_sharpness, network
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([1.0])
-    >>> found = batch_sharpness(net, [[1.0], [3.0]], [0.0, 0.0], "mse", batches=[[0], [1]])  # gradients 1 and 9
+    >>> objective = Objective(net, [[1.0], [3.0]], [0.0, 0.0], "mse")  # gradients 1 and 9
+    >>> found = batch_sharpness(objective, batches=[[0], [1]])
     >>> found.batch_sharpness.item(), round(found.batch_sharpness_of_means.item(), 3)
     (5.0, 8.902)
     """
     owner = "batch_sharpness"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    chosen = index_rows(owner, batches, net, what.examples, least=2)
+    chosen = index_rows(owner, batches, objective, least=2)
     with one_blas_thread(), np.errstate(all="ignore"):
         curved, lengths = np.empty(len(chosen)), np.empty(len(chosen))
         for draw, some in enumerate(chosen):
-            batch = what.batch(some)
-            row = batch.gradient(net)
-            curved[draw], lengths[draw] = row.dot(batch.products(net)(row)), row.dot(row)
+            batch = objective.of_examples(some)
+            row = batch.gradient()
+            curved[draw], lengths[draw] = row.dot(batch.products()(row)), row.dot(row)
         ratios = ratio(curved, lengths)
         return dataset(
             owner,
@@ -303,7 +281,7 @@ def batch_sharpness(
                     "curvature",
                 ),
             },
-            loss=loss,
+            loss=objective.loss,
             hessian_products=len(chosen),
             draws=len(chosen),
         )

@@ -11,11 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import checked
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import curvatures_along
 from sgdynamics.simulate.trainer.labelled import dataset
-from sgdynamics.simulate.trainer.losses import AnyLoss
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.sampling import Directions, direction_columns
 
 __all__ = ["loss_along", "losses_at"]
@@ -24,21 +21,15 @@ Array = NDArray[Any]
 
 
 @checked(
-    **data_domains,
+    objective=real_objective,
     directions=arguments.directions,
     distances=arguments.row,
-    trainable=trainable_domain,
 )
 def loss_along(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     directions: Directions,
     distances: ArrayLike,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""The loss :math:`L(\theta + a\,d)` along directions, by forward passes, and its parabola at :math:`a = 0`.
 
@@ -47,14 +38,12 @@ def loss_along(
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay
-        As for :func:`loss_value`.
+    objective : Objective
+        Components of the directions at parameters that are not trainable count as zero.
     directions : array, shape (parameters,) or (parameters, directions), or callable
-        Directions :math:`d` as columns, not normalised; or a callable ``net -> array``.
+        Directions :math:`d` as columns, not normalised; or a callable ``objective -> array``.
     distances : float or array, shape (distances,)
         The multipliers :math:`a`, of any sign.
-    trainable : array of bool, shape (parameters,), optional
-        Components of the directions at the other parameters count as zero.
 
     Returns
     -------
@@ -70,66 +59,57 @@ def loss_along(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import loss_along, network
+    >>> from sgdynamics.simulate.trainer import Objective, loss_along, network
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
-    >>> found = loss_along(net, [[1.0]], [0.0], "mse", directions=[1.0], distances=[-2.0, 0.0, 1.0])
+    >>> found = loss_along(Objective(net, [[1.0]], [0.0], "mse"), directions=[1.0], distances=[-2.0, 0.0, 1.0])
     >>> found.line_loss.values, found.slope.values, found.curvature.values
     (array([[0. , 2. , 4.5]]), array([2.]), array([1.]))
     """
     owner = "loss_along"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    columns = direction_columns(owner, directions, net)
+    columns = direction_columns(owner, directions, objective)
     multipliers = np.atleast_1d(np.asarray(distances))
     with one_blas_thread(), np.errstate(all="ignore"):
-        start = net.flat()
-        moves = [what.masked(column) for column in columns.T]
-        losses = [[what.value(net.at(start + a * move)) for a in multipliers] for move in moves]
+        start = objective.flat()
+        moves = [objective.masked(column) for column in columns.T]
+        losses = [[objective.at(start + a * move).loss_value() for a in multipliers] for move in moves]
         found = dataset(
             owner,
             {
                 "line_loss": (["direction", "distance"], losses, "loss along the direction", "loss"),
-                "start_loss": ([], what.value(net), "loss at the weights", "loss"),
+                "start_loss": ([], objective.loss_value(), "loss at the weights", "loss"),
                 "slope": (
                     ["direction"],
-                    columns.T @ what.gradient(net),
+                    columns.T @ objective.gradient(),
                     "slope of the loss along the direction",
                     "loss",
                 ),
                 "curvature": (
                     ["direction"],
-                    curvatures_along(what, net, columns).mean(axis=0),
+                    objective.curvatures(columns).mean(axis=0),
                     "curvature of the loss along the direction",
                     "loss",
                 ),
             },
-            loss=loss,
+            loss=objective.loss,
         )
     attributes = {"long_name": "multiple of the direction", "units": "1"}
     return found.assign_coords(distance=("distance", multipliers, attributes))
 
 
-@checked(**data_domains, weights=arguments.matrix, trainable=trainable_domain)
+@checked(objective=real_objective, weights=arguments.matrix)
 def losses_at(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     weights: ArrayLike,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> Array:
-    r"""The loss at many weights: :func:`loss_value` of each, bit for bit, with the arguments checked once.
+    r"""The loss at many weights: its ``loss_value()`` at each, bit for bit.
 
     Parameters
     ----------
-    net : Network or UserNetwork
-        Gives the architecture; its weights do not matter.
-    x, y, loss, weight_decay, trainable
-        As for :func:`loss_value`.
+    objective : Objective
+        Its own weights do not matter.
     weights : array, shape (points, parameters)
-        Weights as rows, each in the order of ``net.flat()``.
+        Weights as rows, each in the order of ``objective.flat()``.
 
     Returns
     -------
@@ -143,15 +123,13 @@ def losses_at(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import losses_at, network
+    >>> from sgdynamics.simulate.trainer import Objective, losses_at, network
     >>> net = network([1, 1], "linear", biases=False, seed=0)
-    >>> losses_at(net, [[1.0]], [0.0], "mse", weights=[[1.0], [-2.0]])
+    >>> losses_at(Objective(net, [[1.0]], [0.0], "mse"), weights=[[1.0], [-2.0]])
     array([0.5, 2. ])
     """
     owner = "losses_at"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
     rows: Array = weights  # type: ignore[assignment]
-    arguments.length(owner, "weights", rows.T, net.size, "parameters, along the second axis")
+    arguments.length(owner, "weights", rows.T, objective.size, "parameters, along the second axis")
     with one_blas_thread(), np.errstate(all="ignore"):
-        return np.array([what.value(net.at(row)) for row in rows])
+        return np.array([objective.at(row).loss_value() for row in rows])

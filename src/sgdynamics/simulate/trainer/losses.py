@@ -204,13 +204,6 @@ def check_examples(owner: str, x: Array, inputs: int, y: Array, outputs: int, lo
             raise complain(owner, "y", "rows of probabilities >= 0 that sum to 1", y[~good][0].tolist())
 
 
-def some_examples(owner: str, x: Array, y: Array, subset: Array) -> tuple[Array, Array]:
-    """The examples of the given numbers."""
-    if subset.max() >= len(x):
-        raise complain(owner, "subset", f"example numbers in 0..{len(x) - 1}", int(subset.max()))
-    return x[subset], y[subset]
-
-
 def as_targets(y: Array, outputs: int, loss: str | OwnLoss) -> Array:
     """Checked targets as the loss takes them: a matrix (examples, outputs), labels as rows of the identity; as they
     are for callables.

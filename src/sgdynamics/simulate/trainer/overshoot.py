@@ -15,17 +15,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, complain, flag, integer, optional
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.examples import curvatures_along, example_gradients
 from sgdynamics.simulate.trainer.labelled import Entry, dataset
-from sgdynamics.simulate.trainer.losses import AnyLoss
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.sampling import (
     Directions,
     IndexRows,
@@ -33,7 +30,6 @@ from sgdynamics.simulate.trainer.sampling import (
     direction_columns,
     index_rows,
 )
-from sgdynamics.simulate.trainer.user_network import UserNetwork
 
 __all__ = ["projected_steps"]
 
@@ -41,25 +37,19 @@ Array = NDArray[Any]
 
 
 @checked(
-    **data_domains,
+    objective=real_objective,
     directions=arguments.directions,
     batch_size=integer(1),
     batches=optional(arguments.index_rows),
     replacement=flag,
-    trainable=trainable_domain,
 )
 def projected_steps(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
+    objective: Objective,
     *,
     directions: Directions,
     batch_size: int,
     batches: IndexRows | None = None,
     replacement: bool = False,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
 ) -> xr.Dataset:
     r"""Gradients and curvatures along directions: of the full loss, exactly, and of batches.
 
@@ -69,20 +59,20 @@ def projected_steps(
     .. math:: E\,q^2 = \bar g_d^2 + c_S\,d^TKd, \qquad
               c_S = \frac{n-S}{S(n-1)} \text{ without replacement}, \quad \frac1S \text{ with},
 
-    and thousands of batches are cheap. To look at the batches of a run, replay their numbers: ``batches`` of this
-    package given ``numpy.arange(n)[:, None]`` in the place of ``x`` yields them.
+    and thousands of batches are cheap. To look at the batches of a run, replay their numbers with
+    :meth:`Batches.numbers`.
 
     Parameters
     ----------
-    net, x, y, loss, weight_decay, trainable
-        As for :func:`gradient`.
+    objective : Objective
+        Where it is measured.
     directions : array, shape (parameters,) or (parameters, directions), or callable
-        Directions :math:`d` as columns, not normalised; or a callable ``net -> array``, such as
+        Directions :math:`d` as columns, not normalised; or a callable ``objective -> array``, such as
         ``tracker.directions``.
     batch_size : int
         :math:`S`, >= 1; without replacement at most the number of examples.
     batches : array of int, shape (draws, batch_size), or callable, optional
-        Batches as numbers of examples, from :func:`draw_batches`; or a callable ``net -> array``, such as
+        Batches as numbers of examples, from :func:`draw_batches`; or a callable ``objective -> array``, such as
         :func:`fresh_batches`. None: only what is exact.
     replacement : bool
         How batches are drawn; enters the second moment alone.
@@ -103,27 +93,25 @@ def projected_steps(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import network, projected_steps
+    >>> from sgdynamics.simulate.trainer import Objective, network, projected_steps
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([2.0])
     >>> x, y = [[1.0], [3.0]], [1.0, 6.0]  # gradients 1 and 0
-    >>> found = projected_steps(net, x, y, "mse", directions=[1.0], batch_size=1, batches=[[0], [1]])
+    >>> found = projected_steps(Objective(net, x, y, "mse"), directions=[1.0], batch_size=1, batches=[[0], [1]])
     >>> found.projection_second_moment.values, found.batch_projection.values.ravel()
     (array([0.5]), array([1., 0.]))
     """
     owner = "projected_steps"
-    check_real(owner, net)
-    what = objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    check_batch_size(owner, batch_size, what.examples, replacement)
-    columns = direction_columns(owner, directions, net)
-    chosen = None if batches is None else index_rows(owner, batches, net, what.examples)
+    check_batch_size(owner, batch_size, objective.examples, replacement)
+    columns = direction_columns(owner, directions, objective)
+    chosen = None if batches is None else index_rows(owner, batches, objective)
     if chosen is not None and chosen.shape[1] != batch_size:
         raise complain(owner, "batches", f"of shape (draws, {batch_size}), the batch size", f"shape {chosen.shape}")
     dims = ["direction"]
     with one_blas_thread(), np.errstate(all="ignore"):
-        projections = example_gradients(what, net).project(columns)
-        curvatures = curvatures_along(what, net, columns)
+        projections = objective.gradient_rows().project(columns)
+        curvatures = objective.curvatures(columns)
         gradient, variance = projections.mean(axis=0), projections.var(axis=0)
-        factor = batch_factor(owner, what.examples, batch_size, replacement)
+        factor = batch_factor(owner, objective.examples, batch_size, replacement)
         entries: dict[str, Entry] = {
             "gradient_projection": (dims, gradient, "slope of the loss along the direction", "loss"),
             "curvature": (dims, curvatures.mean(axis=0), "curvature of the loss along the direction", "loss"),
@@ -141,10 +129,10 @@ def projected_steps(
                 "loss^2",
             ),
         }
-        if not isinstance(net, UserNetwork):
+        if objective.mean.knows_gauss_newton:
             entries["gauss_newton_curvature"] = (
                 dims,
-                curvatures_along(what, net, columns, "gauss_newton").mean(axis=0),
+                objective.curvatures(columns, "gauss_newton").mean(axis=0),
                 "Gauss-Newton part of the curvature along the direction",
                 "loss",
             )
@@ -164,4 +152,4 @@ def projected_steps(
                     "loss",
                 ),
             }
-        return dataset(owner, entries, loss=loss)
+        return dataset(owner, entries, loss=objective.loss)

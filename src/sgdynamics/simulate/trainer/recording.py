@@ -14,10 +14,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import complain
-from sgdynamics.simulate.trainer.network import AnyNetwork
+from sgdynamics.simulate.trainer.objective import Objective
 
 Array = NDArray[Any]
-Instrument: TypeAlias = Callable[[Any], Any]
+Instrument: TypeAlias = Callable[[Objective], Any]
 Measure: TypeAlias = Instrument | Mapping[str, Instrument]
 
 # Iterates held back before they are added to the averages; fixed, because it decides the order of the sums.
@@ -57,21 +57,19 @@ class StreamedAverages:
 class Record:
     """The losses and weights at the recorded steps; +inf unless filled in."""
 
-    def __init__(
-        self, steps: Array, net: AnyNetwork, what: Any, passes: Any, evaluate_loss: bool, keep_weights: bool
-    ) -> None:
-        self.net, self.what, self.passes = net, what, passes
+    def __init__(self, steps: Array, what: Objective, passes: Any, evaluate_loss: bool, keep_weights: bool) -> None:
+        self.what, self.passes = what, passes
         self.wanted = {int(step): row for row, step in enumerate(steps)}
         self.loss = np.full(steps.size, math.inf) if evaluate_loss else None
         self.batch_loss = np.full(steps.size, math.inf)
-        self.weights = np.full((steps.size, net.size), math.inf) if keep_weights else None
+        self.weights = np.full((steps.size, what.size), math.inf) if keep_weights else None
 
     def keep(self, step: int, weights: Array, batch_loss: float) -> None:
         """Fill in a recorded step."""
         row = self.wanted[step]
         self.batch_loss[row] = batch_loss
         if self.loss is not None:
-            layers = self.net.views(weights)
+            layers = self.what.net.views(weights)
             loss = self.passes.loss_value(layers, self.what.x, self.what.targets)
             if self.what.weight_decay:
                 loss += float(self.what.decay(weights))
@@ -93,46 +91,46 @@ class Measurements:
         self.hessian_products = 0.0
         self.seconds = dict.fromkeys(self.instruments, 0.0)
 
-    def _answers(self, net: AnyNetwork) -> dict[str, xr.DataArray]:
+    def _answers(self, here: Objective) -> dict[str, xr.DataArray]:
         found: dict[str, xr.DataArray] = {}
         for label, instrument in self.instruments.items():
             began = time.perf_counter()
-            answer = instrument(net)
+            answer = instrument(here)
             self.seconds[label] += time.perf_counter() - began
             if not isinstance(answer, Mapping):
                 if not label:
-                    raise complain("train", "measure", f"{self.TEXT}, as a mapping", answer, TypeError)
+                    raise complain("trajectory", "measure", f"{self.TEXT}, as a mapping", answer, TypeError)
                 answer = {label: answer}
             if isinstance(answer, xr.Dataset):
                 self.hessian_products += float(answer.attrs.get("hessian_products", 0.0))
             if not all(isinstance(name, str) for name in answer):
-                raise complain("train", "measure", "callables whose names are words", list(answer), TypeError)
+                raise complain("trajectory", "measure", "callables whose names are words", list(answer), TypeError)
             twice = sorted(set(answer) & (set(found) | COORDINATES | set(RESERVED)))
             if twice:
-                raise complain("train", "measure", "callables whose names are free words, each used once", twice)
+                raise complain("trajectory", "measure", "callables whose names are free words, each used once", twice)
             found |= {name: self._labelled(value) for name, value in answer.items()}
         return found
 
     def _labelled(self, value: Any) -> xr.DataArray:
         if isinstance(value, xr.DataArray):
             if value.dtype.kind not in "biuf" or set(value.dims) & (COORDINATES - {"parameter"}):
-                raise complain("train", "measure", self.TEXT, value, TypeError)
+                raise complain("trajectory", "measure", self.TEXT, value, TypeError)
             return value.astype(np.float64)
         if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():
-            raise complain("train", "measure", self.TEXT, value, TypeError)
+            raise complain("trajectory", "measure", self.TEXT, value, TypeError)
         return xr.DataArray(float(value))
 
-    def keep(self, step: int, weights: Array, like: AnyNetwork) -> None:
+    def keep(self, step: int, weights: Array, like: Objective) -> None:
         """Measure at a step."""
         answers = self._answers(like.at(weights.copy()))
         if not self.stacked:
             self._prepare(answers)
         if set(answers) != set(self.stacked):
-            raise complain("train", "measure", self.TEXT, sorted(answers))
+            raise complain("trajectory", "measure", self.TEXT, sorted(answers))
         for name, value in answers.items():
             rows = self.stacked[name]
             if value.dims != rows.dims[1:] or value.shape != rows.shape[1:]:
-                raise complain("train", "measure", self.TEXT, value)
+                raise complain("trajectory", "measure", self.TEXT, value)
             rows.values[self.wanted[step]] = value.values
 
     def _prepare(self, answers: Mapping[str, xr.DataArray]) -> None:
@@ -140,14 +138,14 @@ class Measurements:
             xr.align(*answers.values(), join="exact")
         except ValueError:  # xarray would pad the shorter one with NaN
             sizes = {name: dict(value.sizes) for name, value in answers.items() if value.ndim}
-            raise complain("train", "measure", "callables whose dims of one name have one size", sizes) from None
+            raise complain("trajectory", "measure", "callables whose dims of one name have one size", sizes) from None
         for name, value in answers.items():
             attributes = {"long_name": f"measured {name}", "units": "1"} | value.attrs
             coordinates = {dim: value.coords[dim] for dim in value.dims if dim in value.coords}
             rows = np.full((self.count, *value.shape), math.inf)
             self.stacked[name] = xr.DataArray(rows, coordinates, (self.along, *value.dims), name, attributes)
 
-    def results(self, start: AnyNetwork) -> dict[str, xr.DataArray]:
+    def results(self, start: Objective) -> dict[str, xr.DataArray]:
         """All that was measured; a run that diverged before its first record is asked at the start for the names."""
         if not self.stacked:
             self._prepare(self._answers(start))

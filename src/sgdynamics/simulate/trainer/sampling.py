@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics.domains import checked, complain, flag, integer, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.labelled import ratio
-from sgdynamics.simulate.trainer.network import AnyNetwork
+from sgdynamics.simulate.trainer.objective import Objective
 from sgdynamics.simulate.trainer.streams import generator
 
 __all__ = ["draw_batches", "fresh_batches"]
 
 Array = NDArray[Any]
-Directions: TypeAlias = ArrayLike | Callable[[AnyNetwork], Array]
-IndexRows: TypeAlias = ArrayLike | Callable[[AnyNetwork], Array]
+Directions: TypeAlias = ArrayLike | Callable[[Objective], Array]
+IndexRows: TypeAlias = ArrayLike | Callable[[Objective], Array]
 
 _DRAWING = {
     "examples": integer(1),
@@ -85,7 +85,7 @@ def draw_batches(
 @checked(**_DRAWING)
 def fresh_batches(
     examples: int, batch_size: int, *, draws: int, replacement: bool = False, seed: int | np.random.SeedSequence
-) -> Callable[[AnyNetwork], NDArray[np.int64]]:
+) -> Callable[[Objective], NDArray[np.int64]]:
     """New batches at every call: what an instrument takes as ``batches`` when it is used along a run.
 
     The same batches at every recorded step would make the errors of all steps one and the same. Make a new one for
@@ -99,7 +99,7 @@ def fresh_batches(
     Returns
     -------
     callable
-        ``batches(net)``, an index array of shape (draws, batch_size); the network is not looked at.
+        ``batches(objective)``, an index array of shape (draws, batch_size); the objective is not looked at.
 
     Raises
     ------
@@ -115,28 +115,28 @@ def fresh_batches(
     check_batch_size("fresh_batches", batch_size, examples, replacement)
     random = generator(seed, "measured batches")
 
-    def batches(net: AnyNetwork) -> NDArray[np.int64]:
+    def batches(objective: Objective) -> NDArray[np.int64]:
         return _drawn(examples, batch_size, draws, replacement, random)
 
     return batches
 
 
-def index_rows(owner: str, batches: IndexRows, net: AnyNetwork, examples: int, least: int = 1) -> NDArray[np.int64]:
+def index_rows(owner: str, batches: IndexRows, objective: Objective, least: int = 1) -> NDArray[np.int64]:
     """The batches of a measurement, checked against the data."""
-    rows = batches(net) if callable(batches) else batches
+    rows = batches(objective) if callable(batches) else batches
     found: NDArray[np.int64] = arguments.index_rows.check(owner, "batches", rows)
-    if found.max() >= examples:
-        raise complain(owner, "batches", f"example numbers in 0..{examples - 1}", int(found.max()))
+    if found.max() >= objective.examples:
+        raise complain(owner, "batches", f"example numbers in 0..{objective.examples - 1}", int(found.max()))
     if len(found) < least:
         raise complain(owner, "batches", f"at least {least} batches", f"shape {found.shape}")
     return found
 
 
-def direction_columns(owner: str, directions: Directions, net: AnyNetwork) -> Array:
+def direction_columns(owner: str, directions: Directions, objective: Objective) -> Array:
     """Directions as columns, checked against the network."""
-    given = arguments.columns.check(owner, "directions", directions(net) if callable(directions) else directions)
-    arguments.length(owner, "directions", given, net.size, "parameters")
-    return np.asarray(given.reshape(net.size, -1))
+    given = arguments.columns.check(owner, "directions", directions(objective) if callable(directions) else directions)
+    arguments.length(owner, "directions", given, objective.size, "parameters")
+    return np.asarray(given.reshape(objective.size, -1))
 
 
 def mean_and_error(values: Array) -> tuple[Array, Array]:

@@ -2,15 +2,15 @@ r"""Many runs at once: networks of one shape, stacked along a leading axis.
 
 A step of a small network is mostly calls: a matrix product of a few microseconds waits for dozens of them. With R runs
 stacked, every call serves R of them, ``(R, examples, fan_in) @ (R, fan_in, fan_out)``. The runs never meet: each has
-its own weights, batches and noise, and the numbers that :func:`train` gives for it alone. As many go abreast as the
-cache holds; a network that fills it by itself is mostly matrix products, and gains nothing.
+its own weights, batches and noise, and the numbers that :func:`trajectory` gives for it alone. As many go abreast as
+the cache holds; a network that fills it by itself is mostly matrix products, and gains nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -20,39 +20,27 @@ from numpy.typing import ArrayLike, NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import (
-    Domain,
-    checked,
-    complain,
-    describe_seed,
-    flag,
-    increasing_steps,
-    integer,
-    optional,
-    seeds,
-)
+from sgdynamics.domains import Domain, checked, complain, describe_seed, flag, increasing_steps, optional
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.simulate._blocks import slices
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.batches import (
     BLOCK_VALUES,
-    checked_noise,
-    checked_size,
+    Batches,
     drawn_classes,
     index_rows,
-    noise_kind,
     noise_rows,
-    noise_size,
     noisy,
+    some_batches,
 )
-from sgdynamics.simulate.trainer.derivatives import Objective, decay_domain, objective
-from sgdynamics.simulate.trainer.losses import LOSSES, named_loss
-from sgdynamics.simulate.trainer.network import Layers, Network, a_network, check_real
+from sgdynamics.simulate.trainer.losses import LOSSES
+from sgdynamics.simulate.trainer.network import Layers, Network
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.recording import RESERVED, Record
 from sgdynamics.simulate.trainer.streams import generator
 from sgdynamics.sweeps import steps_to_record
 
-__all__ = ["train_runs"]
+__all__ = ["ensemble"]
 
 Array = NDArray[Any]
 
@@ -75,81 +63,50 @@ class _OneEach:
         return [self.entry.check(owner, f"{name}[{run}]", entry) for run, entry in enumerate(value)]
 
 
-@dataclass(frozen=True)
-class _Stack:
-    """Examples of all runs, or of every run."""
-
-    text: str
-
-    def check(self, owner: str, name: str, value: Any) -> Array:
-        array = arguments.examples.check(owner, name, value)
-        if array.ndim > 3 or array.dtype.kind == "b":
-            raise complain(owner, name, self.text, f"shape {array.shape}")
-        return np.ascontiguousarray(array, dtype=np.float64)
-
-
 @checked(
-    nets=_OneEach(a_network, "a sequence of networks made by network(...), one per run"),
-    x=_Stack("an array of finite numbers, shape (examples, inputs) or (runs, examples, inputs)"),
-    y=_Stack("an array of finite numbers with the examples, or runs and examples, along its first axes"),
+    objectives=_OneEach(real_objective, "a sequence of Objectives, one per run"),
     schedule=schedule_of_rates,
-    loss=named_loss,
-    batch_size=optional(integer(1)),
-    replacement=flag,
-    weight_decay=decay_domain,
-    label_noise=noise_size,
-    label_noise_kind=noise_kind,
+    batches=optional(_OneEach(some_batches, "a sequence of Batches, one per run")),
     record=optional(increasing_steps),
     evaluate_loss=flag,
     keep_weights=flag,
-    seed=_OneEach(seeds, "a sequence of seeds, one per run: integers >= 0 or numpy SeedSequences"),
 )
-def train_runs(
-    nets: Sequence[Network],
-    x: ArrayLike,
-    y: ArrayLike,
+def ensemble(
+    objectives: Sequence[Objective],
     schedule: ArrayLike,
     *,
-    loss: str,
-    batch_size: int | None = None,
-    replacement: bool = False,
-    weight_decay: float = 0.0,
-    label_noise: float = 0.0,
-    label_noise_kind: str = "fresh",
+    batches: Sequence[Batches] | None = None,
     record: ArrayLike | None = None,
     evaluate_loss: bool = True,
     keep_weights: bool = False,
-    seed: Sequence[int | np.random.SeedSequence],
 ) -> xr.Dataset:
-    r"""Train many networks of one shape by plain SGD, abreast: :func:`train` of each, for small ones twice as fast.
+    r"""Many runs of networks of one shape by plain SGD, abreast: :func:`trajectory` of each, small ones twice as fast.
 
-    Seeds, starts, learning rates and data may differ from run to run; the shape of the network and how batches are
-    drawn may not. Every run has the batches and the noise of its own seed, and its numbers to rounding, whatever runs
-    stand beside it. One that diverges stops none of the others.
+    Starts, data, learning rates and seeds may differ from run to run; the shape of the network, the loss and how
+    batches are drawn may not. Every run has the batches and the noise of its own seed, and its numbers to rounding,
+    whatever runs stand beside it. One that diverges stops none of the others.
 
     Parameters
     ----------
-    nets : sequence of Network, one per run
-        The starts, of the same widths and activation, ``"linear"``, ``"tanh"`` or ``"relu"``, without residual
-        connections and normalisation; they are not changed.
-    x : array, shape (examples, inputs) or (runs, examples, inputs)
-        Inputs of all runs, or of every run.
-    y : array, shape (examples, ...) or (runs, examples, ...)
-        Targets or labels, as for :func:`loss_value`; with runs in front where x has them.
+    objectives : sequence of Objective, one per run
+        Of networks of the same widths and activation, ``"linear"``, ``"tanh"`` or ``"relu"``, without residual
+        connections and normalisation, with a named loss, one weight decay and one number of examples, all parameters
+        trainable. They are not changed. Runs share memory where they share data: ``[first.with_flat(start) for start
+        in starts]``.
     schedule : array, shape (steps,) or (runs, steps)
         Learning rates >= 0, of all runs or of every run.
-    loss, batch_size, replacement, weight_decay, label_noise, label_noise_kind, record, keep_weights
-        As for :func:`train`.
+    batches : sequence of Batches, one per run, optional
+        Alike but for their seeds. None: all examples at every step, without noise.
+    record, keep_weights
+        As for :func:`trajectory`.
     evaluate_loss : bool
         False: no losses are computed, neither over all examples nor of batches: ``loss`` and ``batch_loss`` are
         missing.
-    seed : sequence of int or numpy.random.SeedSequence, one per run
-        Seeds of batches and label noise, >= 0.
 
     Returns
     -------
     xarray.Dataset
-        What :func:`train` returns, along ``run``: ``loss`` and ``batch_loss`` (run, step), ``weights`` (run, step,
+        What :func:`trajectory` returns, along ``run``: ``loss`` and ``batch_loss`` (run, step), ``weights`` (run, step,
         parameter) if kept, ``final_weights`` (run, parameter) and ``divergence_step`` (run). Coordinates ``step`` and
         ``time``, the sum of the learning rates so far, along ``step`` or (run, step).
 
@@ -161,38 +118,35 @@ def train_runs(
     Examples
     --------
     >>> from sgdynamics.models import schedules
-    >>> from sgdynamics.simulate.trainer import network, train_runs
-    >>> nets = [network([1, 1], "linear", biases=False, seed=0).with_flat([start]) for start in (1.0, -2.0)]
+    >>> from sgdynamics.simulate.trainer import Objective, ensemble, network
+    >>> first = Objective(network([1, 1], "linear", biases=False, seed=0), [[1.0]], [0.0], "mse")
     >>> rates = [[0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]
-    >>> runs = train_runs(nets, [[1.0]], [0.0], rates, loss="mse", record=[0, 1, 3], keep_weights=True, seed=[0, 1])
+    >>> starts = [first.with_flat([1.0]), first.with_flat([-2.0])]
+    >>> runs = ensemble(starts, rates, record=[0, 1, 3], keep_weights=True)
     >>> runs.weights.squeeze("parameter").values
     array([[ 1.   ,  0.5  ,  0.125],
            [-2.   ,  0.   ,  0.   ]])
     """
-    owner = "train_runs"
-    count = len(nets)
-    arguments.length(owner, "seed", np.empty(len(seed)), count, "networks")
-    problems = _problems(owner, nets, np.asarray(x), np.asarray(y), loss, weight_decay)
+    owner = "ensemble"
+    first, count = objectives[0], len(objectives)
+    _check_alike(owner, objectives)
+    every = [Batches(seed=0)] * count if batches is None else list(batches)
+    _check_batches(owner, first, every, count)
+    net: Network = first.net
+    drawn = every[0]
     rates = np.asarray(schedule, dtype=np.float64)
     if rates.ndim > 2 or (rates.ndim == 2 and len(rates) != count):
         raise complain(owner, "schedule", f"of shape (steps,) or ({count}, steps)", f"shape {rates.shape}")
-    checked_noise(owner, label_noise, loss)
-    checked_size(owner, batch_size, problems[0].examples, replacement)
     steps = rates.shape[-1]
     kept = steps_to_record(owner, record, steps)
     with one_blas_thread(), np.errstate(all="ignore"):
-        whole = problems[0].workspace(nets[0], problems[0].examples)
-        records = [
-            Record(kept, net, what, whole, evaluate_loss, keep_weights)
-            for net, what in zip(nets, problems, strict=True)
-        ]
+        whole = first.passes(first.examples)
+        records = [Record(kept, what, whole, evaluate_loss, keep_weights) for what in objectives]
         columns = np.broadcast_to(rates, (count, steps)).T[:, :, None].copy()
         parts = []
-        for part in slices(count, _abreast(nets[0], batch_size or problems[0].examples)):
-            source = _batches(problems[part], loss, batch_size, replacement, label_noise, label_noise_kind, seed[part])
-            parts.append(
-                _run(nets[part], problems[0], loss, batch_size, source, columns[:, part], records[part], evaluate_loss)
-            )
+        for part in slices(count, _abreast(net, drawn.size or first.examples)):
+            source = _batches(objectives[part], every[part])
+            parts.append(_run(objectives[part], drawn.size, source, columns[:, part], records[part], evaluate_loss))
         final, divergence = (np.concatenate(found) for found in zip(*parts, strict=True))
     along = ("run", "step")
     data: dict[str, Any] = {}
@@ -210,17 +164,47 @@ def train_runs(
     result.step.attrs.update(long_name="step", units="1")
     result.time.attrs.update(long_name="sum of the learning rates so far", units="learning rate")
     return result.assign_attrs(
-        source="sgdynamics.simulate.trainer.train_runs",
+        drawn.attributes(first),
+        source=f"sgdynamics.simulate.trainer.{owner}",
         version=sgdynamics.__version__,
-        seed=", ".join(map(describe_seed, seed)),
-        network=repr(nets[0]),
-        loss=loss,
-        batch_size=float(batch_size or problems[0].examples),
-        sampling="full batch" if batch_size is None else "with replacement" if replacement else "reshuffled",
-        weight_decay=weight_decay,
-        label_noise=label_noise,
-        label_noise_kind=label_noise_kind,
+        seed=", ".join(describe_seed(one.seed) for one in every),
+        network=repr(net),
+        loss=str(first.loss),
+        weight_decay=first.weight_decay,
     )
+
+
+def _shape(net: Network) -> tuple[Any, ...]:
+    return net.widths, net.activation, net.biases is None
+
+
+def _check_alike(owner: str, objectives: Sequence[Objective]) -> None:
+    """Refuse runs that cannot stand beside each other, or that only one at a time can do."""
+    first = objectives[0]
+    for run, what in enumerate(objectives):
+        name, net = f"objectives[{run}]", what.net
+        if not isinstance(net, Network) or not net.hidden.plain or net.hidden.activation.in_place is None:
+            text = (
+                "of a network of activation 'linear', 'tanh' or 'relu', neither residual nor normalised "
+                "(trajectory takes all)"
+            )
+            raise complain(owner, name, text, net)
+        if what.loss not in LOSSES:
+            raise complain(owner, name, f"of a loss that is one of {', '.join(map(repr, LOSSES))}", what.loss)
+        if what.trainable is not None:
+            raise complain(owner, name, "one whose parameters are all trainable", what.trainable)
+        if _shape(net) != _shape(first.net):
+            raise complain(owner, name, f"of a network of one shape with the first, {first.net}", net)
+        if what.loss != first.loss or what.weight_decay != first.weight_decay or what.x.shape != first.x.shape:
+            raise complain(owner, name, "of the loss, weight decay and number of examples of the first", what)
+
+
+def _check_batches(owner: str, first: Objective, batches: Sequence[Batches], count: int) -> None:
+    arguments.length(owner, "batches", np.empty(len(batches)), count, "objectives")
+    for run, one in enumerate(batches):
+        if replace(one, seed=0) != replace(batches[0], seed=0):
+            raise complain(owner, f"batches[{run}]", "like the first but for the seed", one)
+    batches[0].check_fit(owner, first, size="batches[0].size")
 
 
 def _abreast(net: Network, examples: int) -> int:
@@ -229,70 +213,40 @@ def _abreast(net: Network, examples: int) -> int:
     return max(2, CACHE // (8 * entries))
 
 
-def _problems(
-    owner: str, nets: Sequence[Network], x: Array, y: Array, loss: str, weight_decay: float
-) -> list[Objective]:
-    """What every run minimises: one object where the data are shared."""
-    first = nets[0]
-    for net in nets:
-        check_real(owner, net)
-        if not net.hidden.plain or net.hidden.activation.in_place is None:
-            text = (
-                "networks of activation 'linear', 'tanh' or 'relu', neither residual nor normalised (train takes all)"
-            )
-            raise complain(owner, "nets", text, net)
-        if (net.widths, net.activation, net.biases is None) != (first.widths, first.activation, first.biases is None):
-            raise complain(owner, "nets", f"networks of one shape, like {first}", net)
-    if x.ndim < 3:
-        return [objective(owner, first, x, y, loss, weight_decay)] * len(nets)
-    for name, array in (("x", x), ("y", y)):
-        arguments.length(owner, name, array, len(nets), "networks")
-    if y.ndim < 2:
-        raise complain(owner, "y", "of shape (runs, examples, ...), as x has runs", f"shape {y.shape}")
-    return [objective(owner, first, *pair, loss, weight_decay) for pair in zip(x, y, strict=True)]
-
-
-def _batches(
-    problems: Sequence[Objective],
-    loss: str,
-    batch_size: int | None,
-    replacement: bool,
-    label_noise: float,
-    label_noise_kind: str,
-    seed: Sequence[Any],
-) -> Iterator[tuple[Array, Array]]:
-    """Batches of all runs as (runs, examples, columns), endlessly: what ``batches.stream`` gives each, stacked.
+def _batches(objectives: Sequence[Objective], batches: Sequence[Batches]) -> Iterator[tuple[Array, Array]]:
+    """Batches of all runs as (runs, examples, columns), endlessly: what ``Batches.stream`` gives each, stacked.
 
     Rows are gathered from one table of the examples of all runs. A label replaced by a random class is a row of the
     identity at the table's end.
     """
-    shared = problems[0] is problems[-1]
-    examples, classes = problems[0].targets.shape
-    noises = [generator(one, "label noise") for one in seed]
-    draws = [noise.standard_normal if loss == "mse" else noise.random for noise in noises]
+    first, drawing = objectives[0], batches[0]
+    loss, label_noise = first.loss, drawing.label_noise
+    shared = all(what.x is first.x and what.targets is first.targets for what in objectives)
+    examples, classes = first.targets.shape
+    draws = [one.draw(loss) for one in batches]
     shape = (classes,) if loss == "mse" else ()
-    targets = [what.targets for what in problems]
-    fixed = bool(label_noise) and label_noise_kind == "fixed"
+    targets = [what.targets for what in objectives]
+    fixed = bool(label_noise) and drawing.label_noise_kind == "fixed"
     if fixed:
         targets = [
             noisy(y, draw((examples, *shape)), label_noise, classes, loss)
             for y, draw in zip(targets, draws, strict=True)
         ]
-    runs = len(problems)
-    x_table = problems[0].x if shared else np.concatenate([what.x for what in problems])
+    runs = len(objectives)
+    x_table = first.x if shared else np.concatenate([what.x for what in objectives])
     # noise that is drawn once makes targets differ between runs whose inputs are the same
     y_table = targets[0] if shared and not fixed else np.concatenate(targets)
     x_first, y_first = (
         np.arange(runs)[:, None] * (examples if len(table) > examples else 0) for table in (x_table, y_table)
     )
-    size = batch_size or examples
+    size = drawing.size or examples
     x_batch, y_batch = np.empty((runs, size, x_table.shape[1])), np.empty((runs, size, classes))
     fresh = [noise_rows(draw, (size, *shape)) for draw in draws] if label_noise and not fixed else None
-    if batch_size is None:
+    if drawing.size is None:
         rows = None
-        x_batch[:], y_batch[:] = ([what.x for what in problems], targets)
+        x_batch[:], y_batch[:] = ([what.x for what in objectives], targets)
     else:
-        rows = [index_rows(examples, size, replacement, generator(one, "batches")) for one in seed]
+        rows = [index_rows(examples, size, one.replacement, generator(one.seed, "batches")) for one in batches]
     identity_first = len(y_table)
     if fresh is not None and loss == "cross_entropy":
         y_table = np.concatenate([y_table, np.eye(classes)])
@@ -380,9 +334,7 @@ def _views(vectors: Array, net: Network) -> Layers:
 
 
 def _run(
-    nets: Sequence[Network],
-    what: Objective,
-    loss: str,
+    objectives: Sequence[Objective],
     batch_size: int | None,
     source: Iterator[tuple[Array, Array]],
     rates: Array,
@@ -390,11 +342,12 @@ def _run(
     want_loss: bool,
 ) -> tuple[Array, Array]:
     """The loop: the last weights and the step of divergence of every run."""
-    runs, net = len(nets), nets[0]
-    weights = np.array([one.flat() for one in nets])
+    runs, what = len(objectives), objectives[0]
+    net: Network = what.net
+    weights = np.array([one.flat() for one in objectives])
     gradient, decayed = np.empty_like(weights), np.empty_like(weights)
     entries, layers, into = weights.ravel(), _views(weights, net), _views(gradient, net)
-    passes = _StackedPasses(runs, net, loss, batch_size or what.examples)
+    passes = _StackedPasses(runs, net, str(what.loss), batch_size or what.examples)
     divergence = np.full(runs, -1, np.int32)
     wanted = records[0].wanted
     if 0 in wanted:

@@ -14,15 +14,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import Interval, checked, complain, function, integer, nonnegative, one, optional, unit_interval
-from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.curvature import top_hessian_eigenvalues
-from sgdynamics.simulate.trainer.derivatives import data_domains, objective, trainable_domain
-from sgdynamics.simulate.trainer.losses import AnyLoss, some_examples
-from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.domains import checked, complain, function, integer, nonnegative, one, optional, unit_interval
+from sgdynamics.simulate.trainer.curvature import tolerance, top_eigenpairs
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.updates import Update
 
 __all__ = ["bulk_sgd", "dominant_sgd", "hessian_eigenvectors", "nudged_sgd", "steered_sgd"]
@@ -211,41 +208,21 @@ def bulk_sgd(eigenvectors: Eigenvectors, *, refresh: int | None = 1, beta: float
     return _rule("bulk_sgd", eigenvectors, 0.0, 1.0, refresh, beta)
 
 
-@checked(
-    **data_domains,
-    k=integer(1),
-    tol=one(Interval("a number in (0, 1)", low=0, high=1)),
-    subset=optional(arguments.indices),
-    trainable=trainable_domain,
-)
-def hessian_eigenvectors(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
-    loss: AnyLoss,
-    *,
-    k: int,
-    tol: float = 1e-3,
-    subset: ArrayLike | None = None,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
-) -> Eigenvectors:
+@checked(objective=real_objective, k=integer(1), tol=tolerance)
+def hessian_eigenvectors(objective: Objective, *, k: int, tol: float = 1e-3) -> Eigenvectors:
     r"""The eigenvectors of the ``k`` largest (algebraic) eigenvalues of the Hessian, as a function of the weights.
 
-    Every call starts afresh, so that it depends on the weights alone.
+    Every call starts afresh, so that it depends on the weights alone. For a cheap look hand over some of the examples,
+    :meth:`Objective.batch`.
 
     Parameters
     ----------
-    net : Network
-        Gives the architecture; its weights do not matter.
-    x, y, loss, weight_decay, trainable
-        As for :func:`top_hessian_eigenvalues`.
+    objective : Objective
+        Its own weights do not matter.
     k : int
         Number of eigenvectors, in 1..number of trainable parameters.
     tol : float
         Residual relative to the spectral scale, in (0, 1).
-    subset : array of int, shape (some,), optional
-        Numbers of the examples whose Hessian is taken. None: all.
 
     Returns
     -------
@@ -256,40 +233,24 @@ def hessian_eigenvectors(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range or does not fit the network.
+        If an argument is outside its range.
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import hessian_eigenvectors, network
+    >>> from sgdynamics.simulate.trainer import Objective, hessian_eigenvectors, network
     >>> net = network([2, 1], "linear", biases=False, seed=0)
-    >>> top = hessian_eigenvectors(net, [[2.0, 0.0], [0.0, 1.0]], [0.0, 0.0], "mse", k=1)
+    >>> top = hessian_eigenvectors(Objective(net, [[2.0, 0.0], [0.0, 1.0]], [0.0, 0.0], "mse"), k=1)
     >>> abs(top(net.flat())).ravel()
     array([1., 0.])
     """
-    owner = "hessian_eigenvectors"
-    check_real(owner, net)
-    objective(owner, net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    inputs: Array = x  # type: ignore[assignment]
-    targets: Array = y  # type: ignore[assignment]
-    available = net.size if trainable is None else int(np.sum(trainable))
-    if k > available:
-        raise complain(owner, "k", f"at most the {available} trainable parameters", k)
-    if subset is not None:
-        inputs, targets = some_examples(owner, inputs, targets, np.asarray(subset))
+    if k > objective.trainable_size:
+        text = f"at most the {objective.trainable_size} trainable parameters"
+        raise complain("hessian_eigenvectors", "k", text, k)
 
     def eigenvectors(weights: Array) -> Array:
         if not np.isfinite(weights).all():
-            return np.full((net.size, k), np.inf)
-        found = top_hessian_eigenvalues(
-            net.at(weights),
-            inputs,
-            targets,
-            k=k,
-            loss=loss,
-            tol=tol,
-            weight_decay=weight_decay,
-            trainable=trainable,
-        )
+            return np.full((objective.size, k), np.inf)
+        found = top_eigenpairs(objective.at(weights), k=k, tol=tol)
         if np.isnan(found.values).any():
             raise RuntimeError(f"hessian_eigenvectors: no eigenvectors after {found.iterations} Hessian products")
         return found.vectors

@@ -14,13 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._showing import named_tuple_repr
-from sgdynamics.domains import Interval, checked, complain, integer, one, optional
+from sgdynamics.domains import checked, complain, integer, optional
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, top_hessian_eigenvalues
-from sgdynamics.simulate.trainer.derivatives import decay_domain, trainable_domain
+from sgdynamics.simulate.trainer.curvature import HessianEigenvalues, tolerance, top_eigenpairs
 from sgdynamics.simulate.trainer.labelled import dataset
-from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain, some_examples
-from sgdynamics.simulate.trainer.network import AnyNetwork
+from sgdynamics.simulate.trainer.objective import Objective
 
 __all__ = ["EigenpairTracker", "MatchedDirections", "matched_directions", "tracked_eigenpairs"]
 
@@ -89,41 +87,52 @@ def matched_directions(old: ArrayLike, new: ArrayLike) -> MatchedDirections:
 
 
 class EigenpairTracker:
-    """Follows the sharpest directions from one network to the next; made by :func:`tracked_eigenpairs`.
+    """Follows the sharpest directions from weights to weights; made by :func:`tracked_eigenpairs`.
 
-    Call it with a network to measure there. It remembers: hand a new one to every run.
+    Call it with an objective to measure there. It remembers: hand a new one to every run.
     """
 
-    def __init__(self, arguments_of_search: dict[str, Any], k: int) -> None:
-        self._search, self._k = arguments_of_search, k
-        self._weights: Array | None = None
+    def __init__(self, k: int, tol: float, subset: NDArray[np.int64] | None) -> None:
+        self._k, self._tol, self._subset = k, tol, subset
+        self._last: tuple[Objective, Array] | None = None
         self._found: HessianEigenvalues | None = None
         self._followed: Array | None = None
         self._measured: xr.Dataset | None = None
 
-    def directions(self, net: AnyNetwork) -> Array:
-        """The eigenvectors (parameters, k) at a network, largest eigenvalue first; searched for only where new.
+    def directions(self, objective: Objective) -> Array:
+        """The eigenvectors (parameters, k) of an objective, largest eigenvalue first; searched for only where new.
 
         What other instruments take as ``directions`` in the same run.
         """
-        self(net)
+        self(objective)
         assert self._found is not None
         return self._found.vectors[:, : self._k]
 
-    def __call__(self, net: AnyNetwork) -> xr.Dataset:
-        """Eigenpairs at a network, matched with those of the last one: see :func:`tracked_eigenpairs`."""
-        weights = net.flat()
-        if self._measured is None or self._weights is None or not np.array_equal(weights, self._weights):
-            self._measured = self._measure(net)
-            self._weights = weights
+    def __call__(self, objective: Objective) -> xr.Dataset:
+        """Eigenpairs of an objective, matched with those of the last one: see :func:`tracked_eigenpairs`."""
+        if self._measured is None or not self._was_last(objective):
+            self._measured = self._measure(self._looked_at(objective))
+            self._last = objective, objective.flat()
         return self._measured
 
-    def _measure(self, net: AnyNetwork) -> xr.Dataset:
+    def _looked_at(self, objective: Objective) -> Objective:
+        if self._subset is None:
+            return objective
+        if self._subset.max() >= objective.examples:
+            text = f"example numbers in 0..{objective.examples - 1}"
+            raise complain("tracked_eigenpairs", "subset", text, int(self._subset.max()))
+        return objective.of_examples(self._subset)
+
+    def _was_last(self, objective: Objective) -> bool:
+        """Whether the last call was the same; the network may have been edited since."""
+        if self._last is None or not np.array_equal(objective.flat(), self._last[1]):
+            return False
+        return all(getattr(objective, name) is getattr(self._last[0], name) for name in ("x", "targets", "trainable"))
+
+    def _measure(self, objective: Objective) -> xr.Dataset:
         last = None if self._found is None or not np.isfinite(self._found.vectors).all() else self._found.vectors
-        trainable = self._search["trainable"]
-        available = net.size if trainable is None else int(trainable.sum())
-        searched = max(self._k, min(LEAST_SEARCHED, available))
-        found = top_hessian_eigenvalues(net, **self._search, k=searched, start=last)
+        searched = max(self._k, min(LEAST_SEARCHED, objective.trainable_size))
+        found = top_eigenpairs(objective, k=searched, tol=self._tol, start=last)
         self._found = found
         values, vectors = found.values[: self._k], found.vectors[:, : self._k]
         order, overlaps, together = np.arange(self._k), np.ones(self._k), 1.0
@@ -148,33 +157,14 @@ class EigenpairTracker:
                 "converged": ([], found.converged, "whether the search for eigenvalues converged", "1"),
                 "hessian_products": ([], found.iterations, "number of Hessian-vector products", "1"),
             },
-            loss=self._search["loss"],
+            loss=objective.loss,
             hessian_products=found.iterations,
         )
 
 
-@checked(
-    x=arguments.examples,
-    y=arguments.examples,
-    k=integer(1),
-    loss=loss_domain,
-    tol=one(Interval("a number in (0, 1)", low=0, high=1)),
-    subset=optional(arguments.indices),
-    weight_decay=decay_domain,
-    trainable=trainable_domain,
-)
-def tracked_eigenpairs(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    k: int = 3,
-    loss: AnyLoss,
-    tol: float = 1e-3,
-    subset: ArrayLike | None = None,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
-) -> EigenpairTracker:
-    r"""An instrument that follows the ``k`` sharpest directions of the loss from one network to the next.
+@checked(k=integer(1), tol=tolerance, subset=optional(arguments.indices))
+def tracked_eigenpairs(*, k: int = 3, tol: float = 1e-3, subset: ArrayLike | None = None) -> EigenpairTracker:
+    r"""An instrument that follows the ``k`` sharpest directions of an objective from weights to weights.
 
     Every search starts from the last eigenvectors, mixed with a little of a random vector, looks for at least three,
     and deflates what it found to look for more, so that an eigenvalue that has overtaken the old ones is not missed.
@@ -187,8 +177,6 @@ def tracked_eigenpairs(
 
     Parameters
     ----------
-    x, y, loss, weight_decay, trainable
-        As for :func:`top_hessian_eigenvalues`.
     k : int
         Number of directions, >= 1, at most the number of trainable parameters.
     tol : float
@@ -199,10 +187,11 @@ def tracked_eigenpairs(
     Returns
     -------
     EigenpairTracker
-        ``tracker(net)`` gives a Dataset: ``sharpness``, the largest eigenvalue; ``hessian_eigenvalues`` (eigenvalue),
-        descending, with ``residual``; ``tracked_eigenvalues`` (direction), in the order of the first call, with
-        ``overlap`` to the direction before (1 at first); ``subspace_overlap``; ``converged``; ``hessian_products``.
-        ``tracker.directions(net)`` gives the eigenvectors. +inf where the Hessian overflows or the search was stopped.
+        ``tracker(objective)`` gives a Dataset: ``sharpness``, the largest eigenvalue; ``hessian_eigenvalues``
+        (eigenvalue), descending, with ``residual``; ``tracked_eigenvalues`` (direction), in the order of the first
+        call, with ``overlap`` to the direction before (1 at first); ``subspace_overlap``; ``converged``;
+        ``hessian_products``. ``tracker.directions(objective)`` gives the eigenvectors. +inf where the Hessian overflows
+        or the search was stopped.
 
     Raises
     ------
@@ -211,24 +200,11 @@ def tracked_eigenpairs(
 
     Examples
     --------
-    >>> from sgdynamics.simulate.trainer import network, tracked_eigenpairs
+    >>> from sgdynamics.simulate.trainer import Objective, network, tracked_eigenpairs
     >>> net = network([2, 1], "linear", biases=False, seed=0)
-    >>> tracker = tracked_eigenpairs([[2.0, 0.0], [0.0, 1.0]], [0.0, 0.0], k=2, loss="mse")
-    >>> tracker(net).hessian_eigenvalues.values.round(12), tracker(net).sharpness.item()
+    >>> objective = Objective(net, [[2.0, 0.0], [0.0, 1.0]], [0.0, 0.0], "mse")
+    >>> tracker = tracked_eigenpairs(k=2)
+    >>> tracker(objective).hessian_eigenvalues.values.round(12), tracker(objective).sharpness.item()
     (array([2. , 0.5]), 2.0)
     """
-    owner = "tracked_eigenpairs"
-    inputs: Array = x  # type: ignore[assignment]
-    targets: Array = y  # type: ignore[assignment]
-    arguments.length(owner, "y", targets, len(inputs), "examples")
-    if subset is not None:
-        inputs, targets = some_examples(owner, inputs, targets, np.asarray(subset))
-    search = {
-        "x": inputs,
-        "y": targets,
-        "loss": loss,
-        "tol": tol,
-        "weight_decay": weight_decay,
-        "trainable": trainable,
-    }
-    return EigenpairTracker(search, k)
+    return EigenpairTracker(k, tol, None if subset is None else np.asarray(subset))

@@ -13,45 +13,28 @@ from numpy.typing import ArrayLike, NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import (
-    checked,
-    complain,
-    describe_seed,
-    flag,
-    function,
-    increasing_steps,
-    integer,
-    optional,
-    seeds,
-)
+from sgdynamics.domains import checked, complain, flag, function, increasing_steps, integer, optional, seeds
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.simulate.trainer import arguments
-from sgdynamics.simulate.trainer.batches import checked_noise, checked_size, noise_kind, noise_size, stream
-from sgdynamics.simulate.trainer.derivatives import decay_domain, objective, trainable_domain
-from sgdynamics.simulate.trainer.losses import AnyLoss, loss_domain
-from sgdynamics.simulate.trainer.network import AnyNetwork, any_network, check_real
+from sgdynamics.simulate.trainer.batches import Batches, some_batches
+from sgdynamics.simulate.trainer.derivatives import data_domains
+from sgdynamics.simulate.trainer.losses import AnyLoss
+from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
+from sgdynamics.simulate.trainer.objective import Objective, real_objective
 from sgdynamics.simulate.trainer.recording import RESERVED, Measure, Measurements, Record, StreamedAverages
 from sgdynamics.simulate.trainer.updates import InPlace, Update, sgd
 from sgdynamics.sweeps import steps_to_record
 
-__all__ = ["train"]
+__all__ = ["train", "trajectory"]
 
 Array = NDArray[Any]
 
 
 @checked(
-    net=any_network,
-    x=arguments.examples,
-    y=arguments.examples,
+    objective=real_objective,
     schedule=schedule_of_rates,
-    loss=loss_domain,
-    batch_size=optional(integer(1)),
-    replacement=flag,
+    batches=optional(some_batches),
     update=optional(function),
-    weight_decay=decay_domain,
-    trainable=trainable_domain,
-    label_noise=noise_size,
-    label_noise_kind=noise_kind,
     averages=optional(arguments.averages),
     record=optional(increasing_steps),
     measure=optional(arguments.measurement),
@@ -59,22 +42,13 @@ Array = NDArray[Any]
     evaluate_loss=flag,
     keep_weights=flag,
     progress=flag,
-    seed=seeds,
 )
-def train(
-    net: AnyNetwork,
-    x: ArrayLike,
-    y: ArrayLike,
+def trajectory(
+    objective: Objective,
     schedule: ArrayLike,
     *,
-    loss: AnyLoss,
-    batch_size: int | None = None,
-    replacement: bool = False,
+    batches: Batches | None = None,
     update: Update | None = None,
-    weight_decay: float = 0.0,
-    trainable: ArrayLike | None = None,
-    label_noise: float = 0.0,
-    label_noise_kind: str = "fresh",
     averages: Mapping[str, ArrayLike] | None = None,
     record: ArrayLike | None = None,
     measure: Measure | None = None,
@@ -82,54 +56,36 @@ def train(
     evaluate_loss: bool = True,
     keep_weights: bool = False,
     progress: bool = False,
-    seed: int | np.random.SeedSequence,
 ) -> xr.Dataset:
-    r"""Train a network with one update per entry of the schedule, and return raw statistics.
+    r"""Minimise an objective with one update per entry of the schedule, and return raw statistics.
 
     Step :math:`t = 1..T` takes the batch :math:`B_t`, the gradient :math:`g_t = \nabla L_{B_t}(w_{t-1})` and the rate
     :math:`\eta_t` to :math:`w_t`, by default :math:`w_t = w_{t-1} - \eta_t g_t`. The iterates are :math:`w_0` (the
-    start) to :math:`w_T`. What is recorded has no influence on the path, and batches and noise depend on the seed
-    alone, not on the schedule: they can be replayed by :func:`batches`.
+    start) to :math:`w_T`. What is recorded has no influence on the path, and batches and noise depend on their seed
+    alone, not on the schedule: they can be replayed by :meth:`Batches.drawn`.
 
     Parameters
     ----------
-    net : Network
-        The start; it is not changed.
-    x : array, shape (examples, inputs)
-        Inputs.
-    y : array
-        Targets or labels, as for :func:`loss_value`.
+    objective : Objective
+        What is minimised, from its weights on; it is not changed.
     schedule : array, shape (steps,)
         Learning rates >= 0, for instance from :mod:`sgdynamics.models.schedules`.
-    loss : {"mse", "cross_entropy", "own"}, or sequence of callables
-        The loss, as for :func:`loss_value`.
-    batch_size : int, optional
-        Examples per step, >= 1. None is full batch.
-    replacement : bool
-        False: the examples are shuffled anew every epoch and each is used once; an incomplete last batch is dropped.
-        True: the examples of all batches are drawn independently.
+    batches : Batches, optional
+        The batches of the steps and their label noise. None: all examples at every step, without noise.
     update : callable, optional
         ``update(weights, gradient, rate, state) -> weights, state``, such as :func:`sgd` (the default) or
         :func:`momentum`. Its arrays are its own: it may edit, return or keep them.
-    weight_decay : float
-        :math:`\lambda` in :math:`\frac\lambda2|\theta|^2` over the trainable parameters, >= 0: a part of the loss.
-    trainable : array of bool, shape (parameters,), optional
-        The other parameters keep their start values, whatever the update rule does.
-    label_noise : float
-        For ``"mse"`` the standard deviation of Gaussian noise on every target; for ``"cross_entropy"`` the probability
-        that a label is replaced by one drawn uniformly from all classes.
-    label_noise_kind : {"fresh", "fixed"}
-        Noise drawn at every use of an example, or once per example.
     averages : mapping of str to array, shape (steps + 1,), optional
         Weighted averages of the iterates, such as ``models.schedules.ema(beta, steps)``: weights over
         :math:`w_0..w_T` that sum to 1. Streamed: the iterates are not stored.
     record : array of int, optional
         Increasing steps in 0..T at which statistics are kept. None keeps the last step only.
     measure : callable or mapping of str to callable, optional
-        Instruments, called with the network in the order given. An instrument returns a mapping of names to numbers or
-        DataArrays, such as a Dataset: each name becomes a variable, along the step and the instrument's own dims. In a
-        mapping it may also return one number or DataArray, stored under its name there. The instruments of this package
-        become one with :func:`functools.partial`, as in the example.
+        Instruments, called with the objective at the weights of the step, without label noise, in the order given. An
+        instrument returns a mapping of names to numbers or DataArrays, such as a Dataset: each name becomes a variable,
+        along the step and the instrument's own dims. In a mapping it may also return one number or DataArray, stored
+        under its name there. The functions of this package that take an objective and return a Dataset are instruments;
+        :func:`functools.partial` gives them options.
     measure_at : array of int, optional
         Increasing steps in 0..T at which the instruments are called, for instance every m-th: the measured variables
         are then along ``measured_step``. None: at the recorded steps, along ``step``.
@@ -140,8 +96,6 @@ def train(
     progress : bool
         Show, on the error stream or in the notebook, how many steps are done, and print at the end what every
         instrument cost in seconds. Seconds are no part of the result.
-    seed : int or numpy.random.SeedSequence
-        Seed of batches and label noise, >= 0.
 
     Returns
     -------
@@ -158,68 +112,49 @@ def train(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range or does not fit the network.
+        If an argument is outside its range or does not fit the objective.
 
     Examples
     --------
     >>> from sgdynamics.models import schedules
-    >>> from sgdynamics.simulate.trainer import network, train
+    >>> from sgdynamics.simulate.trainer import Objective, gradient_covariance, network, trajectory, tracked_eigenpairs
     >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([1.0])
     >>> halving = schedules.constant(0.5, 3)
-    >>> run = train(net, [[1]], [0], halving, loss="mse", record=[0, 1, 3], keep_weights=True, seed=0)
+    >>> run = trajectory(Objective(net, [[1]], [0], "mse"), halving, record=[0, 1, 3], keep_weights=True)
     >>> run.weights.values.ravel()
     array([1.   , 0.5  , 0.125])
-    >>> train(net, [[1.0]], [0.0], schedules.constant(1e200, 3), loss="mse", seed=0).divergence_step.item()
-    1
-    >>> from functools import partial
-    >>> from sgdynamics.simulate.trainer import gradient_covariance, tracked_eigenpairs
-    >>> x, y = [[1.0], [2.0]], [0.0, 0.0]
-    >>> sharpest = tracked_eigenpairs(x, y, k=1, loss="mse")
-    >>> noise = partial(gradient_covariance, x=x, y=y, loss="mse")
-    >>> instruments = {"sharpest": sharpest, "noise": noise}
-    >>> run = train(net, x, y, halving, loss="mse", measure=instruments, measure_at=[0, 2], seed=0)
+    >>> instruments = {"sharpest": tracked_eigenpairs(k=1), "noise": gradient_covariance}
+    >>> objective = Objective(net, [[1.0], [2.0]], [0.0, 0.0], "mse")
+    >>> run = trajectory(objective, halving, measure=instruments, measure_at=[0, 2])
     >>> run.sharpness.values, run.gradient_variance.values.round(3)
     (array([2.5, 2.5]), array([2.25 , 0.009]))
     """
-    check_real("train", net)
-    what = objective("train", net, x, y, loss, weight_decay, trainable)  # type: ignore[arg-type]
-    rates = arguments.one_dimensional("train", "schedule", schedule)
-    checked_noise("train", label_noise, loss)
-    checked_size("train", batch_size, what.x.shape[0], replacement)
+    owner = "trajectory"
+    drawn = Batches(seed=0) if batches is None else batches
+    drawn.check_fit(owner, objective)
+    rates = arguments.one_dimensional(owner, "schedule", schedule)
     steps = rates.size
-    kept = steps_to_record("train", record, steps)
+    kept = steps_to_record(owner, record, steps)
     measured_at = kept if measure_at is None else np.asarray(measure_at)
     if measured_at[-1] > steps:
-        raise complain("train", "measure_at", f"steps in 0..{steps}", int(measured_at[-1]))
+        raise complain(owner, "measure_at", f"steps in 0..{steps}", int(measured_at[-1]))
     for name, weights_of_average in (averages or {}).items():
-        arguments.length("train", f"averages[{name!r}]", np.asarray(weights_of_average), steps + 1, "steps + 1")
-    examples = what.x.shape[0]
-    whole = what.workspace(net, examples)
-    passes, batch = whole, None
-    if batch_size is not None:
-        passes = what.workspace(net, batch_size)
-        batch = _room(what.x, batch_size), _room(what.targets, batch_size)
-    source = stream(
-        what.x,
-        what.targets,
-        batch_size,
-        replacement,
-        label_noise,
-        label_noise_kind,
-        what.targets.shape[-1],
-        loss,
-        seed,
-        batch,
-    )
-    recorded = Record(kept, net, what, whole, evaluate_loss, keep_weights)
+        arguments.length(owner, f"averages[{name!r}]", np.asarray(weights_of_average), steps + 1, "steps + 1")
+    whole = objective.passes(objective.examples)
+    passes, room = whole, None
+    if drawn.size is not None:
+        passes = objective.passes(drawn.size)
+        room = _room(objective.x, drawn.size), _room(objective.targets, drawn.size)
+    source = drawn.stream(objective, objective.targets, room)
+    recorded = Record(kept, objective, whole, evaluate_loss, keep_weights)
     along = "step" if measure_at is None else "measured_step"
     measured = None if measure is None else Measurements(measure, measured_at, along)
-    streamed = StreamedAverages(averages, net.size) if averages else None  # type: ignore[arg-type]
+    streamed = StreamedAverages(averages, objective.size) if averages else None  # type: ignore[arg-type]
     began = time.perf_counter()
     with one_blas_thread(), np.errstate(all="ignore"):
         rule = sgd() if update is None else update
         taken = _shown(rates.tolist()) if progress else rates.tolist()
-        final, divergence_step = _run(net, what, passes, source, taken, rule, recorded, measured, streamed)
+        final, divergence_step = _run(objective, passes, source, taken, rule, recorded, measured, streamed)
         data = {} if recorded.loss is None else {"loss": ("step", recorded.loss)}
         data["batch_loss"] = ("step", recorded.batch_loss)
         if recorded.weights is not None:
@@ -228,10 +163,10 @@ def train(
         if streamed is not None:
             if divergence_step >= 0:
                 streamed.sums[:] = math.inf
-            losses = [what.value(net.at(mean)) for mean in streamed.sums]
+            losses = [objective.at(mean).loss_value() for mean in streamed.sums]
             data["averaged_weights"] = (("average", "parameter"), streamed.sums)  # type: ignore[assignment]
             data["averaged_loss"] = ("average", np.array(losses))
-        named = {} if measured is None else measured.results(net)
+        named = {} if measured is None else measured.results(objective)
     times = np.concatenate([[0.0], np.cumsum(rates)])
     coordinates: dict[str, Any] = {"step": kept, "time": ("step", times[kept])}
     if measure_at is not None:
@@ -249,16 +184,12 @@ def train(
         result[f"{prefix}step"].attrs.update(long_name=f"{prefix}step".replace("_", " "), units="1")
         result[f"{prefix}time"].attrs.update(long_name="sum of the learning rates so far", units="learning rate")
     result.attrs.update(
-        source="sgdynamics.simulate.trainer.train",
+        source=f"sgdynamics.simulate.trainer.{owner}",
         version=sgdynamics.__version__,
-        seed=describe_seed(seed),
-        network=repr(net),
-        loss=str(loss),
-        batch_size=float(batch_size or what.x.shape[0]),
-        sampling="full batch" if batch_size is None else "with replacement" if replacement else "reshuffled",
-        weight_decay=weight_decay,
-        label_noise=label_noise,
-        label_noise_kind=label_noise_kind,
+        network=repr(objective.net),
+        loss=str(objective.loss),
+        weight_decay=objective.weight_decay,
+        **drawn.attributes(objective),
     )
     if measured is not None:
         result.attrs["hessian_products"] = measured.hessian_products
@@ -275,6 +206,70 @@ def _shown(rates: list[float]) -> Iterable[float]:
     return bar
 
 
+@checked(
+    **data_domains,
+    schedule=schedule_of_rates,
+    batch_size=optional(integer(1)),
+    update=optional(function),
+    record=optional(increasing_steps),
+    seed=seeds,
+)
+def train(
+    net: AnyNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    schedule: ArrayLike,
+    *,
+    loss: AnyLoss,
+    batch_size: int | None = None,
+    update: Update | None = None,
+    record: ArrayLike | None = None,
+    seed: int | np.random.SeedSequence,
+) -> xr.Dataset:
+    r"""Train a network along a schedule; :func:`trajectory`, which has more to offer, for the usual case.
+
+    Parameters
+    ----------
+    net, x, y, loss
+        As for :class:`Objective`, which takes weight decay and a mask of trainable parameters, too.
+    schedule : array, shape (steps,)
+        Learning rates >= 0, for instance from :mod:`sgdynamics.models.schedules`.
+    batch_size : int, optional
+        Examples per step, >= 1. None is full batch. Examples are shuffled anew every epoch; :class:`Batches` draws in
+        other ways, and with label noise.
+    update, record
+        As for :func:`trajectory`, which measures along the run, averages iterates and keeps weights, too.
+    seed : int or numpy.random.SeedSequence
+        Seed of the batches, >= 0.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``loss`` and ``batch_loss`` (step), ``final_weights`` (parameter), ``divergence_step``, as of
+        :func:`trajectory`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from sgdynamics.models import schedules
+    >>> from sgdynamics.simulate.trainer import network, train
+    >>> net = network([1, 1], "linear", biases=False, seed=0).with_flat([1.0])
+    >>> train(net, [[1.0]], [0.0], schedules.constant(0.5, 3), loss="mse", seed=0).final_weights.values
+    array([0.125])
+    >>> train(net, [[1.0]], [0.0], schedules.constant(1e200, 3), loss="mse", seed=0).divergence_step.item()
+    1
+    """
+    check_real("train", net)
+    objective = Objective.of("train", net, x, y, loss)
+    batches = Batches(batch_size, seed=seed)
+    batches.check_fit("train", objective, size="batch_size")
+    return trajectory(objective, schedule, batches=batches, update=update, record=record)
+
+
 def _room(examples: Array, count: int) -> Array:
     """An array for so many of the examples."""
     return np.empty((count, *examples.shape[1:]), examples.dtype)
@@ -287,12 +282,11 @@ def _moved(answer: Any, start: Array) -> tuple[Array, Any]:
         if isinstance(weights, np.ndarray) and weights.shape == start.shape and weights.dtype == start.dtype:
             return answer
     text = f"a callable that returns float64 weights of shape {start.shape} and a state"
-    raise complain("train", "update", text, answer, TypeError)
+    raise complain("trajectory", "update", text, answer, TypeError)
 
 
 def _run(
-    net: AnyNetwork,
-    what: Any,
+    what: Objective,
     passes: Any,
     source: Any,
     rates: Iterable[float],
@@ -302,7 +296,7 @@ def _run(
     streamed: StreamedAverages | None,
 ) -> tuple[Array, int]:
     """The loop: the last weights and the step of divergence."""
-    start = net.flat()
+    net, start = what.net, what.flat()
     weights, state = start.copy(), None
     layers = net.views(weights)
     gradient, decayed = np.empty_like(start), np.empty_like(start)
@@ -312,7 +306,7 @@ def _run(
     if 0 in recorded.wanted:
         recorded.keep(0, weights, math.nan)
     if measured is not None and 0 in measured.wanted:
-        measured.keep(0, weights, net)
+        measured.keep(0, weights, what)
     if streamed is not None:
         streamed.add(0, weights)
     for step, (rate, (x, targets)) in enumerate(zip(rates, source, strict=False), 1):
@@ -339,7 +333,7 @@ def _run(
         if batch_loss is not None:
             recorded.keep(step, weights, batch_loss if math.isfinite(batch_loss) else math.inf)
         if measured is not None and step in measured.wanted:
-            measured.keep(step, weights, net)
+            measured.keep(step, weights, what)
         if streamed is not None:
             streamed.add(step, weights)
     return weights.copy(), -1

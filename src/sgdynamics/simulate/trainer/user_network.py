@@ -7,9 +7,8 @@ measured, and trained, like a network of :func:`network`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from sgdynamics.domains import complain
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.gradient_rows import GradientRows
-from sgdynamics.simulate.trainer.problem import Problem
+from sgdynamics.simulate.trainer.mean_loss import MeanLoss
+
+if TYPE_CHECKING:
+    from sgdynamics.simulate.trainer.objective import Objective
 
 __all__ = ["UserNetwork"]
 
@@ -29,8 +31,8 @@ OWN_LOSS = "own"
 class UserNetwork:
     r"""A network of any framework, as callables of its flat weights and a batch.
 
-    Takes the place of ``net`` in every instrument of this package and in :func:`train`, with ``loss="own"``: the loss
-    is what the callables compute. Examples may be arrays of any shape and type with the examples along the first axis.
+    With examples it is an :class:`Objective`, which every instrument of this package takes; the loss, ``"own"``, is
+    what the callables compute. Examples may be arrays of any shape and type with the examples along the first axis.
 
     Parameters
     ----------
@@ -61,14 +63,14 @@ class UserNetwork:
     Examples
     --------
     >>> import numpy as np
-    >>> from sgdynamics.simulate.trainer import UserNetwork, top_hessian_eigenvalues
+    >>> from sgdynamics.simulate.trainer import Objective, UserNetwork, top_eigenpairs
     >>> net = UserNetwork(
     ...     [1.0, 1.0],
     ...     loss=lambda w, x, y: np.mean((x @ w - y) ** 2) / 2,
     ...     gradient=lambda w, x, y: x.T @ (x @ w - y) / len(x),
     ...     hessian_vector_product=lambda w, x, y, v: x.T @ (x @ v) / len(x),
     ... )
-    >>> top_hessian_eigenvalues(net, [[3.0, 0.0], [0.0, 1.0]], [0.0, 0.0], loss="own").values.round(12)
+    >>> top_eigenpairs(Objective(net, [[3.0, 0.0], [0.0, 1.0]], [0.0, 0.0])).values.round(12)
     array([4.5])
     """
 
@@ -163,53 +165,56 @@ class UserNetwork:
         return function(self._weights, *batch)
 
 
-class UserObjective(Problem):
-    """A problem whose loss the callables of a network compute."""
+class CallablesLoss(MeanLoss):
+    """The mean loss that the callables of a network compute."""
 
-    def value(self, net: UserNetwork) -> float:
-        """The loss; +inf where it overflows."""
-        value = net.number("loss", self.x, self.targets) + float(self.decay(net.flat()))
-        return value if math.isfinite(value) else math.inf
+    def value(self, net: UserNetwork, x: Array, targets: Array) -> float:
+        """The loss."""
+        return net.number("loss", x, targets)
 
-    def gradient(self, net: UserNetwork) -> Array:
-        """The gradient as one vector."""
-        found = net.numbers("gradient", self.x, self.targets, shape=(net.size,))
-        return self.masked(found + self.weight_decay * net.flat())
+    def gradient(self, net: UserNetwork, x: Array, targets: Array) -> Array:
+        """The gradient as one new vector."""
+        return net.numbers("gradient", x, targets, shape=(net.size,)).copy()
 
-    def products(self, net: UserNetwork) -> Callable[[Array], Array]:
+    def products(self, net: UserNetwork, x: Array, targets: Array) -> Callable[[Array], Array]:
         """Products of the Hessian with vectors."""
 
         def product(v: Array) -> Array:
-            kept = self.masked(v)
-            found = net.numbers("hessian_vector_product", self.x, self.targets, kept, shape=(net.size,))
-            return self.masked(found + self.weight_decay * kept)
+            return net.numbers("hessian_vector_product", x, targets, v, shape=(net.size,)).copy()
 
         return product
 
-    def curvatures(self, net: UserNetwork, directions: Array) -> Array:
+    def gradient_rows(self, what: Objective) -> UserGradientRows:
+        """The gradients of all examples."""
+        return UserGradientRows(what)
+
+    def curvatures(self, what: Objective, directions: Array, part: str) -> Array:
         """Second derivatives of every example's loss along columns, (examples, directions)."""
-        columns = self.masked_columns(directions).T
-        found = np.empty((self.examples, len(columns)))
-        for example in range(self.examples):
-            product = self.batch(np.array([example])).products(net)
+        if part == "gauss_newton":
+            raise complain("per_example_curvatures", "part", "'whole' for a UserNetwork", part)
+        columns = what.masked_columns(directions).T
+        found = np.empty((what.examples, len(columns)))
+        for example in range(what.examples):
+            product = what.of_examples(np.array([example])).products()
             found[example] = [direction.dot(product(direction)) for direction in columns]
         return found
 
-    def workspace(self, net: UserNetwork, examples: int) -> UserPasses:
+    def passes(self, net: UserNetwork, examples: int) -> UserPasses:
         """Loss and gradient of many batches."""
         return UserPasses(net)
 
 
-class UserExampleGradients(GradientRows):
+class UserGradientRows(GradientRows):
     """The gradients of all examples at one network, as rows."""
 
-    def __init__(self, what: UserObjective, net: UserNetwork) -> None:
+    def __init__(self, what: Objective) -> None:
+        net = what.net
         self.examples, self.size = what.examples, net.size
         if net.has("example_gradients"):
             rows = net.numbers("example_gradients", what.x, what.targets, shape=(what.examples, net.size))
             self._rows = np.stack([what.masked(row) for row in rows + what.weight_decay * net.flat()])
         else:
-            self._rows = np.stack([what.batch(np.array([one])).gradient(net) for one in range(what.examples)])
+            self._rows = np.stack([what.of_examples(np.array([one])).gradient() for one in range(what.examples)])
 
     def rows(self, chosen: slice) -> Array:
         """The gradients of some examples, (some, parameters)."""
@@ -251,15 +256,3 @@ class UserPasses:
         here = self.net.at(weights)
         into[:] = here.numbers("gradient", x, targets, shape=into.shape)
         return here.number("loss", x, targets) if want_loss else None
-
-
-def user_objective(
-    owner: str, net: UserNetwork, x: Array, y: Array, loss: object, weight_decay: float, trainable: Array | None
-) -> UserObjective:
-    """Checked data as an objective of a user's network."""
-    if loss != OWN_LOSS:
-        raise complain(owner, "loss", f"{OWN_LOSS!r} for a UserNetwork, whose callables compute it", loss)
-    arguments.length(owner, "y", y, len(x), "examples")
-    if trainable is not None:
-        arguments.length(owner, "trainable", trainable, net.size, "parameters")
-    return UserObjective(x, y, weight_decay, trainable)

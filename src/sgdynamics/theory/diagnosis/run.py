@@ -95,9 +95,9 @@ def diagnose(
     Parameters
     ----------
     run : Dataset, mapping of arrays, or path of a log
-        For instance from ``simulate.trainer.train``, or of any format that ``logs.read`` reads. Steps are put in order
-        by ``logs.in_order``; where there are none, records are taken as one update apart. NaN or a mask is a gap in a
-        series, which is skipped; NaN to the end is divergence.
+        For instance from ``simulate.trainer.trajectory``, or of any format that ``logs.read`` reads. Steps are put in
+        order by ``logs.in_order``; where there are none, records are taken as one update apart. NaN or a mask is a gap
+        in a series, which is skipped; NaN to the end is divergence.
     learning_rate : float, optional
         Of the run; needed for trial losses.
     margin : float

@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import is_lazy
-from sgdynamics.simulate.trainer.derivatives import Objective
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples
+from sgdynamics.simulate.trainer.objective import Objective
+from sgdynamics.simulate.trainer.phases.descent import start_network
 from sgdynamics.sweeps import spanned
 
 __all__ = ["Cell", "Experiment", "Output", "place", "sweep"]
@@ -81,10 +82,17 @@ class Experiment:
         check_examples(owner, x, x.shape[1], y, outputs, loss)
         return x, as_targets(y, outputs, loss)
 
+    def begin(self, cell: Cell) -> Objective:
+        """The loss on the examples at the start of a cell's network."""
+        widths = [self.x.shape[1], *[cell.width] * (cell.depth - 1), self.targets.shape[1]]
+        net = start_network(widths, self.activation, self.start, cell.seed)
+        return Objective(net, self.x, self.targets, self.loss)
+
     @property
-    def what(self) -> Objective:
-        """The loss on the examples."""
-        return Objective(self.x, self.targets, 0.0, None, LOSSES[self.loss])
+    def loss_of_zero_outputs(self) -> float:
+        """The loss of a network that says nothing."""
+        total, _ = LOSSES[self.loss].value_and_slope(np.zeros_like(self.targets), self.targets)
+        return float(total / len(self.x))
 
     def outputs(self) -> Mapping[str, Output]:
         """What :meth:`run` returns."""

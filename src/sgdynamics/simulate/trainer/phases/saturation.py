@@ -35,9 +35,7 @@ from sgdynamics.simulate.trainer.phases.cells import Cell, Experiment, Output, p
 from sgdynamics.simulate.trainer.phases.descent import (
     START_TOLERANCE,
     TOLERANCE,
-    last_network,
-    loss_of_zero_outputs,
-    start_network,
+    last,
     top_eigenpair,
 )
 from sgdynamics.simulate.trainer.phases.thresholds import LIMIT
@@ -66,19 +64,16 @@ class Saturation(Experiment):
         return super().cost(cell) * float((self.time / self.c).sum())
 
     def run(self, cell: Cell) -> dict[str, Array]:
-        what = self.what
-        net = start_network(
-            self.x.shape[1], self.targets.shape[1], cell.depth, cell.width, self.activation, self.start, cell.seed
-        )  # fmt: skip
-        top = top_eigenpair(what, net, None, START_TOLERANCE)
-        limit = LIMIT * loss_of_zero_outputs(what)
+        begun = self.begin(cell)
+        top = top_eigenpair(begun, None, START_TOLERANCE)
+        limit = LIMIT * self.loss_of_zero_outputs
         ratios = np.full(self.c.size, math.inf)
         guess = top.vector
         for place_of_c, c in enumerate(self.c):
             steps = max(round(self.time / c), 1)
-            end = last_network(what, net, c / top.value, steps, limit)
+            end = last(begun, c / top.value, steps, limit)
             if end is not None:
-                found = top_eigenpair(what, end, guess, TOLERANCE)
+                found = top_eigenpair(end, guess, TOLERANCE)
                 ratios[place_of_c] = found.value / top.value
                 guess = found.vector if math.isfinite(found.value) else guess
         return {"initial_sharpness": np.array(top.value), "sharpness_ratio": ratios}

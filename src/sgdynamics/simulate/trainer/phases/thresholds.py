@@ -20,17 +20,15 @@ from sgdynamics.simulate._thresholds import ABOVE, first_hit, last_before, with_
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.activations import ACTIVATIONS
 from sgdynamics.simulate.trainer.losses import named_loss
-from sgdynamics.simulate.trainer.network import Network
+from sgdynamics.simulate.trainer.objective import Objective
 from sgdynamics.simulate.trainer.phases.arguments import depths, existing_directory, learning_rates, widths
 from sgdynamics.simulate.trainer.phases.cells import Cell, Experiment, Output, place, sweep
 from sgdynamics.simulate.trainer.phases.descent import (
     START_TOLERANCE,
     Eigenpair,
-    loss_of_zero_outputs,
     losses,
     peak_on_segment,
     sharpness,
-    start_network,
     top_eigenpair,
 )
 
@@ -82,39 +80,36 @@ class FirstSteps(Experiment):
         }
 
     def run(self, cell: Cell) -> dict[str, Array]:
-        what = self.what
-        net = start_network(
-            self.x.shape[1], self.targets.shape[1], cell.depth, cell.width, self.activation, self.start, cell.seed
-        )  # fmt: skip
-        top = top_eigenpair(what, net, None, START_TOLERANCE)
-        limit = LIMIT * loss_of_zero_outputs(what)
-        runs = np.array([losses(what, net, c / top.value, self.steps, limit) for c in self.c])
+        begun = self.begin(cell)
+        top = top_eigenpair(begun, None, START_TOLERANCE)
+        limit = LIMIT * self.loss_of_zero_outputs
+        runs = np.array([losses(begun, c / top.value, self.steps, limit) for c in self.c])
         found = {
             "initial_loss": runs[0, 0],
             "initial_sharpness": np.float64(top.value),
             "peak_loss_ratio": runs[:, 1:].max(axis=1) / runs[0, 0],
             "final_loss": runs[:, -1],
-            "learning": np.int64(self._largest_that_learns(net, top.value, np.isinf(runs[:, -1]), limit)),
+            "learning": np.int64(self._largest_that_learns(begun, top.value, np.isinf(runs[:, -1]), limit)),
         }
         if self.landscape_c is not None:
-            seen = np.array([self._landscape(net, c, top, limit) for c in self.landscape_c])
+            seen = np.array([self._landscape(begun, c, top, limit) for c in self.landscape_c])
             names = ("peak_sharpness_ratio", "final_sharpness_ratio", "peak_segment_ratio")
             found |= dict(zip(names, seen.T / [[top.value], [top.value], [runs[0, 0]]], strict=True))
         return found
 
-    def _largest_that_learns(self, net: Network, scale: float, diverged: Array, limit: float) -> int:
+    def _largest_that_learns(self, begun: Objective, scale: float, diverged: Array, limit: float) -> int:
         """Search from the first divergence downwards."""
         first = int(diverged.argmax()) if diverged.any() else self.c.size
         enough = LEARNED * limit / LIMIT
         for index in range(first - 1, -1, -1):
-            if losses(self.what, net, self.c[index] / scale, PATIENCE * self.steps, limit)[-1] < enough:
+            if losses(begun, self.c[index] / scale, PATIENCE * self.steps, limit)[-1] < enough:
                 return index
         return -1
 
-    def _landscape(self, net: Network, c: float, top: Eigenpair, limit: float) -> tuple[float, float, float]:
+    def _landscape(self, begun: Objective, c: float, top: Eigenpair, limit: float) -> tuple[float, float, float]:
         """Largest and last sharpness, and largest loss on the segment from start to end."""
-        followed, end = sharpness(self.what, net, c / top.value, self.steps, limit, top)
-        peak = math.inf if end is None else peak_on_segment(self.what, net, end)
+        followed, end = sharpness(begun, c / top.value, self.steps, limit, top)
+        peak = math.inf if end is None else peak_on_segment(begun, end)
         return followed[1:].max(), followed[-1], peak
 
 
