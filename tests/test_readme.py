@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -47,20 +48,20 @@ def test_how_tos_and_papers_have_snippets():
     assert {"forecast", "which_schedule", "sandler2023", "concepts"} <= {page.stem for page in PAGES}
 
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.stem)
 def test_what_is_shown_as_python_is_run(page):
     """Sessions above, recipes by the tests of their subject; the rest is marked as text."""
-    recipes = {"any_network", "checkpoints", "recording", "test_your_model"}
+    recipes = {"any_network", "checkpoints", "larger_than_memory", "recording", "test_your_model"}
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     assert all(code.startswith(">>> ") for kind, code in blocks if kind == "python") or page.stem in recipes
 
 
 def test_links_between_files_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ALL_PAGES]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        for target in re.findall(r"\]\(([^)#:]+)[)#]", prose(page)):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
@@ -99,3 +100,41 @@ def test_one_version_everywhere():
     assert sgdynamics.__version__ == version
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks."""
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def linked(page: Path) -> set[str]:
+    """Pages, with places in them, that a page leads to, from the folder of the documentation."""
+    text = prose(page)
+    found = set(re.findall(r"\]\(([^):]+)\)", text)) | {
+        f"{name}.md" for name in re.findall(r"\{doc\}`[^<`]*<([^>]+)>`", text)
+    }
+    return {os.path.relpath((page.parent / target).resolve(), ROOT / "docs") for target in found}
+
+
+def places(page: Path) -> set[str]:
+    """Where in a page a link can lead: headings, as myst names them, and labels."""
+    text = prose(page)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_what_is_asked_of_neighbours_is_two_clicks_away():
+    docs = ROOT / "docs"
+    page = docs / "asked.md"
+    one = {target.partition("#")[0] for target in linked(docs / "index.md")} - {page.name}
+    two = {target.partition("#")[0] for name in one if (docs / name).is_file() for target in linked(docs / name)}
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 12
+    for row in rows:
+        question, _, path = row.strip("| ").split(" | ")
+        assert re.search(r"\?.* \(\D.* \d+", question)
+        targets = re.findall(r"\]\(([^)]+)\)", path)
+        assert targets
+        for name, _, place in (target.partition("#") for target in targets):
+            assert name in one | two, row
+            assert not place or place in places(docs / name), row
