@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sgdynamics
+from figures.engine.elsewhere import elsewhere
 from sgdynamics.models.break_even import (
     SelfStabilizingMode,
     SelfStabilizingModes,
@@ -419,6 +420,19 @@ def test_batch_sharpness_is_at_least_two_at_the_edge_where_no_batch_is_concave()
     random = np.random.default_rng(0)
     for _ in range(50):
         assert at_the_edge(10.0 ** random.uniform(-3, 3, 5)) >= 2 * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(("examples", "directions", "decay"), [(64, 10, 1.0), (256, 20, 0.5)])
+def test_single_draws_have_the_edges_that_an_independent_program_found(examples, directions, decay):
+    """That of the sharpest direction over the exact one, at batch sizes 1, 4 and 16."""
+    features = gaussian_features(examples, directions, decay=decay, seed=0)
+    ratio = [
+        break_even.sharpest_direction_edge(features=features, batch_size=size)
+        / break_even.mean_square_edge(features=features, batch_size=size)
+        for size in (1, 4, 16)
+    ]
+    known = elsewhere("sharpest_direction_over_edge").under(examples, directions, decay).values.values()
+    np.testing.assert_allclose(ratio, list(known), atol=5.1e-3)
 
 
 def test_too_much_noise_leaves_no_plateau():

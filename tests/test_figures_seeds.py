@@ -17,8 +17,8 @@ from sgdynamics.simulate.quadratic import ensemble
 
 ROOT = Path(__file__).parent.parent
 
-# Made in seconds, and nothing in it is said of one draw alone.
-CHEAP = ("sandler2023_two_points",)
+# Made in seconds, and nothing in them is said of one draw alone.
+CHEAP = ("sandler2023_two_points", "break_even_edges", "critical_rate")
 
 
 @pytest.fixture
