@@ -116,11 +116,11 @@ def _many_paths(data: xr.Dataset) -> xr.Dataset:
 
 
 def _many_draws(data: xr.Dataset) -> xr.Dataset:
-    errors = {
-        name: _spread(data[name].isel(patch_seed=0, drop=True), 0.02, patch_seed=10)
-        for name in ("clean_error", "patch_error")
+    full = {
+        name: _spread(data[name].isel(patch_seed=0, drop=True), 0.02, patch_seed=20)
+        for name in ("clean_error", "patch_error", "short_patch_error")
     }
-    return data.drop_dims("patch_seed").assign(errors)
+    return data.drop_dims("patch_seed").assign(full)
 
 
 def _many_narrow_networks(data: xr.Dataset) -> xr.Dataset:

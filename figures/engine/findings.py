@@ -102,20 +102,6 @@ FINDINGS: dict[str, Finding] = {
         sentence="It is the same at both: the covariance is largest where the loss comes below 1.05, and from there on "
         "it falls along the same way at either rate.",
     ),
-    "with ten classes the large rate holds the patch back until annealing": Finding(
-        verdict="not comparable",
-        experiment="400 whitened digits dimmed to three tenths, a patch of 16 numbers, a network of 200 units",
-        starts=10,
-        sentence="In the theory the noise of the large rate is too much for the easy pattern. A patch that is a large "
-        "part of the input is no such pattern: it is learnt within a few hundred steps at the large rate, too.",
-    ),
-    "with ten classes and a patch the small rate ends worse on clean images": Finding(
-        verdict="not reproduced",
-        experiment="the same, trained for 40 000 steps, so that the small rate comes to rest as well",
-        starts=10,
-        effect=0.05,
-        sentence="Both end alike: what the small rate lacks after a tenth of the steps is training, and it catches up.",
-    ),
     "at least five of six final losses of digits runs lie within their 90% intervals": Finding(
         verdict="not reproduced",
         experiment="a law fitted to two runs of a network on the digits, six other runs foretold",

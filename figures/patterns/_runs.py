@@ -53,7 +53,7 @@ def network_run(
 
 
 def reduced_run(setting: TwoPatternSetting, algorithm: str, seed: int, *, kernel: str = "relu") -> xr.Dataset:
-    """The same run of the infinitely wide network."""
+    """The same run of the reduced model."""
     return reduced_dynamics(setting, setting.draw(seed), algorithm, kernel=kernel)
 
 

@@ -4,8 +4,9 @@ Left, the two-pattern model with digits in place of pattern P: 400 training imag
 length, labelled even or odd; Q is as before. Error on digits without Q, that the network has not seen, against training
 time; points are means over draws, bands their range. Middle, the same at the end, draw by draw. Right, the nearest
 relative of the published experiment: ten classes, a patch of 16 numbers that tells the class, and an ordinary network
-trained with momentum. Where the images are dimmed to three tenths the small rate learns the patch first, as published.
-But the large one learns it at once as well, so nothing is held back for annealing to release, and neither ends better.
+trained with momentum. The images are dimmed to three tenths; then the small rate learns the patch first, as published.
+What all patches share is long: its curvature is more than the large rate can hold, which learns the images alone until
+it is annealed, and ends better on them, as published. A short one is learnt at once at the large rate, too.
 """
 
 from __future__ import annotations
@@ -34,18 +35,16 @@ SETTING = replace(TwoPatternSetting.desk().with_data(dimension=DIMENSIONS), exam
 ALGORITHMS = (LARGE, SMALL)
 POINTS = 12
 
-# The experiment with ten classes: length and spread of the patch, rates, and the share of each kind of image. The
-# images are dimmed: at their full length they are learnt sooner than the patch.
-PATCH, PATCH_SCALE, SPREAD = 16, 1.25, 0.3
+# The experiment with ten classes: length of what all patches share and spread about it, rates, and the share of each
+# kind of image. The images are dimmed: at their full length they are learnt sooner than the patch.
+PATCH, PATCH_LENGTH, SHORT_LENGTH, SPREAD = 16, 6.0, 3.0, 0.3
 RATES = {LARGE: 0.1, SMALL: 0.004}
 PATCH_ONLY, CLEAN = 0.16, 0.2
 DIMMED = 0.3
 # The small rate needs as many steps to come to rest.
-STEPS, FAST_STEPS, DRAWS = 40_000, 4000, 10
+STEPS, FAST_STEPS, DRAWS = 40_000, 4000, 20
 EARLY = (1000, 2000)
-# The order of the patch and the images at the small rate, and what that does not lead to.
-ENDS_WORSE = "with ten classes and a patch the small rate ends worse on clean images"
-HELD_BACK = "with ten classes the large rate holds the patch back until annealing"
+RECORD = sorted({200, 600, *EARLY, STEPS // 2, *np.geomspace(4000, STEPS, 8).astype(int).tolist()})
 
 
 def _images(seed: int) -> trainer.Split:
@@ -87,11 +86,15 @@ def _parity(seed: int) -> xr.Dataset:
 # Ten classes, next to a patch
 
 
-def _ten_classes(seed: int, steps: int) -> xr.Dataset:
+def _ten_classes(
+    seed: int, steps: int, *, length: float = PATCH_LENGTH, algorithms: tuple[str, ...] = ALGORITHMS
+) -> xr.Dataset:
+    """Errors on images without a patch, and on patches without an image, along runs of the given steps."""
     x, y, x_test, y_test = _images(seed)
     x, x_test = DIMMED * x, DIMMED * x_test
     rng = np.random.default_rng(seed)
-    center = PATCH_SCALE * rng.standard_normal(PATCH)
+    center = rng.standard_normal(PATCH)
+    center *= length / np.linalg.norm(center)
     offset = rng.uniform(-SPREAD, SPREAD, (10, PATCH))
 
     def patch(labels: NDArray[np.int64]) -> Array:
@@ -115,7 +118,7 @@ def _ten_classes(seed: int, steps: int) -> xr.Dataset:
 
     net = trainer.network([DIMENSIONS + PATCH, 200, 10], "relu", seed=seed)
     rows = []
-    for algorithm in ALGORITHMS:
+    for algorithm in algorithms:
         schedule = np.full(steps, RATES[SMALL])
         schedule[: steps // 2] = RATES[algorithm]
         run = trainer.trajectory(
@@ -123,7 +126,7 @@ def _ten_classes(seed: int, steps: int) -> xr.Dataset:
             schedule,
             batches=trainer.Batches(32, replacement=True, seed=seed),
             update=trainer.momentum(0.9),
-            record=sorted({200, 600, *EARLY, *np.geomspace(4000, steps, 8).astype(int).tolist()}),
+            record=[step for step in RECORD if step <= steps],
             measure=errors,
             evaluate_loss=False,
         )
@@ -136,6 +139,13 @@ def compute(fast: bool) -> xr.Dataset:
     draws, steps = (1, FAST_STEPS) if fast else (DRAWS, STEPS)
     ten = xr.concat([_ten_classes(seed, steps) for seed in range(draws)], "patch_seed")
     data = xr.merge([parity, ten]).assign_coords(algorithm=list(ALGORITHMS))
+    short = [
+        _ten_classes(seed, 2 * EARLY[-1], length=SHORT_LENGTH, algorithms=(LARGE,)).patch_error.sel(
+            patch_step=EARLY[-1]
+        )
+        for seed in range(draws)
+    ]
+    data["short_patch_error"] = ("patch_seed", np.concatenate(short))
     data.attrs["switch_step"] = float(SETTING.training.steps(LARGE).attrs["switch_step"])
     return data
 
@@ -180,7 +190,7 @@ def _draw_ten(axes: Axes, data: xr.Dataset) -> None:
     axes.set_xticks([200, 2000, last], ["200", "2000", f"{last}"])
     axes.minorticks_off()
     axes.set_ylabel("test error")
-    axes.legend(loc="upper right", fontsize=6.5)
+    axes.legend(loc="lower left", fontsize=6.5)
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -213,14 +223,22 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         early.patch_error - early.clean_error,
         note=f"error on patches less error on images, after {EARLY[0]} and {EARLY[1]} steps",
     )
-    yield heuristic(HELD_BACK, "li2019, abstract").above(
-        0.45, large.patch_error.sel(patch_step=EARLY[-1]).mean("patch_seed"), note="error on patches; chance is 0.9"
+    held = [step for step in data.patch_step.values if EARLY[-1] <= step <= data.patch_step[-1] / 2]
+    yield heuristic("with ten classes the large rate holds the patch back until annealing", "li2019, abstract").above(
+        0.6, large.patch_error.sel(patch_step=held).mean("patch_seed"), note="error on patches; chance is 0.9"
+    )
+    yield heuristic("a patch whose common part is half as long is learnt at the large rate at once, too").below(
+        0.1,
+        data.short_patch_error.mean(),
+        note=f"error on patches after {EARLY[-1]} steps, {data.sizes['patch_seed']} draws",
     )
     if data.sizes["patch_seed"] < DRAWS:  # a few draws, and not trained to the end, say nothing of the end
         return
     worse = (small.clean_error - large.clean_error).isel(patch_step=-1, drop=True)
-    yield heuristic(ENDS_WORSE, "li2019, abstract").positive(
+    yield heuristic(
+        "with ten classes and a patch the small rate ends worse on clean images", "li2019, abstract"
+    ).positive(
         worse.mean(),
         float(worse.std(ddof=1)) / worse.size**0.5,
-        note=f"after {STEPS} steps, {worse.size} draws; after {EARLY[-1]} the small rate is merely behind",
+        note=f"after {STEPS} steps, {worse.size} draws, worse in {int((worse > 0).sum())}",
     )

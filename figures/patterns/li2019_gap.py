@@ -1,8 +1,8 @@
 r"""In every draw of the data the small learning rate ends worse on P-only examples, and in the controls it does not.
 
 Left, the test error on P-only examples at the end, the small rate all the time over the large rate at first, on the
-same examples: above the line the small rate is worse. Filled, the infinitely wide network, one point for each draw of
-the data; open, a network of 100 000 units that see Q. The numbers are the two errors of the infinitely wide network,
+same examples: above the line the small rate is worse. Filled, the reduced model, one point for each draw of
+the data; open, a network of 100 000 units that see Q. The numbers are the two errors of the reduced model,
 means over draws. The desk-sized setting, the same with the paper's margin and with the paper's uniform amplitudes; and
 two controls that should lie on the line: rates only ten-fold apart, and a linear kernel for Q, which cannot make a
 kink. Right, the gap of one draw against the width of the network: narrow networks show less of it.
@@ -121,14 +121,14 @@ def _draw_pairs(axes: Axes, data: xr.Dataset) -> None:
     axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     axes.minorticks_off()
     axes.set(title="how much worse the small rate ends", ylabel="P-only error, small over large rate")
-    axes.plot([], [], color=BLACK, linestyle="none", marker="o", label="infinitely wide")
+    axes.plot([], [], color=BLACK, linestyle="none", marker="o", label="reduced model")
     axes.errorbar([], [], color=BLACK, linestyle="none", marker="o", markerfacecolor="white", label="network")
     axes.legend(loc="upper right", fontsize=6.5)
 
 
 def _draw_widths(axes: Axes, data: xr.Dataset) -> None:
     first = _gap(data.p_only_error_reduced.sel(setting="desk", seed=0)).item()
-    axes.axhline(first, color=BLUE, label="infinitely wide")
+    axes.axhline(first, color=BLUE, label="reduced model")
     measured_points(axes, data.width, _gap(data.p_only_error_by_width), color=BLUE, label="network")
     axes.axhline(0, color=BLACK, linewidth=0.6)
     axes.set(xscale="log", ylim=(-0.005, None), title="a gap that needs width")
@@ -145,7 +145,7 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     gap = _gap(data.p_only_error_reduced)
-    wide: dict[str, Any] = {"note": "infinitely wide network"}
+    wide: dict[str, Any] = {"note": "reduced model"}
     yield heuristic(
         "at the desk's size the small rate is worse by three points, in every draw of the data", "li2019, abstract"
     ).above(0.03, gap.sel(setting="desk"), **wide)
@@ -176,6 +176,6 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     )
     curvature = data.curvature_by_width.sel(algorithm=SMALL)
     limit = data.curvature_reduced.sel(setting="desk", algorithm=SMALL, seed=0)
-    yield heuristic("so does the curvature under the small rate, towards that of the infinitely wide network").above(
+    yield heuristic("so does the curvature under the small rate, towards that of the reduced model").above(
         0.0, np.append(curvature.diff("width").values, (limit - curvature[-1]).item())
     )

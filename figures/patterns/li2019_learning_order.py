@@ -1,11 +1,11 @@
 r"""A small learning rate learns the easy-to-generalise pattern first, a large one last, and noise acts as a large one.
 
 The two-pattern model at the size of a desk. Training loss of examples with pattern P only, with Q only and with both,
-against training time. Lines are the infinitely wide network, points a network of 100 000 units that see Q and 200 that
-see P, on the same examples. Dotted: where the large rate is lowered and the noise in the pre-activations switched off.
-While that noise is on, the output of the network on Q is itself noise, far off the scale, and its points are left out;
-what it learns of P is not disturbed. Where the weights' own noise is small, as the theory has it, Q stays at chance in
-the network as well.
+against training time. Lines are the reduced model of a wide network, points a network of 100 000 units that see Q and
+200 that see P, on the same examples. Dotted: where the large rate is lowered and the noise in the pre-activations
+switched off. While that noise is on, the output of the network on Q is itself noise, far off the scale, and its
+points are left out; what it learns of P is not disturbed. Where the weights' own noise is small, as the theory has
+it, Q stays at chance in the network as well.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ALGORITHMS = (LARGE, SMALL, NOISY)
 KINDS = {"loss_p_only": "P only", "loss_q_only": "Q only", "loss_both": "both"}
 # A training time in the middle of the large rate's phase.
 MIDDLE = 740.0
-# The output of random weights, which the infinitely wide network leaves out, is as large as their deviation. The desk
+# The output of random weights, which the reduced model leaves out, is as large as their deviation. The desk
 # has 3; here it is small.
 SMALL_SCALES = (0.1, 0.03)
 
@@ -155,7 +155,7 @@ def draw(data: xr.Dataset) -> Figure:
     axes[0].set_ylabel("training loss (nat)")
     axes[0].text(2300, np.log(2) + 0.015, "chance", color=GREY, fontsize=7, ha="right")
     axes[2].text(data.attrs["switch_time"] - 40, 0.8, "switch", color=GREY, fontsize=7, ha="right")
-    axes[0].plot([], [], color=BLACK, label="infinitely wide")
+    axes[0].plot([], [], color=BLACK, label="reduced model")
     axes[0].errorbar([], [], color=BLACK, marker="o", markerfacecolor="white", linestyle="none", label="network")
     axes[0].legend(loc="lower left", fontsize=6.5, borderaxespad=0.1, labelspacing=0.3)
     return figure
@@ -164,10 +164,10 @@ def draw(data: xr.Dataset) -> Figure:
 def checks(data: xr.Dataset) -> Iterator[Check]:
     large, small, noisy = (data.sel(algorithm=name) for name in ALGORITHMS)
     yield heuristic("the small rate learns Q early: its loss is below 0.35 by time 80", "li2019, abstract").below(
-        80.0, data.q_time.sel(rate="small"), note="infinitely wide network, every draw of the data"
+        80.0, data.q_time.sel(rate="small"), note="reduced model, every draw of the data"
     )
     yield heuristic("and P late: its loss is below 0.5 not before time 400", "li2019, abstract").above(
-        400.0, data.p_time.sel(rate="small"), note="infinitely wide network, every draw of the data"
+        400.0, data.p_time.sel(rate="small"), note="reduced model, every draw of the data"
     )
     yield asymptotic("each pattern alone, without noise, comes down to given losses when the closed forms say").close(
         data.alone_predicted, data.alone_measured, tolerance=0.02, note="of Q up to a tenth of the separation"
@@ -177,7 +177,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     ).above(
         0.0,
         data.q_time.sel(rate="large") - data.p_time.sel(rate="large"),
-        note="time of Q less time of P, infinitely wide network",
+        note="time of Q less time of P, reduced model",
     )
     yield heuristic(
         "the training loss misleads: in the middle of the large rate's phase the small one has the lower loss",
@@ -185,21 +185,21 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     ).above(
         0.2,
         data.middle_loss.sel(rate="large") - data.middle_loss.sel(rate="small"),
-        note=f"infinitely wide network at time {MIDDLE:g}",
+        note=f"reduced model at time {MIDDLE:g}",
     )
     yield heuristic("and yet the higher loss on P-only examples", "li2019, abstract").above(
         0.0,
         data.middle_loss_p_only.sel(rate="small") - data.middle_loss_p_only.sel(rate="large"),
-        note=f"infinitely wide network at time {MIDDLE:g}",
+        note=f"reduced model at time {MIDDLE:g}",
     )
-    for route, text in (("reduced", "infinitely wide network"), ("network", "network")):
+    for route, text in (("reduced", "reduced model"), ("network", "network")):
         yield heuristic(
             f"the large rate holds Q back until annealing: its loss there stays above 0.45 ({text})", "li2019, abstract"
         ).above(0.45, large[f"switch_loss_q_only_{route}"])
         yield heuristic(
             f"after annealing Q is learnt at once and P not forgotten: loss of Q below 0.1 ({text})", "li2019, abstract"
         ).below(0.10, large[f"loss_q_only_{route}"].isel({"point" if route == "reduced" else "record": -1}))
-    yield heuristic("the network ends with the curvature of the infinitely wide one").close(
+    yield heuristic("the network ends with the curvature of the reduced model").close(
         large.curvature_reduced.isel(point=-1),
         large.curvature_network.isel(record=-1),
         tolerance=0.12,
@@ -209,7 +209,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         large.switch_loss_q_only_reduced, large.switch_loss_q_only_network, absolute=0.07
     )
     yield heuristic(
-        "noise in the pre-activations of the small rate gives the test error of the large one (infinitely wide)",
+        "noise in the pre-activations of the small rate gives the test error of the large one (reduced model)",
         "li2019, abstract",
     ).close(large.p_only_error_reduced.isel(point=-1), noisy.p_only_error_reduced.isel(point=-1), absolute=0.01)
     gap = small.p_only_error_network.isel(record=-1) - large.p_only_error_network.isel(record=-1)
@@ -217,7 +217,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     yield heuristic("in the network it closes at least half of the gap", "li2019, abstract").above(
         0.5, closed / gap, note="share of the difference in P-only test error between small and large rate"
     )
-    yield heuristic("with noise in the pre-activations Q stays at chance in the infinitely wide network").close(
+    yield heuristic("with noise in the pre-activations Q stays at chance in the reduced model").close(
         np.log(2), noisy.switch_loss_q_only_reduced, absolute=0.05
     )
     yield heuristic(

@@ -1,6 +1,6 @@
 r"""The order of learning reverses in a window whose walls are time scales: Q must be hidden, and the small rate frozen.
 
-The infinitely wide network in the two-pattern model. On the left, one draw of examples: the large rate learns P first
+The reduced model of a wide two-pattern network. On the left, one draw of examples: the large rate learns P first
 and Q only after annealing, the small one the other way round. On the right, how much more often the small rate errs on
 P-only examples, over rate ratio and separation and over weight decay and separation; dots are cells where the order
 reverses, lines are the conditions of the time-scale theory at equality. The gap is widest just above the window, where
