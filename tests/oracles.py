@@ -315,11 +315,24 @@ def crossed(limit: int) -> Callable[[Number, Number], Number]:
     return probability
 
 
+def adam_momentum_gain(relative_rate: Number, momentum: Number) -> Number:
+    """The only positive root, in x over the smaller of the rate and the edge of the heavy ball."""
+    unit = min(relative_rate, 2 * (1 + momentum) / (1 - momentum))
+    square = (relative_rate / unit) ** 2
+    cubic = [2 * momentum * unit, 2 * (1 + momentum), square * (1 - momentum) * unit, -2 * square * (1 + momentum)]
+    largest = max(map(abs, cubic))
+    while abs(cubic[0]) < largest * mp.mpf(10) ** -80:  # a term that no digit sees
+        cubic = cubic[1:]
+    roots = mp.polyroots(cubic, maxsteps=500, extraprec=400)
+    return unit * max(mp.re(root) for root in roots)
+
+
 VALUES: dict[str, Callable[..., Number]] = {
     "theory.deep_linear.predicted_final_sharpness": predicted_final_sharpness,
     "theory.diagnosis.power_law_relaxation": power_law_relaxation,
     "theory.edge_of_stability.end_excess": end_excess,
     "theory.patterns.p_only_error": p_only_error,
+    "theory.quadratic.adam_momentum_gain": adam_momentum_gain,
     "theory.quadratic.contraction_factor": contraction_factor,
     "theory.quadratic.best_schedule_peak": best_schedule_peak,
     "theory.quadratic.best_schedule_risk": best_schedule_risk,

@@ -15,6 +15,7 @@ from sgdynamics.models.schedules import constant, ema, tail, two_point
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.theory.quadratic import (
     adam_gain,
+    adam_momentum_gain,
     average_variance,
     decayed_minimiser,
     decayed_variance,
@@ -205,6 +206,63 @@ def test_momentum_hardly_matters_to_adam_at_small_rates_and_does_at_large_ones()
     for rate, close_by in ((0.03, True), (3.0, False)):
         measured, error, variance = adam(rate, 1.0, 1.0, 0.9999, 1500, 10_000, seed=7, momentum=0.9)
         assert (abs(measured / variance - 1) < 4 * error / variance + 0.03) == close_by
+
+
+@given(st.floats(-12, 12).map(lambda power: 10**power), st.floats(0.0, 0.999))
+def test_the_gain_with_momentum_makes_the_gradients_that_it_divides_by(rate, momentum):
+    gain = adam_momentum_gain(rate, momentum=momentum)
+    edge = 2 * (1 + momentum) / (1 - momentum)
+    assert 0 < gain <= edge * (1 + 1e-12)
+    if gain < 0.999 * edge:
+        left = stationary_variance((1 - momentum) * gain, momentum=momentum)
+        assert gain == pytest.approx(rate / math.sqrt(1 + left), rel=1e-10)
+    assert adam_momentum_gain(rate) == pytest.approx(adam_gain(rate), rel=1e-13)
+
+
+def test_the_cubic_of_adam_with_momentum_follows_from_the_heavy_ball():
+    import sympy
+
+    gain, rate, momentum = sympy.symbols("gain rate momentum", positive=True)
+    left = stationary_variance((1 - momentum) * gain, momentum=momentum)
+    cubic = 2 * gain**2 * (1 + momentum + momentum * gain) - rate**2 * (2 * (1 + momentum) - (1 - momentum) * gain)
+    closed = gain**2 * (1 + left) - rate**2
+    assert sympy.simplify(closed * (2 * (1 + momentum) - (1 - momentum) * gain) - cubic) == 0
+
+
+def adam_over_time(rate, momentum, beta_2, steps=2400, replicas=2000):
+    """Mean square of runs at rest over the law, averaged over steps, and its standard error."""
+    rng = np.random.default_rng(11)
+    gain = adam_momentum_gain(rate, momentum=momentum)
+    law = stationary_variance((1 - momentum) * gain, momentum=momentum)
+    error, first, total = rng.normal(0, math.sqrt(law), replicas), np.zeros(replicas), np.zeros(replicas)
+    second = np.full(replicas, 1 + law)
+    for step in range(steps):
+        gradient = error - rng.normal(size=replicas)
+        first = momentum * first + (1 - momentum) * gradient
+        second = beta_2 * second + (1 - beta_2) * gradient**2
+        error = error - rate * first / np.sqrt(second)
+        if step >= 400:
+            total += error**2
+    ratios = total / (steps - 400) / law
+    return ratios.mean(), ratios.std() / math.sqrt(replicas)
+
+
+@pytest.mark.parametrize(("rate", "momentum"), [(1.0, 0.5), (1.0, 0.9), (5.0, 0.9), (30.0, 0.95)])
+def test_adam_with_momentum_comes_to_rest_at_its_gain(rate, momentum):
+    ratio, error = adam_over_time(rate, momentum, 0.9999)
+    assert abs(ratio - 1) < 4 * error + 1e-3
+    assert error < 5e-3
+    # without the momentum in the law it would be wrong by far more
+    plain = stationary_variance(adam_gain(rate))
+    law = stationary_variance((1 - momentum) * adam_momentum_gain(rate, momentum=momentum), momentum=momentum)
+    assert abs(plain / law - 1) > 20 * error
+
+
+def test_a_shorter_second_moment_is_off_in_proportion_to_its_inverse_length():
+    for momentum, sign in ((0.0, -1), (0.9, 1)):
+        offs = [adam_over_time(5.0, momentum, beta_2) for beta_2 in (0.9, 0.99)]
+        assert all(sign * (ratio - 1) > 4 * error for ratio, error in offs)
+        assert 5 < (offs[0][0] - 1) / (offs[1][0] - 1) < 20
 
 
 def test_in_rotated_directions_adam_shares_its_scale_and_the_law_is_a_heuristic():

@@ -25,6 +25,7 @@ from sgdynamics.models.schedules import constant, power_decay, tail, warmup_stab
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.theory.quadratic import (
     adam_gain,
+    adam_momentum_gain,
     average_variance,
     decay_noise_left,
     late_decay_noise_left,
@@ -51,6 +52,7 @@ TAIL_GAIN = 0.3  # over 1 - momentum: the runs forget in the same time
 POINTS = np.array([1, 3, 10, 30, 100, 300, 1000])
 
 RATES = np.array([0.03, 0.1, 0.3, 1.0, 3.0])  # over the standard deviation of a center
+HEAVY = 0.9  # momentum of Adam
 LOGISTIC = math.sqrt(3) / math.pi  # its scale, where its variance is 1
 
 SHARP, FLAT, LARGE, SMALL = 1.0, 0.02, 1.98, 0.2
@@ -114,16 +116,27 @@ def _averages(replicas: int) -> xr.Dataset:
     )
 
 
-def _adam(rate: float, replicas: int, steps: int) -> np.ndarray:
-    """Squares of errors that started at rest; the second moment is that of ten thousand steps, without momentum."""
+def _adam_law(rate: Any, momentum: float) -> Any:
+    gain = adam_momentum_gain(rate, momentum=momentum) if momentum else adam_gain(rate)
+    return stationary_variance((1 - momentum) * gain, momentum=momentum)
+
+
+def _adam(rate: float, replicas: int, steps: int, momentum: float = 0.0) -> np.ndarray:
+    """Squares of errors that started at rest; the second moment is that of ten thousand steps."""
     rng = np.random.default_rng(3)
-    variance = stationary_variance(adam_gain(rate))
-    error, second = rng.normal(0, math.sqrt(variance), replicas), np.full(replicas, 1 + variance)
+    variance = _adam_law(rate, momentum)
+    error, first = rng.normal(0, math.sqrt(variance), replicas), np.zeros(replicas)
+    second = np.full(replicas, 1 + variance)
     for _ in range(steps):
         gradient = error - rng.normal(size=replicas)
+        first = momentum * first + (1 - momentum) * gradient
         second = 0.9999 * second + 0.0001 * gradient**2
-        error = error - rate * gradient / np.sqrt(second)
+        error = error - rate * first / np.sqrt(second)
     return error**2
+
+
+def _heavy_adam(rate: float, replicas: int, steps: int) -> np.ndarray:
+    return _adam(rate, replicas, steps + 150, momentum=HEAVY)
 
 
 def _signs(rate: float, replicas: int, steps: int) -> np.ndarray:
@@ -136,9 +149,10 @@ def _signs(rate: float, replicas: int, steps: int) -> np.ndarray:
 
 
 def _optimisers(replicas: int) -> xr.Dataset:
-    runs = {"Adam": _adam, "sign": _signs}
+    runs = {"Adam": _adam, "Adam, momentum 0.9": _heavy_adam, "sign": _signs}
     laws = {
-        "Adam": stationary_variance(adam_gain(RATES)),
+        "Adam": _adam_law(RATES, 0.0),
+        "Adam, momentum 0.9": _adam_law(RATES, HEAVY),
         "sign": sign_descent_variance(RATES, LOGISTIC),
     }
     squares = np.array(
@@ -247,7 +261,8 @@ def draw(data: xr.Dataset) -> Figure:
 
     fine = np.geomspace(0.02, 4, 60)
     curves = {
-        "Adam": (stationary_variance(adam_gain(fine)), BLUE, "o"),
+        "Adam": (_adam_law(fine, 0.0), BLUE, "o"),
+        "Adam, momentum 0.9": (_adam_law(fine, HEAVY), GREEN, "^"),
         "sign": (sign_descent_variance(fine, LOGISTIC), ORANGE, "s"),
     }
     for name, (curve, color, marker) in curves.items():
@@ -313,7 +328,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     yield asymptotic("long averages see the noise alone, with momentum or without").close(
         np.full(2, 1 / POINTS[-1]), data["tail"].isel(points=-1).values, tolerance=0.05
     )
-    for name in ("Adam", "sign"):
+    for name in ("Adam", "Adam, momentum 0.9", "sign"):
         here = data.sel(optimiser=name)
         claim = f"mean square at rest in one direction, {name}"
         yield (exact(claim) if name == "sign" else asymptotic(claim)).statistical(

@@ -19,7 +19,7 @@ averages of the iterates                                                   ``ema
                                                                            ``swa_start_weight``, ``chord_excess``
 gains that do the same                                                     ``equivalent_gain``,
                                                                            ``heavy_ball_equivalent_gain``,
-                                                                           ``adam_gain``
+                                                                           ``adam_gain``, ``adam_momentum_gain``
 momentum, weight decay, preconditioners, signs                             ``decayed_variance``,
                                                                            ``decayed_minimiser``, ``preconditioned``,
                                                                            ``sign_descent_variance``
@@ -120,7 +120,12 @@ from sgdynamics.theory.quadratic.path_edges import almost_sure_edge, almost_sure
 from sgdynamics.theory.quadratic.planning import greedy_schedule, optimal_schedule
 from sgdynamics.theory.quadratic.power_decays import best_power_decay
 from sgdynamics.theory.quadratic.power_law import power_law_bias, power_law_crossover_steps, power_law_optimal_rate
-from sgdynamics.theory.quadratic.preconditioning import adam_gain, preconditioned, sign_descent_variance
+from sgdynamics.theory.quadratic.preconditioning import (
+    adam_gain,
+    adam_momentum_gain,
+    preconditioned,
+    sign_descent_variance,
+)
 from sgdynamics.theory.quadratic.random_curvature import (
     almost_sure_edge_gain,
     mean_square_edge_gain,
@@ -141,6 +146,7 @@ from sgdynamics.theory.quadratic.weight_decay import decayed_minimiser, decayed_
 __all__ = [
     "SOURCES",
     "adam_gain",
+    "adam_momentum_gain",
     "almost_sure_edge",
     "almost_sure_edge_gain",
     "almost_sure_growth",

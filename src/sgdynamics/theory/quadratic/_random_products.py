@@ -52,7 +52,7 @@ def estimated_growth(matrices: Array, probabilities: Array, cells: int) -> float
     Examples
     --------
     >>> pair = np.array([[[1.0, -1.0], [1.0, 0.0]], [[-1.0, -1.0], [1.0, 0.0]]])
-    >>> round(np.exp(estimated_growth(pair, np.full(2, 0.5), 4096)), 4)  # of random Fibonacci sequences: 1.13198824879
+    >>> round(math.exp(estimated_growth(pair, np.full(2, 0.5), 4096)), 4)  # random Fibonacci: 1.13198824879
     1.132
     """
     angles, logs = _moved(matrices, np.linspace(0.0, math.pi, cells, endpoint=False))

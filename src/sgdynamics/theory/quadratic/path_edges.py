@@ -209,7 +209,7 @@ def almost_sure_edge(
     --------
     >>> model = FiniteSumQuadratic([0.5, 1.5])
     >>> round(almost_sure_edge(model), 10), round(almost_sure_edge(model, momentum=0.4), 3)
-    (2.6666666667, 2.25)
+    (2.6666666667, 2.215)
     """
     law = _one_curvature(model, "almost_sure_edge")
     if law is None:

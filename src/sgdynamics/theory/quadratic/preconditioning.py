@@ -2,13 +2,15 @@ r"""Optimisers that scale the gradient: fixed powers of the curvature, Adam at r
 
 from __future__ import annotations
 
+import numpy as np
+
 from sgdynamics.domains import Numeric, checked, instance_of, one, positive, real
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.parameters import Parameter
 
-__all__ = ["adam_gain", "preconditioned", "sign_descent_variance"]
+__all__ = ["adam_gain", "adam_momentum_gain", "preconditioned", "sign_descent_variance"]
 
 
 @law(quantity="model")
@@ -84,6 +86,54 @@ def adam_gain(relative_rate: Numeric) -> Numeric:
     (0.0975312..., 1.5)
     """
     return 4 * relative_rate / (relative_rate + sqrt(relative_rate**2 + 16))
+
+
+# Newton's method from above on a convex cubic: six halvings to the root, and then digits double.
+_NEWTON = 40
+
+
+@formula(
+    PARAMETERS,
+    quantity="gain",
+    status="asymptotic",
+    source="derived",
+    assumptions=("one direction, or coordinates that are eigenvectors", "beta_2 -> 1", "stationary"),
+)
+def adam_momentum_gain(relative_rate: Numeric, *, momentum: Numeric = 0.0) -> Numeric:
+    r"""Gain of Adam at rest with its momentum :math:`\beta = \beta_1`, the root of a cubic.
+
+    Divided by a constant, Adam is the heavy ball at :math:`(1-\beta)x`, with :math:`x = \eta h/\sqrt{E g^2}`. It leaves
+    :math:`V = (1+\beta)x/(2(1+\beta) - (1-\beta)x)`, and :math:`E g^2 = h^2\sigma^2(1 + V)` closes the circle:
+
+    .. math:: 2x^2 (1 + \beta + \beta x) = r^2 \bigl(2(1+\beta) - (1-\beta)x\bigr), \qquad r = \frac{\eta}{\sigma}.
+
+    The left side rises and the right side falls: there is one positive root, at any rate below the edge
+    :math:`2(1+\beta)/(1-\beta)` of the heavy ball. Without momentum it is :func:`adam_gain`; small rates have the
+    gain r with any momentum.
+
+    Exact where the second moment is a constant, in the limit of a long memory :math:`1/(1-\beta_2)`. The error is of
+    the order of :math:`1-\beta_2`: of the mean square at rest a few percent at 0.9 and one or less at 0.99, either way.
+
+    Returns
+    -------
+    Numeric
+        :math:`x`; the variance is :func:`stationary_variance` of :math:`(1-\beta)x` with this momentum.
+
+    Examples
+    --------
+    >>> round(adam_momentum_gain(3.0), 12), round(adam_momentum_gain(3.0, momentum=0.9), 4)
+    (1.5, 2.0722)
+    """
+    # w = r/x solves w^3 = forget w^2 + w + remembered; the sum of what each term alone would give is above the root
+    forget = relative_rate * (1 - momentum) / (2 * (1 + momentum))
+    remembered = relative_rate * momentum / (1 + momentum)
+    above = forget + 1 + np.cbrt(remembered)
+    second, first, last = forget / above, 1 / above**2, remembered / above**3
+    share: Numeric = 1.0 + 0 * above
+    for _ in range(_NEWTON):
+        value = ((share - second) * share - first) * share - last
+        share = share - value / ((3 * share - 2 * second) * share - first)
+    return relative_rate / above / share
 
 
 @formula(
