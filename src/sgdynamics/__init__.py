@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "citation", "formulas", "models", "plot", "simulate", "theory"]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "citation": "registry",
-        "formulas": "registry",
-        "models": "models",
-        "plot": "plot",
-        "simulate": "simulate",
-        "theory": "theory",
-    },
-)
+if not TYPE_CHECKING:  # a name that is not there is found by checkers
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "citation": "registry",
+            "formulas": "registry",
+            "models": "models",
+            "plot": "plot",
+            "simulate": "simulate",
+            "theory": "theory",
+        },
+    )

@@ -206,13 +206,13 @@ class Interval:
         return value
 
 
-real = Interval("a finite real number")
-positive = Interval("a finite number > 0", low=0)
-nonnegative = Interval("a finite number >= 0", low=0, low_open=False)
-unit_interval = Interval("a number in [0, 1)", low=0, high=1, low_open=False)
-closed_unit_interval = Interval("a number in [0, 1]", low=0, high=1, low_open=False, high_open=False)
-count = Interval("a whole number >= 1", low=1, low_open=False, integer=True)
-whole = Interval("a whole number >= 0", low=0, low_open=False, integer=True)
+real: Interval = Interval("a finite real number")
+positive: Interval = Interval("a finite number > 0", low=0)
+nonnegative: Interval = Interval("a finite number >= 0", low=0, low_open=False)
+unit_interval: Interval = Interval("a number in [0, 1)", low=0, high=1, low_open=False)
+closed_unit_interval: Interval = Interval("a number in [0, 1]", low=0, high=1, low_open=False, high_open=False)
+count: Interval = Interval("a whole number >= 1", low=1, low_open=False, integer=True)
+whole: Interval = Interval("a whole number >= 0", low=0, low_open=False, integer=True)
 
 
 @dataclass(frozen=True)

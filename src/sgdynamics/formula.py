@@ -89,9 +89,9 @@ def _elementary(name: str) -> Callable[[Numeric], Numeric]:
     return call
 
 
-sqrt = _elementary("sqrt")
-log = _elementary("log")
-exp = _elementary("exp")
+sqrt: Callable[[Numeric], Numeric] = _elementary("sqrt")
+log: Callable[[Numeric], Numeric] = _elementary("log")
+exp: Callable[[Numeric], Numeric] = _elementary("exp")
 
 
 def expm1(value: Numeric) -> Numeric:
@@ -245,13 +245,17 @@ class Formula(Generic[P, R]):
         if status not in get_args(Status):
             raise ValueError(f"formula: status must be one of {get_args(Status)}, got {status!r}")
         functools.update_wrapper(self, function)
-        self.quantity = known_quantity(quantity)
+        self.quantity: str = known_quantity(quantity)
         self.function = function
-        self.signature = inspect.signature(function)
+        self.signature: inspect.Signature = inspect.signature(function)
         self.parameters = parameters
-        self.domains = {name: parameter.domain for name, parameter in parameters.items()}
-        self.typical = MappingProxyType({name: parameter.typical for name, parameter in parameters.items()})
-        self.numeric = tuple(name for name, domain in self.domains.items() if isinstance(domain, Interval))
+        self.domains: dict[str, Domain] = {name: parameter.domain for name, parameter in parameters.items()}
+        self.typical: Mapping[str, Any] = MappingProxyType(
+            {name: parameter.typical for name, parameter in parameters.items()}
+        )
+        self.numeric: tuple[str, ...] = tuple(
+            name for name, domain in self.domains.items() if isinstance(domain, Interval)
+        )
         self.edge = edge
         self.__doc__ = documented(function.__doc__, self.signature, self._entries())
         self.status = status
@@ -259,8 +263,8 @@ class Formula(Generic[P, R]):
         self.source = source
         self.assumptions = assumptions
         parts = function.__module__.removeprefix("sgdynamics.").split(".")
-        self.stem = parts[1] if len(parts) > 1 else parts[0]
-        self.name = ".".join([*parts[:2], function.__name__])
+        self.stem: str = parts[1] if len(parts) > 1 else parts[0]
+        self.name: str = ".".join([*parts[:2], function.__name__])
 
     def _entries(self) -> dict[str, Parameter | str]:
         """What the documentation says of every parameter."""

@@ -44,14 +44,18 @@ class Law:
         quantity = getattr(function, "quantity", None)
         if quantity is None:
             raise ValueError(f"{name}: its quantity must be declared by @law(quantity=...)")
-        self.name, self.stem, self.function = name, name.split(".")[1], function
-        self.quantity = quantity
-        self.status, self.qualification = said[1], " ".join(said[0].removeprefix("Status: ").split())
-        self.source = ", ".join(_keys(function)) or "derived"
+        self.name: str = name
+        self.stem: str = name.split(".")[1]
+        self.function = function
+        self.quantity: str = quantity
+        self.status: str = said[1]
+        self.qualification: str = " ".join(said[0].removeprefix("Status: ").split())
+        self.source: str = ", ".join(_keys(function)) or "derived"
         self.assumptions: tuple[str, ...] = ()
-        self.domains = {name: None for name in inspect.signature(function).parameters}
+        self.domains: dict[str, None] = {name: None for name in inspect.signature(function).parameters}
         self.symbolic = False
-        self.__doc__, self.__name__ = function.__doc__, function.__name__
+        self.__doc__ = function.__doc__
+        self.__name__: str = function.__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The law itself."""

@@ -24,7 +24,8 @@ class Source:
     """One tensor of one checkpoint, whose bytes come in the order of the tensor that is written."""
 
     def __init__(self, reader: Reader, name: str, like: Tensor) -> None:
-        self.reader, self.name = reader, name
+        self.reader: Reader = reader
+        self.name: str = name
         own = reader.tensors[name]
         self._turned = own.column_major != like.column_major and len(like.shape) > 1
         self._stream: Any = turned(reader, name) if self._turned else reader.stream(name)

@@ -60,9 +60,10 @@ class File(io.RawIOBase):
 
     def __init__(self, path: Path, files: OpenFiles) -> None:
         super().__init__()
-        self.path, self._files, self._position = path, files, 0
+        self.path: Path = path
+        self._files, self._position = files, 0
         self._known = self._identity(files.handle(path))
-        self.size = self._known[1]
+        self.size: int = self._known[1]
 
     @staticmethod
     def _identity(handle: IO[bytes]) -> tuple[int, int, int]:

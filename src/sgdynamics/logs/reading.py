@@ -29,7 +29,7 @@ _TEXTS = {"loss": "loss", "learning_rate": "learning rate", "slope_before": "slo
 class LogFile:
     """The domain of logs."""
 
-    text = f"the path of a log that ends in {', '.join(SUFFIXES)}"
+    text: str = f"the path of a log that ends in {', '.join(SUFFIXES)}"
 
     def check(self, owner: str, name: str, value: Any) -> Path:
         """A path of a known kind."""

@@ -20,4 +20,5 @@ if TYPE_CHECKING:
 
 __all__ = ["break_even", "deep_linear", "edge_of_stability", "patterns", "quadratic", "schedules", "spectra", "uv"]
 
-__getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})
+if not TYPE_CHECKING:  # a name that is not there is found by checkers
+    __getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

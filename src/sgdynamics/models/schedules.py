@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import (
+    Domain,
     Numbers,
     Numeric,
     Values,
@@ -52,7 +53,7 @@ __all__ = [
 SOURCES = ("sandler2023",)
 
 # The domain of every argument that is a schedule.
-schedule_of_rates = sequence(nonnegative, "a schedule: finite learning rates >= 0, one per step")
+schedule_of_rates: Domain = sequence(nonnegative, "a schedule: finite learning rates >= 0, one per step")
 
 
 def along_step(value: Values | Numbers | float, profile: NDArray[np.float64], first: int = 1) -> Values:

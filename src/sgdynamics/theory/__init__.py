@@ -35,4 +35,5 @@ __all__ = [
     "uv",
 ]
 
-__getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})
+if not TYPE_CHECKING:  # a name that is not there is found by checkers
+    __getattr__, __dir__ = lazy(__name__, {name: name for name in __all__})

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -67,7 +68,8 @@ class NpzFile:
     left_out: tuple[str, ...] = ()
 
     def __init__(self, file: File) -> None:
-        self.path, self._file = file.path, file
+        self.path: Path = file.path
+        self._file = file
         self._versions: dict[str, tuple[int, int]] = {}
         self._compression: dict[str, int] = {}
         tensors: dict[str, Tensor] = {}

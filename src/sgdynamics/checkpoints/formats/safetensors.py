@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -59,7 +60,8 @@ class SafetensorsFile:
 
     def __init__(self, file: File) -> None:
         path, size = file.path, file.size
-        self.path, self._file = path, file
+        self.path: Path = path
+        self._file = file
         if size < 8:
             raise DamagedFile(path, f"is no safetensors file: it has {size} bytes")
         (length,) = struct.unpack("<Q", file.read(8))

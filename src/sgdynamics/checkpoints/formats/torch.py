@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -55,12 +56,12 @@ class TorchFile:
     """A file for reading, and its like for writing."""
 
     def __init__(self, file: File, with_state: bool) -> None:
-        self.path = file.path
+        self.path: Path = file.path
         content = _loaded(file)
         self._content, self._torch = content, _torch(file)
         self._key, self._weights, others, state = _divided(file, content)
         self._beside = {name: entry for name, entry in others.items() if with_state or name not in state}
-        self.left_out = tuple(str(name) for name in others if name not in self._beside)
+        self.left_out: tuple[str, ...] = tuple(str(name) for name in others if name not in self._beside)
         self._found: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
         tied: dict[str, str] = {}

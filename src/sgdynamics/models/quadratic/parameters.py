@@ -7,9 +7,9 @@ from sgdynamics.parameters import Parameter
 
 __all__ = ["PARAMETERS", "above_half", "above_one", "at_least_one"]
 
-above_half = Interval("a number > 1/2", low=0.5)
-above_one = Interval("a number > 1", low=1)
-at_least_one = Interval("a finite number >= 1", low=1, low_open=False)
+above_half: Interval = Interval("a number > 1/2", low=0.5)
+above_one: Interval = Interval("a number > 1", low=1)
+at_least_one: Interval = Interval("a finite number >= 1", low=1, low_open=False)
 
 _OVER_TRAINING = "test curvature over training curvature of the {} direction"
 

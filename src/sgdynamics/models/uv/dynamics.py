@@ -19,7 +19,7 @@ from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.parameters import PARAMETERS
 
 _ONE_EXAMPLE = ("two linear layers", "one example", "half the squared error")
-log_coordinate = Interval("a number, or -inf on the boundary of the cone", low=-np.inf, low_open=False)
+log_coordinate: Interval = Interval("a number, or -inf on the boundary of the cone", low=-np.inf, low_open=False)
 
 
 def inside_cone(owner: str, output: Numeric, ntk: Numeric, kappa: Numeric) -> None:

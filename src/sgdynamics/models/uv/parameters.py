@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sgdynamics.domains import Interval, choice, count, nonnegative, positive, real, unit_interval
+from sgdynamics.domains import Domain, Interval, choice, count, nonnegative, positive, real, unit_interval
 from sgdynamics.parameters import SHARED, Parameter
 
 __all__ = ["PARAMETERS", "START_NTK", "START_OUTPUT", "alignment_range", "at_least_one", "catapulting", "units_of_c"]
 
-alignment_range = Interval("a number in [-1, 1]", low=-1, high=1, low_open=False, high_open=False)
-at_least_one = Interval("a number >= 1", low=1, low_open=False)
-below_critical = Interval("a number in (0, 1)", low=0, high=1)
-catapulting = Interval("a number in (2, 4), where the catapult is", low=2, high=4)
-start_ratio_range = Interval("a number in [0, 1/4]", low=0, high=0.25, low_open=False, high_open=False)
-units_of_c = choice("ntk", "hessian")
+alignment_range: Interval = Interval("a number in [-1, 1]", low=-1, high=1, low_open=False, high_open=False)
+at_least_one: Interval = Interval("a number >= 1", low=1, low_open=False)
+below_critical: Interval = Interval("a number in (0, 1)", low=0, high=1)
+catapulting: Interval = Interval("a number in (2, 4), where the catapult is", low=2, high=4)
+start_ratio_range: Interval = Interval("a number in [0, 1/4]", low=0, high=0.25, low_open=False, high_open=False)
+units_of_c: Domain = choice("ntk", "hessian")
 _below_edge = Interval("a number in [0, 2)", low=0, high=2, low_open=False)
 
 PARAMETERS = {

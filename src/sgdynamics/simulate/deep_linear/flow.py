@@ -21,7 +21,7 @@ __all__ = ["chain_flow", "network_flow"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
-tolerance_domain = Interval("a number in (0, 0.01]", low=0, high=0.01, high_open=False)
+tolerance_domain: Interval = Interval("a number in (0, 0.01]", low=0, high=0.01, high_open=False)
 
 
 def _integrated(

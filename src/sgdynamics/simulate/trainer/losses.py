@@ -147,7 +147,7 @@ LOSSES = {
 }
 AnyLoss: TypeAlias = str | Sequence[Callable[[Array, Array], Any]] | OwnLoss
 
-named_loss = choice(*LOSSES)
+named_loss: Domain = choice(*LOSSES)
 _OF_THE_TRAINER = (
     f"one of {', '.join(map(repr, LOSSES))}, or two or three callables of outputs and targets: "
     "(value, slope) or (value, slope, second derivative)"

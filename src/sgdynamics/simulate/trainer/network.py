@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sgdynamics.domains import checked, complain, flag, instance_of, nonnegative, one, optional, seeds
+from sgdynamics.domains import Domain, checked, complain, flag, instance_of, nonnegative, one, optional, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.activations import AnyActivation, activation_domain
 from sgdynamics.simulate.trainer.hidden import Hidden
@@ -144,8 +144,8 @@ class Network:
 
 AnyNetwork: TypeAlias = Network | UserNetwork
 
-a_network = instance_of(Network, text="a network made by network(...)")
-any_network = instance_of(Network, UserNetwork, text="a network made by network(...), or a UserNetwork")
+a_network: Domain = instance_of(Network, text="a network made by network(...)")
+any_network: Domain = instance_of(Network, UserNetwork, text="a network made by network(...), or a UserNetwork")
 
 
 def check_real(owner: str, net: AnyNetwork) -> None:

@@ -19,7 +19,7 @@ from sgdynamics.models.deep_linear.parameters import PARAMETERS
 __all__ = ["cycle_low", "cycle_multiplier", "cycle_rate"]
 
 _CYCLE = ("whitened inputs", "balanced layers", "one mode")
-two_or_more = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
+two_or_more: Interval = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
 
 
 def _low_power(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:

@@ -17,7 +17,7 @@ from sgdynamics.logs.axis import StepAxis
 from sgdynamics.logs.reading import arrays_of, with_divergence
 
 # What may be recorded, by name, with its dims.
-RECORDS = {
+RECORDS: dict[str, tuple[str, ...]] = {
     "loss": ("step",),
     "trial_loss": ("step", "trial"),
     "slope_before": ("step",),
@@ -35,7 +35,7 @@ class Run:
     A loss is NaN where there is none, and +inf where the run had diverged.
     """
 
-    text = "a Dataset, a mapping of arrays, or the path of a log, with some of " + ", ".join(RECORDS)
+    text: str = "a Dataset, a mapping of arrays, or the path of a log, with some of " + ", ".join(RECORDS)
 
     def check(self, owner: str, name: str, value: Any) -> xr.Dataset:
         """The records that there are."""

@@ -40,7 +40,7 @@ TARGET = 1.0
 _LOG_COSH = ProductLoss("log_cosh")
 _SHIFTED = ProductLoss("log_cosh", target=TARGET)
 
-rates_of_the_budget = Interval("a number in [0.01, 0.3]", low=0.01, high=0.3, low_open=False, high_open=False)
+rates_of_the_budget: Interval = Interval("a number in [0.01, 0.3]", low=0.01, high=0.3, low_open=False, high_open=False)
 
 
 class _Line(NamedTuple):

@@ -11,7 +11,7 @@ from sgdynamics.domains import Interval, Numeric, count, is_symbolic
 from sgdynamics.formula import decay, decayed, formula, raised, sqrt, where
 from sgdynamics.models.quadratic.parameters import PARAMETERS
 
-stable_gain = Interval("a number in (0, 2), inside the stability edge", low=0, high=2)
+stable_gain: Interval = Interval("a number in (0, 2), inside the stability edge", low=0, high=2)
 _HIGH_DIMENSION = ("isotropic", "additive noise", "stationary", "plain SGD", "dimension to infinity")
 _EXPECTED = ("isotropic", "additive noise", "stationary", "plain SGD")
 

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sgdynamics.domains import (
+    Domain,
     Numeric,
     average,
     checked,
@@ -33,7 +34,7 @@ from sgdynamics.theory.quadratic._sweep import over_modes, over_points
 
 Array = NDArray[np.float64]
 
-sizes_of_batches = sequence(count, "whole numbers >= 1, one batch size per step")
+sizes_of_batches: Domain = sequence(count, "whole numbers >= 1, one batch size per step")
 
 # Runs of one learning rate that are longer than this are jumped by repeated squaring.
 _LONGEST_WALK = 64

@@ -9,7 +9,7 @@ from sgdynamics.parameters import SHARED, Parameter
 
 __all__ = ["PARAMETERS", "stable_gain"]
 
-stable_gain = Interval("a number in (0, 2]: beyond it nothing is stationary", low=0, high=2, high_open=False)
+stable_gain: Interval = Interval("a number in (0, 2]: beyond it nothing is stationary", low=0, high=2, high_open=False)
 _slope_size = Interval("a finite number > 0, the size of the slope", low=0)
 
 PARAMETERS = {

@@ -19,7 +19,7 @@ from sgdynamics.formula import formula, law, log
 from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.parameters import PARAMETERS
 
-small_output = Interval("a number in (0, 0.1]", low=0, high=0.1, high_open=False)
+small_output: Interval = Interval("a number in (0, 0.1]", low=0, high=0.1, high_open=False)
 _WIDE = ("two linear layers", "one example", "target 0", "width to infinity")
 
 

@@ -18,8 +18,8 @@ from sgdynamics.models.uv._pointwise import pointwise
 from sgdynamics.models.uv.parameters import PARAMETERS
 
 _LINE = ("two linear layers", "one example", "balanced layers")
-cycling = Interval("a finite number >= 1, where the 2-cycle exists", low=1, low_open=False)
-cycling_stably = Interval(
+cycling: Interval = Interval("a finite number >= 1, where the 2-cycle exists", low=1, low_open=False)
+cycling_stably: Interval = Interval(
     "a number in [1, sqrt(5)-1], where the 2-cycle is stable",
     low=1,
     high=math.sqrt(5) - 1,

@@ -14,8 +14,8 @@ from sgdynamics.simulate.trainer import arguments
 
 __all__ = ["depths", "existing_directory", "learning_rates", "widths"]
 
-depths = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
-widths = count
+depths: Interval = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
+widths: Interval = count
 
 
 @dataclass(frozen=True)

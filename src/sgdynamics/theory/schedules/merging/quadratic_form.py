@@ -28,7 +28,7 @@ class QuadraticForm:
         carried = np.broadcast_to(np.eye(2 * width), covariance.shape)
         earlier = np.zeros((*noise.shape, checkpoints.size))  # E z e_k for every checkpoint k so far
         earlier[..., 0] = covariance[..., 0]
-        self.matrix = np.zeros((checkpoints.size, checkpoints.size))
+        self.matrix: Array = np.zeros((checkpoints.size, checkpoints.size))
         self.matrix[0, 0] = window.share @ earlier[:, 0, 0]
         saved = 1
         for step, rates in enumerate(zip(base.tolist(), target.tolist(), strict=True), 1):
@@ -46,7 +46,7 @@ class QuadraticForm:
                 carried = np.broadcast_to(np.eye(2 * width), covariance.shape)
                 saved += 1
         self.overlap: Array = window.share @ earlier[:, width]
-        self.target_risk = float(window.share @ covariance[:, width, width])
+        self.target_risk: float = float(window.share @ covariance[:, width, width])
 
     def best(self, wanted: Array, kept: Kept) -> Array:
         """Weights on the kept checkpoints that sum to 1 and minimise a^T G a - 2 wanted.a."""
