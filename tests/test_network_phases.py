@@ -434,6 +434,14 @@ def test_a_catapult_that_begins_above_two_is_no_edge():
     assert 3 not in time_regimes(a_run(spike)).regime.values
 
 
+def test_the_ends_of_the_band_and_of_the_plateau_belong_to_them():
+    lower = [1.0, 0.5, 0.625, 0.75, 1.5, 1.5, 1.5]  # 2 (1 - 1/4), and a plateau up to 0.5 (1 + 1/4)
+    labels = time_regimes(a_run(lower, rate=1.0), band=0.25, rise=0.25).regime.values
+    assert labels.tolist() == [0, 1, 1, 2, 3, 3, 3]
+    upper = [3.0, 2.5, 2.5, 2.5]  # 2 (1 + 1/4)
+    assert time_regimes(a_run(upper, rate=1.0), band=0.25).regime.values.tolist() == [0, 3, 3, 3]
+
+
 def test_regimes_refuse_what_they_cannot_read():
     good = a_run([1.0, 0.5, 0.5, 2.0])
     for bad in (
