@@ -3,7 +3,7 @@
 Before, the tests are run as they are, with every statement of the row marked: what a mutant changes can only be noticed
 by the tests that come by, and those run from the cheapest to the dearest, what names the function somewhat earlier. A
 mutant is put into the living functions by exchanging their code. What runs already while modules are imported or tests
-collected is changed before that instead, in a process of its own.
+collected, and is not noticed so, is changed before that, in a process of its own.
 
 No file is written and none is changed, so that kernels compiled before are found on disk. Processes that tests start
 run the library as it is.
@@ -51,6 +51,7 @@ SHARED = ("test_arguments.py", "test_extremes.py", "test_formula.py")
 NAMED = 5.0
 
 KILLED, ENDLESS, SURVIVED, UNREACHED = "killed", "killed: without end", "SURVIVED", "SURVIVED: no test comes by"
+UNKNOWN = ""
 
 FAILED, BROKEN = 1, 70  # how forks end
 
@@ -87,11 +88,12 @@ def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> It
     if isinstance(reached, str):
         raise SystemExit(f"{row}: its tests fail without a mutant\n{reached}")
     print(f"{row}: {len(reached.tests)} tests take {sum(seconds for seconds, _ in reached.tests.values()):.0f} s")
-    late = [mutant for mutant in mutants if statement_of(mutant) not in reached.early]
-    found = in_fork(lambda tell: session(root, row, arguments, Executioner(root, reached, late, tell), {}))
-    for mutant in mutants:
-        verdict, seconds = next(found) if mutant in late else ("", 0.0)
-        yield (verdict, seconds) if verdict else alone(root, row, arguments, reached, mutant)
+    found = in_fork(lambda tell: session(root, row, arguments, Executioner(root, reached, mutants, tell), {}))
+    for mutant, (verdict, seconds) in zip(mutants, found, strict=True):
+        if verdict.startswith("SURVIVED") and statement_of(mutant) in reached.early or verdict == UNKNOWN:
+            verdict, more = alone(root, row, arguments, reached, mutant)
+            seconds += more
+        yield verdict, seconds
 
 
 def statement_of(mutant: Change) -> Statement:
@@ -354,7 +356,7 @@ class Executioner(Plugin):
             if not items:
                 self.tell((UNREACHED, 0.0))
             elif not exchanged or len({id(function) for function, _ in exchanged}) < len(exchanged):
-                self.tell(("", 0.0))  # what cannot be told apart is changed before it is imported
+                self.tell((UNKNOWN, 0.0))  # what cannot be told apart is changed before it is imported
             else:
                 self.tell(judged(lambda: self.condemned(exchanged, items)))  # noqa: B023 - called at once
         return True

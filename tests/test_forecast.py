@@ -306,6 +306,11 @@ def test_the_best_schedule_is_no_worse_than_the_others_and_says_what_its_gain_is
     assert (np.diff(best.learning_rate.values[500:]) <= 1e-15).all()
     assert best.loss.values[0] <= best.loss.values[1:].min() * (1 + 1e-5)
     assert ("more than" in best.verdict) == (best.gain > best.error)
+    foretold = predict(clean, best.learning_rate.values)
+    assert best.error == pytest.approx((foretold.loss_high - foretold.loss).item(), rel=1e-9)
+    assert best.gain == pytest.approx(best.loss[1:].min().item() - foretold.loss.item(), rel=1e-6)
+    next_best = best.rule.values[1 + best.loss.values[1:].argmin()]
+    assert f"the next best, {next_best.replace('_', ' ')}" in best.verdict
 
 
 # ---------------------------------------------------------------------------------------------------------------------
