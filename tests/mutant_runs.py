@@ -90,7 +90,7 @@ def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> It
     print(f"{row}: {len(reached.tests)} tests take {sum(seconds for seconds, _ in reached.tests.values()):.0f} s")
     found = in_fork(lambda tell: session(root, row, arguments, Executioner(root, reached, mutants, tell), {}))
     for mutant, (verdict, seconds) in zip(mutants, found, strict=True):
-        if verdict.startswith("SURVIVED") and statement_of(mutant) in reached.early or verdict == UNKNOWN:
+        if (verdict.startswith("SURVIVED") and statement_of(mutant) in reached.early) or verdict == UNKNOWN:
             verdict, more = alone(root, row, arguments, reached, mutant)
             seconds += more
         yield verdict, seconds
