@@ -452,7 +452,7 @@ def test_the_square_of_a_product_is_the_uv_network_of_width_one():
         (lambda: second_order_sharpness(1.0, 1.0, 0.0, first=0.5, second=0.5), "second must be different"),
         (lambda: SecondOrderRegression([[1.0, 2.0]]), "eigenvalues must be a 1-D array"),
         (lambda: SecondOrderRegression([1.0], offset=[1.0, 2.0]), "offset must be one"),
-        (lambda: FourFactors(target=[1.0, 2.0]), "target must be one finite number > 0"),
+        (lambda: FourFactors(target=[1.0, 2.0]), "target must be one number, a finite number > 0"),
         (lambda: four_factor_edge(0.6), "learning_rate must be a number in"),
     ],
 )

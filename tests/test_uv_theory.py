@@ -175,7 +175,7 @@ def test_fixed_points_sweep_over_labels_only():
     data = fixed_points(xr.DataArray([0.0, 1.0, 2.0], dims="q"))
     assert data.eigenvalue.dims == ("q", "fixed_point", "mode")
     assert data.sel(fixed_point="origin").kind.values.tolist() == [3, 1, 3]
-    with pytest.raises(ValueError, match="q must be a number or a DataArray"):
+    with pytest.raises(ValueError, match="q must be a finite number >= 0, or a DataArray"):
         fixed_points(np.array([0.0, 1.0]))
 
 

@@ -23,6 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 __all__ = [
+    "ArrayOf",
     "Domain",
     "Interval",
     "Numbers",
@@ -161,7 +162,8 @@ class Interval:
         member = above & below
         return member & (value == np.floor(value)) if self.integer else member
 
-    def _check_values(self, owner: str, name: str, array: Any) -> Any:
+    def checked_values(self, owner: str, name: str, array: Any) -> Any:
+        """The entries of an array of NumPy, as float64."""
         array = without_mask(owner, name, self.text, array)  # blocks of a lazy array may be masked
         if array.dtype.kind not in "iuf":
             raise complain(owner, name, self.text, array.dtype, TypeError)
@@ -183,7 +185,7 @@ class Interval:
             return self._check_symbol(owner, name, value)
         if isinstance(value, xr.DataArray) or is_lazy(value):
             data = value.data if isinstance(value, xr.DataArray) else value
-            check = functools.partial(self._check_values, owner, name)
+            check = functools.partial(self.checked_values, owner, name)
             if is_lazy(value):
                 data = data.map_blocks(check, dtype=np.float64, meta=np.empty((0,) * data.ndim))
             elif data.size == 0:
@@ -191,7 +193,7 @@ class Interval:
             else:
                 data = check(data)
             return value.copy(data=data) if isinstance(value, xr.DataArray) else data
-        return self._check_values(owner, name, as_floats(owner, name, self.text, value))
+        return self.checked_values(owner, name, as_floats(owner, name, self.text, value))
 
     def _check_symbol(self, owner: str, name: str, value: Any) -> Any:
         if value.is_number:
@@ -216,45 +218,36 @@ whole: Interval = Interval("a whole number >= 0", low=0, low_open=False, integer
 
 
 @dataclass(frozen=True)
-class _One:
-    """One number of an interval, returned as float: what a function does not sweep."""
+class _Number:
+    """One number of an interval, returned as float, or where it may be swept a DataArray of them."""
 
     interval: Interval
+    sweeps: bool = False
 
     @property
     def text(self) -> str:
-        return self.interval.text
+        return f"{self.interval.text}, or a DataArray of them" if self.sweeps else self.interval.text
 
-    def check(self, owner: str, name: str, value: Any) -> float:
-        if np.ndim(value) or isinstance(value, bool | np.bool_ | str) or is_symbolic(value):
-            raise complain(owner, name, self.text, value, ValueError if np.ndim(value) else TypeError)
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        if self.sweeps:
+            if np.ndim(value) and not isinstance(value, xr.DataArray):  # a plain array has no axis to lie along
+                raise complain(owner, name, self.text, value)
+            return self.interval.check(owner, name, value)
+        if np.ndim(value):
+            raise complain(owner, name, f"one number, {self.text}", value)
+        if isinstance(value, bool | np.bool_ | str) or is_symbolic(value):
+            raise complain(owner, name, self.text, value, TypeError)
         return float(self.interval.check(owner, name, value))
 
 
 def one(interval: Interval) -> Domain:
     """One number of an interval: neither an array nor a sweep."""
-    return _One(interval)
-
-
-@dataclass(frozen=True)
-class _Swept:
-    """A number of an interval, or a DataArray of them: a plain array has no axis to lie along."""
-
-    interval: Interval
-
-    @property
-    def text(self) -> str:
-        return f"{self.interval.text}, or a DataArray of them"
-
-    def check(self, owner: str, name: str, value: Any) -> Any:
-        if np.ndim(value) and not isinstance(value, xr.DataArray):
-            raise complain(owner, name, self.text, value)
-        return self.interval.check(owner, name, value)
+    return _Number(interval)
 
 
 def swept(interval: Interval) -> Domain:
     """A number of an interval, or a DataArray of them to sweep over."""
-    return _Swept(interval)
+    return _Number(interval, sweeps=True)
 
 
 @dataclass(frozen=True)
@@ -262,24 +255,56 @@ class _Integer:
     """One integer, returned as int: sizes and counts that shape a result and so cannot be swept."""
 
     low: int
+    high: float = math.inf
 
     @property
     def text(self) -> str:
-        return f"an integer >= {self.low}"
+        return f"an integer >= {self.low}" if self.high == math.inf else f"an integer in {self.low}..{self.high}"
 
     def check(self, owner: str, name: str, value: Any) -> int:
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
             raise complain(owner, name, self.text, value, TypeError)
         # infinities and NaN are no integers; a Python int of any size stays exact
-        whole_number = isinstance(value, numbers.Integral) or float(value).is_integer()
-        if not whole_number or value < self.low:
+        if isinstance(value, numbers.Integral) or float(value).is_integer():
+            found = int(value)  # type: ignore[call-overload]
+            if self.low <= found <= self.high:
+                return found  # type: ignore[no-any-return]
+        raise complain(owner, name, self.text, value)
+
+
+def integer(low: int, high: float = math.inf) -> Domain:
+    """One integer of at least ``low``, and at most ``high``."""
+    return _Integer(low, high)
+
+
+@dataclass(frozen=True)
+class ArrayOf:
+    """Numbers of an interval in an array of so many axes; whole numbers as int64, others as contiguous float64.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        The numbers of axes it may have.
+    text : str
+    entries : Interval
+    increasing : bool
+        Whether each entry, along the last axis, must be larger than the one before.
+    """
+
+    axes: tuple[int, ...]
+    text: str
+    entries: Interval = real
+    increasing: bool = False
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """The numbers as an array of NumPy, lazy ones computed."""
+        array = as_floats(owner, name, self.text, without_mask(owner, name, self.text, value))
+        if array.ndim not in self.axes:
+            raise complain(owner, name, self.text, f"shape {array.shape}" if array.ndim else value)
+        array = np.ascontiguousarray(replace(self.entries, text=self.text).checked_values(owner, name, array))
+        if self.increasing and (np.diff(array) <= 0).any():
             raise complain(owner, name, self.text, value)
-        return int(value)  # type: ignore[call-overload, no-any-return]
-
-
-def integer(low: int) -> Domain:
-    """One integer of at least ``low``."""
-    return _Integer(low)
+        return array.astype(np.int64) if self.entries.integer else array
 
 
 @dataclass(frozen=True)
@@ -332,17 +357,7 @@ def instance_of(*kinds: type, text: str = "") -> Domain:
     return _Instance(kinds, text or "a " + " or ".join(kind.__name__ for kind in kinds))
 
 
-@dataclass(frozen=True)
-class _Callable:
-    text: str = "a callable"
-
-    def check(self, owner: str, name: str, value: Any) -> Any:
-        if not callable(value):
-            raise complain(owner, name, self.text, value, TypeError)
-        return value
-
-
-function: Domain = _Callable()
+function: Domain = _Instance((Callable,), "a callable")  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -452,30 +467,25 @@ def describe_seed(seed: int | np.random.SeedSequence) -> str:
 
 
 @dataclass(frozen=True)
-class _Indices:
-    """Distinct integers >= 0 as an int64 array; where ``from_count``, an integer n stands for 0..n-1."""
+class _Replicas:
+    """Distinct integers >= 0 as an int64 array; an integer n stands for 0..n-1."""
 
-    text: str
-    from_count: bool = False
-    increasing: bool = False
+    text: str = "a count >= 1 or a 1-D array of distinct replica indices >= 0"
 
     def check(self, owner: str, name: str, value: Any) -> Any:
-        if isinstance(value, numbers.Real) and not isinstance(value, bool) and self.from_count:
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
             try:
                 return np.arange(_Integer(1).check(owner, name, value))
             except ValueError:
                 raise complain(owner, name, self.text, value) from None
-        array = as_floats(owner, name, self.text, value)
-        good = np.isfinite(array) & (array >= 0) & (array == np.floor(array))
-        if array.ndim != 1 or not good.all() or np.unique(array).size != array.size:
+        array = ArrayOf((1,), self.text, whole).check(owner, name, value)
+        if np.unique(array).size != array.size:
             raise complain(owner, name, self.text, value)
-        if self.increasing and (np.diff(array) < 0).any():
-            raise complain(owner, name, self.text, value)
-        return array.astype(np.int64)
+        return array
 
 
-replica_indices: Domain = _Indices("a count >= 1 or a 1-D array of distinct replica indices >= 0", from_count=True)
-increasing_steps: Domain = _Indices("an increasing 1-D array of steps >= 0", increasing=True)
+replica_indices: Domain = _Replicas()
+increasing_steps: Domain = ArrayOf((1,), "an increasing 1-D array of steps >= 0", whole, increasing=True)
 
 
 def without_mask(owner: str, name: str, text: str, value: Any) -> Any:

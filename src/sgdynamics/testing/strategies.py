@@ -18,16 +18,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sgdynamics.domains import (
+    ArrayOf,
     Domain,
     Interval,
     _Flag,
-    _Indices,
     _Integer,
-    _One,
+    _Number,
     _Optional,
+    _Replicas,
     _Seed,
-    _Swept,
     average,
+    increasing_steps,
+    integer,
     positive,
     real,
 )
@@ -95,7 +97,7 @@ def vectors(size: int, domain: Interval = real, *, decades: float = 1.0) -> Stra
     -------
     SearchStrategy of array, shape (size,)
     """
-    size = _Integer(1).check("vectors", "size", size)
+    size = integer(1).check("vectors", "size", size)
     return st.lists(numbers(domain, decades=decades), min_size=size, max_size=size).map(np.array)
 
 
@@ -114,7 +116,7 @@ def spectra(draw: Any, *, most: int = 6, decades: float = 3.0) -> Array:
     -------
     SearchStrategy of array, shape (modes,)
     """
-    most = _Integer(1).check("spectra", "most", most)
+    most = integer(1).check("spectra", "most", most)
     modes = draw(st.integers(1, most))
     top = draw(numbers(positive, decades=decades))
     kind = draw(st.sampled_from(["any", "equal", "power law"]))
@@ -142,8 +144,8 @@ def schedules(draw: Any, *, steps: int | None = None, most: int = 12, peak: floa
     SearchStrategy of array, shape (steps,)
     """
     peak = float(positive.check("schedules", "peak", peak))
-    most = _Integer(1).check("schedules", "most", most)
-    steps = draw(st.integers(1, most)) if steps is None else _Integer(1).check("schedules", "steps", steps)
+    most = integer(1).check("schedules", "most", most)
+    steps = draw(st.integers(1, most)) if steps is None else integer(1).check("schedules", "steps", steps)
     rates = st.floats(0.0, peak, allow_subnormal=False)
     kind = draw(st.sampled_from(["constant", "any", "linear", "cosine", "step decay", "warm-up"]))
     if kind == "any":
@@ -174,8 +176,8 @@ def averages(draw: Any, *, steps: int | None = None, most: int = 12) -> Array:
     -------
     SearchStrategy of array, shape (steps + 1,)
     """
-    most = _Integer(1).check("averages", "most", most)
-    steps = draw(st.integers(1, most)) if steps is None else _Integer(1).check("averages", "steps", steps)
+    most = integer(1).check("averages", "most", most)
+    steps = draw(st.integers(1, most)) if steps is None else integer(1).check("averages", "steps", steps)
     kind = draw(st.sampled_from(["last", "any", "ema", "tail", "two points"]))
     if kind == "ema":
         return np.asarray(named.ema(draw(st.floats(0.0, 0.99)), steps))
@@ -242,17 +244,21 @@ def _values(domain: Any) -> Strategy[Any]:
 _values.register(Interval, numbers)
 _values.register(Semidefinite, _semidefinite)
 _values.register(_Flag, lambda domain: st.booleans())
-_values.register(_One, lambda domain: numbers(domain.interval))
-_values.register(_Swept, lambda domain: numbers(domain.interval))
+_values.register(_Number, lambda domain: numbers(domain.interval))
 _values.register(_Seed, lambda domain: st.integers(0, 2**32 - 1))
-_values.register(_Integer, lambda domain: st.integers(domain.low, domain.low + 12))
+_values.register(_Integer, lambda domain: st.integers(domain.low, int(min(domain.low + 12, domain.high))))
 _values.register(_Optional, lambda domain: st.one_of(st.none(), values(domain.domain)))
 
 
-@_values.register(_Indices)
-def _indices(domain: _Indices) -> Strategy[Any]:
-    chosen = st.sets(st.integers(0, 99), min_size=1, max_size=8).map(sorted)
-    return st.one_of(st.integers(1, 8), chosen) if domain.from_count else chosen
+_indices = st.sets(st.integers(0, 99), min_size=1, max_size=8).map(sorted)
+_values.register(_Replicas, lambda domain: st.one_of(st.integers(1, 8), _indices))
+
+
+@_values.register(ArrayOf)
+def _array(domain: ArrayOf) -> Strategy[Any]:
+    if domain == increasing_steps:
+        return _indices
+    raise TypeError(f"values: domain must be a range of which values can be drawn, got {domain.text!r}")  # what length?
 
 
 def arguments(thing: Callable[..., Any], **given: Any) -> Strategy[dict[str, Any]]:

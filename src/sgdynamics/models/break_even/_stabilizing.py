@@ -21,6 +21,7 @@ from sgdynamics.domains import (
     complain,
     integer,
     nonnegative,
+    one,
     optional,
     positive,
     real,
@@ -60,13 +61,13 @@ class Stabilizing(Shown):
         "relative_curvatures": real,
         "forces": real,
         "sharpening": nonnegative,
-        "restoring": positive,
+        "restoring": one(positive),
         "batch_size": integer(1),
         "sampling": choice("without_replacement", "replacement"),
         "start": real,
         "start_curvature": positive,
-        "oscillation_floor": nonnegative,
-        "curvature_floor": nonnegative,
+        "oscillation_floor": one(nonnegative),
+        "curvature_floor": one(nonnegative),
     }
     # Number of axes of the per-example arrays.
     _axes: ClassVar[int]
@@ -89,10 +90,6 @@ class Stabilizing(Shown):
         if np.max(np.abs(forces.mean(axis=0))) > _ROUNDING * np.max(np.abs(forces)):
             raise complain(owner, "forces", "of mean 0 over the examples", self.forces)
         fields["relative_curvatures"], fields["forces"] = curvatures, forces
-        for name in ("restoring", "oscillation_floor", "curvature_floor"):
-            if np.ndim(fields[name]):
-                raise complain(owner, name, f"one number, {self.domains[name].text}", getattr(self, name))
-            fields[name] = float(fields[name])
         for name in ("sharpening", "start", "start_curvature"):
             if np.ndim(fields[name]) and np.shape(fields[name]) != curvatures.shape[1:]:
                 raise complain(owner, name, f"a number or of the shape {curvatures.shape[1:]}", getattr(self, name))

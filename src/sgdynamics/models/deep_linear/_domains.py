@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Domain, complain, integer, optional, real
+from sgdynamics.domains import ArrayOf, Domain, complain, integer, optional, real
 
 Floats: TypeAlias = NDArray[np.float64]
 Layers: TypeAlias = tuple[Floats, ...]
@@ -35,21 +35,7 @@ class _ChainWeights:
 chain_weights: Domain = _ChainWeights()
 
 
-@dataclass(frozen=True)
-class _Matrix:
-    text: str = "a 2-D array of finite numbers"
-
-    def check(self, owner: str, name: str, value: Any) -> Floats:
-        try:
-            array: Floats = np.asarray(real.check(owner, name, np.asarray(value)))
-        except (TypeError, ValueError):
-            raise complain(owner, name, self.text, value) from None
-        if array.ndim != 2:
-            raise complain(owner, name, self.text, value)
-        return array
-
-
-finite_matrix: Domain = _Matrix()
+finite_matrix: Domain = ArrayOf((2,), "a 2-D array of finite numbers")
 
 
 @dataclass(frozen=True)

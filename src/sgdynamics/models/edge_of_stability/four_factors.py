@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, nonnegative, positive, real
+from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, nonnegative, one, positive, real
 
 Array = NDArray[np.float64]
 
@@ -45,13 +45,11 @@ class FourFactors(Shown):
     _: KW_ONLY
     target: float = 1.0
 
-    domains: ClassVar[Mapping[str, Domain]] = {"target": positive}
+    domains: ClassVar[Mapping[str, Domain]] = {"target": one(positive)}
 
     def __post_init__(self) -> None:
         target = check_arguments(type(self).__name__, self.domains, {"target": self.target})["target"]
-        if np.ndim(target):
-            raise complain(type(self).__name__, "target", "one finite number > 0", self.target)
-        object.__setattr__(self, "target", float(target))
+        object.__setattr__(self, "target", target)
 
     def _weights(self, weights: Numeric) -> Array:
         array = np.asarray(weights)

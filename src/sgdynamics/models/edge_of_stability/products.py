@@ -15,7 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, choice, complain, nonnegative, real
+from sgdynamics.domains import (
+    Domain,
+    Numeric,
+    Value,
+    check_arguments,
+    checked,
+    choice,
+    complain,
+    nonnegative,
+    one,
+    real,
+)
 from sgdynamics.models.edge_of_stability._choose import chosen
 
 OUTER = ("square", "log_cosh", "square_root", "quartic")
@@ -97,15 +108,13 @@ class ProductLoss(Shown):
     _: KW_ONLY
     target: float = 0.0
 
-    domains: ClassVar[Mapping[str, Domain]] = {"outer": choice(*OUTER), "target": real}
+    domains: ClassVar[Mapping[str, Domain]] = {"outer": choice(*OUTER), "target": one(real)}
 
     def __post_init__(self) -> None:
         fields = check_arguments(type(self).__name__, self.domains, {"outer": self.outer, "target": self.target})
-        if np.ndim(fields["target"]):
-            raise complain(type(self).__name__, "target", "one finite real number", self.target)
         if self.outer == "quartic" and fields["target"] <= 0:
             raise complain(type(self).__name__, "target", "a finite number > 0 for the quartic", self.target)
-        object.__setattr__(self, "target", float(fields["target"]))
+        object.__setattr__(self, "target", fields["target"])
 
     @property
     def derivatives(self) -> tuple[float, float, float]:

@@ -23,7 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, complain, integer, nonnegative, real
+from sgdynamics.domains import (
+    ArrayOf,
+    Domain,
+    Numeric,
+    Value,
+    check_arguments,
+    checked,
+    complain,
+    integer,
+    nonnegative,
+    one,
+    real,
+)
 from sgdynamics.models.edge_of_stability._choose import chosen
 
 Array = NDArray[np.float64]
@@ -56,17 +68,16 @@ class SecondOrderRegression(Shown):
     _: KW_ONLY
     offset: float = 0.0
 
-    domains: ClassVar[Mapping[str, Domain]] = {"eigenvalues": real, "offset": real}
+    domains: ClassVar[Mapping[str, Domain]] = {
+        "eigenvalues": ArrayOf((1,), "a 1-D array of finite real numbers"),
+        "offset": one(real),
+    }
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in self.domains}
         fields = check_arguments(type(self).__name__, self.domains, given)
-        if np.ndim(fields["eigenvalues"]) != 1:
-            raise complain(type(self).__name__, "eigenvalues", "a 1-D array of finite real numbers", self.eigenvalues)
-        if np.ndim(fields["offset"]):
-            raise complain(type(self).__name__, "offset", "one finite real number", self.offset)
-        object.__setattr__(self, "eigenvalues", np.asarray(fields["eigenvalues"]))
-        object.__setattr__(self, "offset", float(fields["offset"]))
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def _weights(self, weights: Numeric) -> Array:
         array = np.asarray(weights)

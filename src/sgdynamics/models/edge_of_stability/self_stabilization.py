@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, nonnegative, positive, real
+from sgdynamics.domains import Domain, Numeric, Value, check_arguments, checked, nonnegative, one, positive, real
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,15 +54,16 @@ class SelfStabilization(Shown):
     restoring: float = 1.0
     asymmetry: float = 0.0
 
-    domains: ClassVar[Mapping[str, Domain]] = {"sharpening": positive, "restoring": positive, "asymmetry": real}
+    domains: ClassVar[Mapping[str, Domain]] = {
+        "sharpening": one(positive),
+        "restoring": one(positive),
+        "asymmetry": one(real),
+    }
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in self.domains}
         for name, value in check_arguments(type(self).__name__, self.domains, given).items():
-            kind = "number" if name == "asymmetry" else "number > 0"
-            if np.ndim(value):
-                raise ValueError(f"{type(self).__name__}: {name} must be one finite {kind}, got {given[name]!r}")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, value)
 
     @checked(x=real, curvature=real)
     def loss(self, x: float | Value, curvature: float | Value) -> Value:

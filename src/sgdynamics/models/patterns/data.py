@@ -22,12 +22,13 @@ from sgdynamics.domains import (
     instance_of,
     integer,
     nonnegative,
+    one,
     positive,
     seeds,
 )
 from sgdynamics.models._generators import generator_of
 
-__all__ = ["BOTH", "P_ONLY", "Q_ONLY", "TwoPatternData", "TwoPatternSample", "single_numbers"]
+__all__ = ["BOTH", "P_ONLY", "Q_ONLY", "TwoPatternData", "TwoPatternSample"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int8]
@@ -37,14 +38,6 @@ _NAMES = {"P only": P_ONLY, "Q only": Q_ONLY, "both": BOTH}
 
 # What each random choice of a sample is keyed by: a change of one parameter leaves the other choices as they are.
 _KIND, _LABEL, _BRANCH, _AMPLITUDE, _INPUT = range(5)
-
-
-def single_numbers(owner: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model as Python numbers; an array where one number is meant is an error that names it."""
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            raise complain(owner, name, "one number", value)
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -252,18 +245,18 @@ class TwoPatternData(Shown):
 
     domains: ClassVar[Mapping[str, Domain]] = {
         "dimension": integer(2),
-        "p_only": closed_unit_interval,
-        "q_only": closed_unit_interval,
-        "margin": nonnegative,
-        "separation": positive,
-        "amplitude": positive,
-        "alpha_low": closed_unit_interval,
+        "p_only": one(closed_unit_interval),
+        "q_only": one(closed_unit_interval),
+        "margin": one(nonnegative),
+        "separation": one(positive),
+        "amplitude": one(positive),
+        "alpha_low": one(closed_unit_interval),
     }
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
         fields = check_arguments(owner, self.domains, {name: getattr(self, name) for name in self.domains})
-        for name, value in single_numbers(owner, fields).items():
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
         if self.p_only + self.q_only > 1:
             raise complain(owner, "q_only", f"at most 1 - p_only = {1 - self.p_only:g}", self.q_only)

@@ -20,8 +20,7 @@ import numpy as np
 import xarray as xr
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, check_arguments, checked, choice, complain, nonnegative, optional, positive
-from sgdynamics.models.patterns.data import single_numbers
+from sgdynamics.domains import Domain, check_arguments, checked, choice, complain, nonnegative, one, optional, positive
 
 __all__ = ["ALGORITHMS", "TwoPatternTraining"]
 
@@ -87,21 +86,21 @@ class TwoPatternTraining(Shown):
     activation_noise: float = 2.0
 
     domains: ClassVar[Mapping[str, Domain]] = {
-        "large_rate": positive,
-        "small_rate": positive,
-        "first_time": positive,
-        "second_time": nonnegative,
-        "weight_decay": positive,
-        "coarse_step": optional(positive),
-        "noise_scale_p": positive,
-        "noise_scale_q": positive,
-        "activation_noise": nonnegative,
+        "large_rate": one(positive),
+        "small_rate": one(positive),
+        "first_time": one(positive),
+        "second_time": one(nonnegative),
+        "weight_decay": one(positive),
+        "coarse_step": optional(one(positive)),
+        "noise_scale_p": one(positive),
+        "noise_scale_q": one(positive),
+        "activation_noise": one(nonnegative),
     }
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
         fields = check_arguments(owner, self.domains, {name: getattr(self, name) for name in self.domains})
-        for name, value in single_numbers(owner, fields).items():
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
         if self.small_rate > self.large_rate:
             raise complain(owner, "small_rate", f"at most large_rate = {self.large_rate:g}", self.small_rate)

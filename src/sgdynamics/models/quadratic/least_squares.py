@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numeric, check_arguments, checked, complain, integer, nonnegative, positive, real
+from sgdynamics.domains import (
+    Domain,
+    Numeric,
+    check_arguments,
+    checked,
+    complain,
+    integer,
+    nonnegative,
+    one,
+    positive,
+    real,
+)
 from sgdynamics.models.quadratic._points import of_points, one_per_mode
 
 __all__ = ["GaussianLeastSquares"]
@@ -63,7 +74,7 @@ class GaussianLeastSquares(Shown):
 
     domains: ClassVar[Mapping[str, Domain]] = {
         "feature_variance": positive,
-        "label_noise": nonnegative,
+        "label_noise": one(nonnegative),
         "displacement": real,
         "batch_size": integer(1),
     }
@@ -76,14 +87,11 @@ class GaussianLeastSquares(Shown):
                 raise ValueError(
                     f"{owner}: {name} must be a scalar or have one value per mode, got shape {np.shape(fields[name])}"
                 )
-        if np.ndim(fields["label_noise"]):
-            raise ValueError(f"{owner}: label_noise must be one number, got shape {np.shape(fields['label_noise'])}")
         variance = np.atleast_1d(np.asarray(fields["feature_variance"], dtype=np.float64))
         displacement = fields["displacement"]
         if variance.size == 1:
             variance = np.broadcast_to(variance, np.shape(displacement) or (1,))
         fields["feature_variance"] = variance
-        fields["label_noise"] = float(fields["label_noise"])
         fields["displacement"] = one_per_mode(owner, "displacement", displacement, variance.size)
         for name, value in fields.items():
             object.__setattr__(self, name, value)

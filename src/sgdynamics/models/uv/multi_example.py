@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, check_arguments, checked, complain, count, nonnegative, real
+from sgdynamics.domains import Domain, check_arguments, checked, complain, count, nonnegative, one, real
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class MultiExampleUV(Shown):
     _: KW_ONLY
     width: float
 
-    domains: ClassVar[Mapping[str, Domain]] = {"inputs": real, "targets": real, "width": count}
+    domains: ClassVar[Mapping[str, Domain]] = {"inputs": real, "targets": real, "width": one(count)}
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in self.domains}
@@ -61,10 +61,8 @@ class MultiExampleUV(Shown):
         examples = len(fields["inputs"])
         if np.shape(fields["targets"]) != (examples,):
             raise self._wrong_shape("targets", f"one number per example, {examples}", fields["targets"])
-        if np.ndim(fields["width"]):
-            raise self._wrong_shape("width", "one whole number >= 1", fields["width"])
         for name, value in fields.items():
-            object.__setattr__(self, name, float(value) if name == "width" else np.asarray(value))
+            object.__setattr__(self, name, value if name == "width" else np.asarray(value))
 
     def _wrong_shape(self, name: str, text: str, value: Any) -> Exception:
         return complain(type(self).__name__, name, text, value)
@@ -91,7 +89,7 @@ class MultiExampleUV(Shown):
             raise self._wrong_shape("outputs", f"one number per example, {len(self.targets)}", outputs)
         return np.asarray(outputs - self.targets)
 
-    @checked(outputs=real, readout_norm=nonnegative, hidden_gram=real, learning_rate=nonnegative)
+    @checked(outputs=real, readout_norm=one(nonnegative), hidden_gram=real, learning_rate=nonnegative)
     def step(
         self, outputs: Any, readout_norm: float, hidden_gram: Any, learning_rate: float
     ) -> tuple[Array, float, Array]:
@@ -133,7 +131,7 @@ class MultiExampleUV(Shown):
             hidden_gram + (rate**2 * readout_norm * np.outer(felt, felt) - rate * (cross + cross.T)) / self.width,
         )
 
-    @checked(readout_norm=nonnegative, hidden_gram=real)
+    @checked(readout_norm=one(nonnegative), hidden_gram=real)
     def ntk(self, readout_norm: float, hidden_gram: Any) -> Array:
         r"""The neural tangent kernel :math:`\Theta = \nu X + \Gamma`.
 
@@ -151,13 +149,11 @@ class MultiExampleUV(Shown):
         array, shape (examples, examples)
         """
         examples = len(self.targets)
-        if np.ndim(readout_norm):
-            raise self._wrong_shape("readout_norm", "one number >= 0", readout_norm)
         if np.shape(hidden_gram) != (examples, examples):
             raise self._wrong_shape("hidden_gram", f"a square matrix over the {examples} examples", hidden_gram)
         return np.asarray(readout_norm * self.gram + hidden_gram)
 
-    @checked(outputs=real, readout_norm=nonnegative, hidden_gram=real)
+    @checked(outputs=real, readout_norm=one(nonnegative), hidden_gram=real)
     def hessian_spectrum(self, outputs: Any, readout_norm: float, hidden_gram: Any) -> Array:
         r"""Eigenvalues of the loss Hessian, the sharpness first.
 

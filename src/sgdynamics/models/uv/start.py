@@ -87,14 +87,7 @@ def ntk_quantile(probability: Numeric, width: Numeric) -> Numeric:
     return where(width < _WIDE, gammaincinv(below, probability) / below, wide)
 
 
-@formula(
-    PARAMETERS,
-    quantity="ratio",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_NORMAL[:2],
-)
+@formula(PARAMETERS, quantity="ratio", status="exact", symbolic=True, source="derived", assumptions=_NORMAL[:2])
 def start_ratio(alignment: Numeric) -> Numeric:
     r"""What the first steps depend on at target 0: :math:`\rho = \kappa f_0^2/\lambda_0^2 = \delta^2/4`.
 

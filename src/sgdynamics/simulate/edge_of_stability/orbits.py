@@ -17,16 +17,12 @@ from sgdynamics.domains import (
     instance_of,
     integer,
     nonnegative,
+    one,
     optional,
     positive,
     real,
 )
-from sgdynamics.models.edge_of_stability import (
-    FourFactors,
-    ProductLoss,
-    SelfStabilization,
-    second_order_sharpness,
-)
+from sgdynamics.models.edge_of_stability import FourFactors, ProductLoss, SelfStabilization, second_order_sharpness
 from sgdynamics.simulate.edge_of_stability import _kernels
 from sgdynamics.simulate.edge_of_stability._sweep import described, over, sweep
 from sgdynamics.sweeps import spanned
@@ -231,8 +227,8 @@ def self_stabilization_orbits(
     ntk=nonnegative,
     moment=real,
     learning_rate=positive,
-    first=real,
-    second=real,
+    first=one(real),
+    second=one(real),
     steps=integer(0),
     record=optional(increasing_steps),
 )
@@ -280,13 +276,10 @@ def second_order_orbits(
     >>> bool(run.ntk.item() < 2), float(run.loss.item()) < 1e-20
     (True, True)
     """
-    for name, value in {"first": first, "second": second}.items():
-        if np.ndim(value):
-            raise complain("second_order_orbits", name, "one finite real number", value)
     if first == second:
         raise complain("second_order_orbits", "second", f"different from first = {first}", second)
     starts = {"residual": residual, "ntk": ntk, "moment": moment}
-    parameters = (float(first), float(second))
+    parameters = (first, second)
     data = sweep("second_order_orbits", _kernels.second_order, parameters, starts, learning_rate, steps, record)
     finite = [data[name].where(np.isfinite(data[name]), 0.0) for name in starts]
     finite[1] = finite[1].clip(min=0.0)  # rounding may leave a kernel of 0 just below it

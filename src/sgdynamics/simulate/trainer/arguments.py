@@ -9,35 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Domain, average, complain, integer
+from sgdynamics.domains import ArrayOf, Domain, average, complain, integer, whole
 
 
 @dataclass(frozen=True)
-class _FiniteArray:
-    """Finite numbers in an array of given dimensions; float64, or complex128 where complex steps are welcome."""
+class _Complex:
+    """Numbers along one axis, complex ones welcome."""
 
-    dimensions: tuple[int, ...]
-    text: str
-    kinds: str = "iuf"
+    text: str = "a 1-D array of finite real or complex numbers"
 
     def check(self, owner: str, name: str, value: Any) -> NDArray[Any]:
-        if np.ma.is_masked(value):  # a masked entry is missing: there is no number behind it
-            raise complain(owner, name, f"{self.text}, none of them masked", value)
-        try:
-            array = np.asarray(value)
-        except ValueError:  # ragged nested lists
-            raise complain(owner, name, self.text, value) from None
-        if array.dtype.kind not in self.kinds:
-            raise complain(owner, name, self.text, value, TypeError if array.size else ValueError)
-        if array.size == 0 or array.ndim not in self.dimensions:
+        if getattr(getattr(value, "dtype", None), "kind", "") != "c":
+            return ArrayOf((1,), self.text).check(owner, name, value)  # type: ignore[no-any-return]
+        if np.ndim(value) != 1 or np.ma.is_masked(value) or not np.size(value) or not np.isfinite(value).all():
             raise complain(owner, name, self.text, value)
-        array = np.ascontiguousarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
-        finite = np.isfinite(array)
-        if not finite.all():
-            where = np.unravel_index(int(np.argmin(finite)), array.shape)
-            place = tuple(int(i) for i in where)
-            raise ValueError(f"{owner}: {name} must be {self.text}, got {array[where].item()!r} at index {place}")
-        return array
+        return np.ascontiguousarray(value, dtype=np.complex128)
 
 
 @dataclass(frozen=True)
@@ -63,11 +49,11 @@ class _Examples:
 
 
 examples: Domain = _Examples()
-matrix: Domain = _FiniteArray((2,), "a 2-D array of finite numbers")
-vector: Domain = _FiniteArray((1,), "a 1-D array of finite numbers")
-columns: Domain = _FiniteArray((1, 2), "a 1-D or 2-D array of finite numbers")
-row: Domain = _FiniteArray((0, 1), "a finite number or a 1-D array of them")
-parameters: Domain = _FiniteArray((1,), "a 1-D array of finite real or complex numbers", kinds="iufc")
+matrix: Domain = ArrayOf((2,), "a 2-D array of finite numbers")
+vector: Domain = ArrayOf((1,), "a 1-D array of finite numbers")
+columns: Domain = ArrayOf((1, 2), "a 1-D or 2-D array of finite numbers")
+row: Domain = ArrayOf((0, 1), "a finite number or a 1-D array of them")
+parameters: Domain = _Complex()
 
 
 @dataclass(frozen=True)
@@ -89,22 +75,7 @@ class _Mask:
 mask: Domain = _Mask()
 
 
-@dataclass(frozen=True)
-class _Indices:
-    """Whole numbers >= 0 as int64."""
-
-    dimensions: int
-    text: str
-
-    def check(self, owner: str, name: str, value: Any) -> NDArray[np.int64]:
-        array = _FiniteArray((self.dimensions,), self.text).check(owner, name, value)
-        wrong = (array < 0) | (array != np.floor(array))
-        if wrong.any():
-            raise complain(owner, name, self.text, value)
-        return array.astype(np.int64)
-
-
-indices: Domain = _Indices(1, "a 1-D array of indices >= 0")
+indices: Domain = ArrayOf((1,), "a 1-D array of indices >= 0", whole)
 
 
 @dataclass(frozen=True)
@@ -128,7 +99,7 @@ class _OrCallable:
 
 direction: Domain = _OrCallable(vector)
 directions: Domain = _OrCallable(columns)
-index_rows: Domain = _OrCallable(_Indices(2, "a 2-D array of indices >= 0, shape (draws, batch_size)"))
+index_rows: Domain = _OrCallable(ArrayOf((2,), "a 2-D array of indices >= 0, shape (draws, batch_size)", whole))
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,10 @@ class _Walker:
     """One network, step by step."""
 
     def __init__(self, owner: str, output: float, ntk: float, kappa: float, target: float) -> None:
-        for name, value in {"output": output, "ntk": ntk, "kappa": kappa, "target": target}.items():
-            if np.ndim(value):
-                raise complain(owner, name, "one number", f"shape {np.shape(value)}")
         inside_cone(owner, output, ntk, kappa)
-        self.target, self.reach = float(target), 2 * math.sqrt(kappa)
-        self.residual = float(output) - self.target
-        self.imbalance_root = math.sqrt(imbalance(float(output), float(ntk), float(kappa)))
+        self.target, self.reach = target, 2 * math.sqrt(kappa)
+        self.residual = output - target
+        self.imbalance_root = math.sqrt(imbalance(output, ntk, kappa))
 
     @property
     def output(self) -> float:
@@ -98,7 +95,13 @@ def _labelled(states: list[tuple[float, float, float, float]], rates: Floats) ->
     return data
 
 
-@checked(output=real, ntk=nonnegative, rates=schedule_of_rates, kappa=positive, target=real)
+@checked(
+    output=one(real),
+    ntk=one(nonnegative),
+    rates=schedule_of_rates,
+    kappa=one(positive),
+    target=one(real),
+)
 def scheduled_trajectory(output: float, ntk: float, rates: Numeric, *, kappa: float, target: float = 0.0) -> xr.Dataset:
     r"""Gradient descent on the uv network with a rate for every step.
 
@@ -150,10 +153,10 @@ def scheduled_trajectory(output: float, ntk: float, rates: Numeric, *, kappa: fl
 
 
 @checked(
-    output=real,
-    ntk=positive,
-    kappa=positive,
-    target=real,
+    output=one(real),
+    ntk=one(positive),
+    kappa=one(positive),
+    target=one(real),
     strength=one(_strength),
     peak=one(positive),
     steps=integer(1),

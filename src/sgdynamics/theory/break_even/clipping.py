@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, complain, instance_of, nonnegative, positive
+from sgdynamics.domains import Numeric, checked, complain, instance_of, nonnegative, positive, swept
 from sgdynamics.formula import law
 from sgdynamics.models.break_even import SelfStabilizingModes
 from sgdynamics.theory.break_even.plateau import plateau_curvature
@@ -17,7 +17,7 @@ __all__ = ["clipped_modes"]
 
 
 @law(quantity="spectrum")
-@checked(modes=instance_of(SelfStabilizingModes), learning_rate=positive, time=nonnegative)
+@checked(modes=instance_of(SelfStabilizingModes), learning_rate=swept(positive), time=swept(nonnegative))
 def clipped_modes(modes: SelfStabilizingModes, learning_rate: Numeric, time: Numeric) -> xr.Dataset:
     r"""Spectrum of several self-stabilising directions at a time, each clipped at its plateau.
 
@@ -57,9 +57,6 @@ def clipped_modes(modes: SelfStabilizingModes, learning_rate: Numeric, time: Num
     (array([20., 16.]), 0.8)
     """
     owner = "clipped_modes"
-    for name, value in (("learning_rate", learning_rate), ("time", time)):
-        if np.ndim(value) and not isinstance(value, xr.DataArray):
-            raise complain(owner, name, "a number or a DataArray", value)
     if (np.asarray(modes.sharpening) <= 0).any():
         raise complain(owner, "modes", "of rates > 0", modes.sharpening)
     number = range(1, modes.modes + 1)

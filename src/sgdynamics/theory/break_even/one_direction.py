@@ -67,14 +67,7 @@ def batch_variance_factor(examples: Numeric, batch_size: Numeric, *, replacement
     return batch_factor("batch_variance_factor", examples, batch_size, replacement)
 
 
-@formula(
-    PARAMETERS,
-    quantity="curvature",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_FROZEN,
-)
+@formula(PARAMETERS, quantity="curvature", status="exact", symbolic=True, source="derived", assumptions=_FROZEN)
 def gradient_noise_interaction(curvature: Numeric, curvature_variance: Numeric, batch_factor: Numeric) -> Numeric:
     r"""Gradient-noise interaction in one direction, :math:`E[g_B \lambda g_B]/\bar g^2 = E h_B^2/E h_B`.
 
@@ -159,14 +152,7 @@ def edge_curvature_at_distance(
     return difference_of_quotients((2,), (learning_rate,), (alignment, batch_factor), (distance, distance))
 
 
-@formula(
-    PARAMETERS,
-    quantity="curvature",
-    status="bound",
-    symbolic=True,
-    source="derived",
-    assumptions=_FROZEN,
-)
+@formula(PARAMETERS, quantity="curvature", status="bound", symbolic=True, source="derived", assumptions=_FROZEN)
 def sharpness_bound(learning_rate: Numeric) -> Numeric:
     r"""Curvature that no stable direction exceeds, whatever the spread: :math:`\lambda \le 2/\eta`.
 
@@ -184,14 +170,7 @@ def sharpness_bound(learning_rate: Numeric) -> Numeric:
     return 2 / learning_rate
 
 
-@formula(
-    PARAMETERS,
-    quantity="curvature",
-    status="bound",
-    symbolic=True,
-    source="derived",
-    assumptions=_FROZEN,
-)
+@formula(PARAMETERS, quantity="curvature", status="bound", symbolic=True, source="derived", assumptions=_FROZEN)
 def non_uniformity_bound(learning_rate: Numeric, batch_factor: Numeric) -> Numeric:
     r"""Standard deviation of the curvatures that no stable direction exceeds: :math:`s \le 1/(\eta\sqrt{c_S})`.
 

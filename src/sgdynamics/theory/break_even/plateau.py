@@ -90,14 +90,7 @@ def frozen_second_moment(
     return quotient((learning_rate, batch_factor, force_variance), (curvature, room))
 
 
-@formula(
-    PARAMETERS,
-    quantity="curvature",
-    status="heuristic",
-    symbolic=True,
-    source="derived",
-    assumptions=_MODE,
-)
+@formula(PARAMETERS, quantity="curvature", status="heuristic", symbolic=True, source="derived", assumptions=_MODE)
 def plateau_curvature(
     learning_rate: Numeric,
     batch_factor: Numeric,
@@ -135,14 +128,7 @@ def plateau_curvature(
     return _plateau(quotient((1 + sqrt(1 - load),), (learning_rate, quality)), load)
 
 
-@formula(
-    PARAMETERS,
-    quantity="curvature",
-    status="heuristic",
-    symbolic=True,
-    source="derived",
-    assumptions=_MODE,
-)
+@formula(PARAMETERS, quantity="curvature", status="heuristic", symbolic=True, source="derived", assumptions=_MODE)
 def collapse_curvature(
     learning_rate: Numeric,
     batch_factor: Numeric,

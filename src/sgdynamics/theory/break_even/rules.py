@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sgdynamics.domains import Interval, Numeric, checked, complain, count, is_symbolic, nonnegative, positive
+from sgdynamics.domains import ArrayOf, Numeric, checked, complain, count, is_symbolic, nonnegative, one, positive
 from sgdynamics.formula import formula, law, sqrt, stable_below
 from sgdynamics.models.break_even.parameters import PARAMETERS
 from sgdynamics.parameters import Parameter
@@ -25,7 +25,7 @@ __all__ = [
     "trace_rule_edge",
 ]
 
-_SPECTRUM = Interval("eigenvalues >= 0 of shape (d,), not all 0", low=0, low_open=False)
+_SPECTRUM = ArrayOf((1,), "eigenvalues >= 0 of shape (d,), not all 0", nonnegative)
 
 
 @formula(
@@ -57,13 +57,12 @@ def kernel_norm_share(gain: Numeric, batch_factor: Numeric) -> Numeric:
     return batch_factor * gain / (2 - gain)
 
 
-def _spectrum(owner: str, eigenvalues: Numeric, batch_factor: Numeric) -> tuple[np.ndarray, float]:
+def _occupied(owner: str, eigenvalues: ArrayLike) -> np.ndarray:
+    """Those that are not 0."""
     values = np.asarray(eigenvalues)
-    if values.ndim != 1 or not values.any():
+    if not values.any():
         raise complain(owner, "eigenvalues", _SPECTRUM.text, eigenvalues)
-    if np.ndim(batch_factor):
-        raise complain(owner, "batch_factor", "one finite number >= 0", batch_factor)
-    return values[values > 0], float(batch_factor)
+    return values[values > 0]
 
 
 def _crossing(values: np.ndarray, self_noise: float, noise: float) -> float:
@@ -82,7 +81,7 @@ def _crossing(values: np.ndarray, self_noise: float, noise: float) -> float:
 
 
 @law(quantity="learning rate")
-@checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative)
+@checked(eigenvalues=_SPECTRUM, batch_factor=one(nonnegative))
 def trace_rule_edge(eigenvalues: ArrayLike, batch_factor: float) -> float:
     r"""Learning rate at which the shares of :func:`sgdynamics.theory.quadratic.trace_rule_term` add to 1.
 
@@ -112,12 +111,12 @@ def trace_rule_edge(eigenvalues: ArrayLike, batch_factor: float) -> float:
     >>> round(trace_rule_edge([1.0], 1.0), 12), round(trace_rule_edge([1.0] * 10, 1.0), 12)
     (0.666666666667, 0.166666666667)
     """
-    values, noise = _spectrum("trace_rule_edge", eigenvalues, batch_factor)
-    return float(2 / values.max()) if noise == 0 else _crossing(values, noise, noise)
+    values = _occupied("trace_rule_edge", eigenvalues)
+    return float(2 / values.max()) if batch_factor == 0 else _crossing(values, batch_factor, batch_factor)
 
 
 @law(quantity="learning rate")
-@checked(eigenvalues=_SPECTRUM, batch_factor=nonnegative, outputs=count)
+@checked(eigenvalues=_SPECTRUM, batch_factor=one(nonnegative), outputs=one(count))
 def kernel_norm_edge(eigenvalues: ArrayLike, batch_factor: float, *, outputs: float = 1) -> float:
     r"""Learning rate at which the norm of the noise kernel is 1, by :func:`kernel_norm_share`.
 
@@ -148,10 +147,8 @@ def kernel_norm_edge(eigenvalues: ArrayLike, batch_factor: float, *, outputs: fl
     >>> round(kernel_norm_edge([1.0], 1.0), 12), round(kernel_norm_edge([1.0] * 10, 1.0), 12)
     (1.0, 0.181818181818)
     """
-    values, noise = _spectrum("kernel_norm_edge", eigenvalues, batch_factor)
-    if np.ndim(outputs):
-        raise complain("kernel_norm_edge", "outputs", "one whole number >= 1", outputs)
-    return float(2 / values.max()) if noise == 0 else _crossing(values, 0.0, noise / float(outputs))
+    values = _occupied("kernel_norm_edge", eigenvalues)
+    return float(2 / values.max()) if batch_factor == 0 else _crossing(values, 0.0, batch_factor / outputs)
 
 
 @formula(

@@ -11,14 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from sgdynamics._blas import one_blas_thread
-from sgdynamics.domains import (
-    Numeric,
-    checked,
-    complain,
-    integer,
-    is_symbolic,
-    positive,
-)
+from sgdynamics.domains import Numeric, checked, complain, integer, is_symbolic, positive
 from sgdynamics.formula import formula, geometric_sum, law, stable_below, where
 from sgdynamics.models.deep_linear._domains import finite_matrix, input_covariance_matrix
 from sgdynamics.models.deep_linear.parameters import PARAMETERS
@@ -97,14 +90,7 @@ def persistent_edge(singular_value: Numeric, depth: Numeric, *, momentum: Numeri
     return 2 * (1 + momentum) / _flattest(singular_value, depth)
 
 
-@formula(
-    PARAMETERS,
-    quantity="curvature",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_BALANCED,
-)
+@formula(PARAMETERS, quantity="curvature", status="exact", symbolic=True, source="derived", assumptions=_BALANCED)
 def balanced_eigenvalue(output_value: Numeric, input_value: Numeric, depth: Numeric) -> Numeric:
     r"""Eigenvalue of the Hessian at a balanced minimum that belongs to one output and one input direction.
 

@@ -51,14 +51,7 @@ def _variance(depth: Numeric, width: Numeric) -> Numeric:
     return depth * (depth + 2) / 3 * grown + 4 * mixed / 3
 
 
-@formula(
-    PARAMETERS,
-    quantity="squared kernel",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_NTK_START,
-)
+@formula(PARAMETERS, quantity="squared kernel", status="exact", symbolic=True, source="derived", assumptions=_NTK_START)
 def initial_ntk_variance(depth: Numeric, width: Numeric) -> Numeric:
     r"""Variance of the tangent kernel at the start; its mean is the depth, at any width.
 
@@ -80,14 +73,7 @@ def initial_ntk_variance(depth: Numeric, width: Numeric) -> Numeric:
     return _variance(depth, width)
 
 
-@formula(
-    PARAMETERS,
-    quantity="variance",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_NTK_START,
-)
+@formula(PARAMETERS, quantity="variance", status="exact", symbolic=True, source="derived", assumptions=_NTK_START)
 def initial_ntk_relative_variance(depth: Numeric, width: Numeric) -> Numeric:
     r"""Variance of the tangent kernel at the start over its squared mean, :math:`\operatorname{Var} K / D^2`.
 

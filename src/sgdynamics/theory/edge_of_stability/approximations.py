@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numeric, checked, complain, function, nonnegative, real
+from sgdynamics.domains import ArrayOf, Numeric, checked, function, nonnegative, one
 from sgdynamics.formula import expm1, formula, law
 from sgdynamics.models.edge_of_stability.parameters import PARAMETERS
 
@@ -16,25 +16,12 @@ Array = NDArray[np.float64]
 Field = Callable[[Array], Any]
 
 
-def as_vector(owner: str, name: str, value: Numeric) -> Array:
-    """A point or a gradient as one vector."""
-    made = np.asarray(value, dtype=np.float64)
-    if made.ndim != 1:
-        raise complain(owner, name, "a 1-D array of finite real numbers", value)
-    return made
+A_POINT = ArrayOf((1,), "a 1-D array of finite real numbers")
 
 
-def as_number(owner: str, name: str, value: Numeric, text: str) -> float:
-    """One number where others would broadcast."""
-    if np.ndim(value):
-        raise complain(owner, name, text, value)
-    return float(value)
-
-
-def _flow(owner: str, velocity: Field, start: Numeric, time: Numeric) -> Array:
+def _flow(velocity: Field, point: Array, end: float) -> Array:
     from scipy.integrate import solve_ivp
 
-    point, end = as_vector(owner, "start", start), as_number(owner, "time", time, "one finite number >= 0")
     if end == 0:
         return point.copy()
     # errors are relative to the start or, from 0, to how far its velocity goes
@@ -52,7 +39,7 @@ def _flow(owner: str, velocity: Field, start: Numeric, time: Numeric) -> Array:
 
 
 @law(quantity="weight")
-@checked(gradient=function, start=real, time=nonnegative)
+@checked(gradient=function, start=A_POINT, time=one(nonnegative))
 def gradient_flow(gradient: Field, start: Numeric, time: float) -> Array:
     r"""Where gradient flow :math:`\dot w = -\nabla L` is after some time.
 
@@ -83,11 +70,17 @@ def gradient_flow(gradient: Field, start: Numeric, time: float) -> Array:
     >>> gradient_flow(lambda w: w, [1.0], time=1.0).round(6)
     array([0.367879])
     """
-    return _flow("gradient_flow", lambda w: -np.asarray(gradient(w)), start, time)
+    return _flow(lambda w: -np.asarray(gradient(w)), start, time)
 
 
 @law(quantity="weight")
-@checked(gradient=function, hessian=function, start=real, learning_rate=nonnegative, time=nonnegative)
+@checked(
+    gradient=function,
+    hessian=function,
+    start=A_POINT,
+    learning_rate=one(nonnegative),
+    time=one(nonnegative),
+)
 def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate: float, time: float) -> Array:
     r"""Where gradient flow on :math:`L + \tfrac{\eta}{4}|\nabla L|^2` is after some time.
 
@@ -123,14 +116,13 @@ def modified_flow(gradient: Field, hessian: Field, start: Numeric, learning_rate
     >>> modified_flow(lambda w: w, lambda w: [[1.0]], [1.0], learning_rate=0.1, time=1.0).round(6)
     array([0.349938])
     """
-    rate = as_number("modified_flow", "learning_rate", learning_rate, "one finite number >= 0")
 
     def velocity(w: Array) -> Array:
         slope = np.asarray(gradient(w))
-        made: Array = -(slope + 0.5 * rate * np.asarray(hessian(w)) @ slope)
+        made: Array = -(slope + 0.5 * learning_rate * np.asarray(hessian(w)) @ slope)
         return made
 
-    return _flow("modified_flow", velocity, start, time)
+    return _flow(velocity, start, time)
 
 
 @formula(

@@ -29,10 +29,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
-from sgdynamics.domains import Numeric, checked, complain, function, integer, optional, positive, real
+from sgdynamics.domains import Numeric, checked, complain, function, integer, one, optional, positive, real
 from sgdynamics.formula import law
 from sgdynamics.theory.edge_of_stability._complementarity import complementary
-from sgdynamics.theory.edge_of_stability.approximations import Field, as_number, as_vector
+from sgdynamics.theory.edge_of_stability.approximations import A_POINT, Field
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def _covariance(gradient: Array, bends: Array, slack: Array) -> Array:
 
 
 @law(quantity="second moment")
-@checked(gradient=real, curvature_gradients=real, slack=optional(real))
+@checked(gradient=A_POINT, curvature_gradients=real, slack=optional(real))
 def oscillation_covariance(gradient: Numeric, curvature_gradients: Numeric, slack: Numeric = None) -> Array:
     r"""The covariance of the oscillation that keeps several directions at the edge.
 
@@ -93,7 +93,7 @@ def oscillation_covariance(gradient: Numeric, curvature_gradients: Numeric, slac
     array([[2., 0.],
            [0., 4.]])
     """
-    slope = as_vector("oscillation_covariance", "gradient", gradient)
+    slope = np.asarray(gradient)
     bends = np.asarray(curvature_gradients)
     if bends.ndim != 3 or bends.shape[0] != bends.shape[1] or bends.shape[2] != slope.size:
         text = f"of shape (k, k, {slope.size})"
@@ -164,8 +164,8 @@ def _probe(owner: str, name: str, field: Field, point: Array, shape: tuple[int, 
     loss=function,
     gradient=function,
     hessian=function,
-    start=real,
-    learning_rate=positive,
+    start=A_POINT,
+    learning_rate=one(positive),
     steps=integer(1),
     points=optional(integer(1)),
     directions=integer(1),
@@ -245,8 +245,7 @@ def central_flow(
     (20.0, 2.0, 0.0)
     """
     owner = "central_flow"
-    point = as_vector(owner, "start", start)
-    rate = as_number(owner, "learning_rate", learning_rate, "one finite number > 0")
+    point, rate = start, learning_rate
     points = 2 * steps if points is None else points
     if points < steps:
         raise complain(owner, "points", f"at least steps = {steps}, for stability", points)

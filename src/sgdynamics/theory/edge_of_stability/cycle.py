@@ -20,14 +20,7 @@ from sgdynamics.parameters import Parameter
 _MAP = ("the truncated two-variable map",)
 
 
-@formula(
-    PARAMETERS,
-    quantity="oscillation",
-    status="exact",
-    symbolic=True,
-    source="damian2022, map",
-    assumptions=_MAP,
-)
+@formula(PARAMETERS, quantity="oscillation", status="exact", symbolic=True, source="damian2022, map", assumptions=_MAP)
 def cycle_amplitude(sharpening: Numeric, restoring: Numeric) -> Numeric:
     r"""Amplitude :math:`\sqrt{2\alpha/\beta}` of the cycle on which x only flips and the curvature stays at the edge.
 

@@ -13,14 +13,7 @@ from sgdynamics.theory.forecast.parameters import PARAMETERS
 _SPECTRUM = ("curvatures with a power-law density and an exponential cut-off", "small gains")
 
 
-@formula(
-    PARAMETERS,
-    quantity="share",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_SPECTRUM,
-)
+@formula(PARAMETERS, quantity="share", status="exact", symbolic=True, source="derived", assumptions=_SPECTRUM)
 def spectrum_left(time: Numeric, exponent: Numeric, cutoff: Numeric) -> Numeric:
     r"""What is left of a risk, or of the noise of one step, once the rates since then sum to S.
 

@@ -18,13 +18,7 @@ __all__ = ["mean_classifier_cosine", "p_only_error"]
 _NODES, _WEIGHTS = np.polynomial.laguerre.laggauss(40)
 
 
-@formula(
-    PARAMETERS,
-    quantity="probability",
-    status="exact",
-    source="derived",
-    assumptions=("a linear rule",),
-)
+@formula(PARAMETERS, quantity="probability", status="exact", source="derived", assumptions=("a linear rule",))
 def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
     r"""Error on P-only examples of a linear rule with a given cosine to the true direction.
 

@@ -19,14 +19,7 @@ __all__ = ["learning_order_rate", "risk_odds_factor", "risk_transfer"]
 _SETTING = ("gradient descent, or the mean of SGD", "two directions")
 
 
-@formula(
-    PARAMETERS,
-    quantity="learning rate",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_SETTING,
-)
+@formula(PARAMETERS, quantity="learning rate", status="exact", symbolic=True, source="derived", assumptions=_SETTING)
 def learning_order_rate(sharp: Numeric, flat: Numeric) -> Numeric:
     r"""Learning rate beyond which the flat one of two directions is learned before the sharp one.
 
@@ -46,14 +39,7 @@ def learning_order_rate(sharp: Numeric, flat: Numeric) -> Numeric:
     return 2 / (sharp + flat)
 
 
-@formula(
-    PARAMETERS,
-    quantity="factor",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_SETTING,
-)
+@formula(PARAMETERS, quantity="factor", status="exact", symbolic=True, source="derived", assumptions=_SETTING)
 def risk_odds_factor(learning_rate: Numeric, steps: Numeric, sharp: Numeric, flat: Numeric) -> Numeric:
     r"""What a number of steps does to the odds of the flat direction in the training risk.
 

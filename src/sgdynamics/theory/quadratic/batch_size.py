@@ -17,12 +17,7 @@ from typing import Any
 
 import xarray as xr
 
-from sgdynamics.domains import (
-    Numeric,
-    checked,
-    increasing_steps,
-    optional,
-)
+from sgdynamics.domains import Numeric, checked, increasing_steps, optional
 from sgdynamics.formula import formula, law, stable_below
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.quadratic.parameters import PARAMETERS
@@ -38,14 +33,7 @@ _ONE_STEP = ("one step of plain SGD", "additive noise", "rate chosen for the bat
 _WHOLE_RUN = (*_ONE_STEP, "noise scale constant over the run")
 
 
-@formula(
-    PARAMETERS,
-    quantity="share",
-    status="exact",
-    symbolic=True,
-    source="mccandlish2018",
-    assumptions=_ONE_STEP,
-)
+@formula(PARAMETERS, quantity="share", status="exact", symbolic=True, source="mccandlish2018", assumptions=_ONE_STEP)
 def batch_efficiency(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
     r"""Share of the full gradient's best learning rate, and of what its step gains, that a batch reaches.
 
@@ -67,14 +55,7 @@ def batch_efficiency(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
     return 1 / (1 + noise_scale / batch_size)
 
 
-@formula(
-    PARAMETERS,
-    quantity="ratio",
-    status="exact",
-    symbolic=True,
-    source="mccandlish2018",
-    assumptions=_WHOLE_RUN,
-)
+@formula(PARAMETERS, quantity="ratio", status="exact", symbolic=True, source="mccandlish2018", assumptions=_WHOLE_RUN)
 def steps_for_batch(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
     r"""Steps to a given loss over those of full gradients, :math:`1 + B_\text{noise}/B`.
 
@@ -93,14 +74,7 @@ def steps_for_batch(batch_size: Numeric, noise_scale: Numeric) -> Numeric:
     return 1 + noise_scale / batch_size
 
 
-@formula(
-    PARAMETERS,
-    quantity="ratio",
-    status="exact",
-    symbolic=True,
-    source="mccandlish2018",
-    assumptions=_WHOLE_RUN,
-)
+@formula(PARAMETERS, quantity="ratio", status="exact", symbolic=True, source="mccandlish2018", assumptions=_WHOLE_RUN)
 def examples_for_steps(relative_steps: Numeric) -> Numeric:
     r"""Examples seen over the fewest possible, for steps over the fewest possible.
 

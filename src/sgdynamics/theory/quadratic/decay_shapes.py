@@ -22,14 +22,7 @@ __all__ = ["decay_noise_left", "late_decay_noise_left"]
 _SMALL_GAINS = ("one direction", "additive noise", "from a plateau", "gain << 1", "steps >> 1")
 
 
-@formula(
-    PARAMETERS,
-    steps=_STEPS,
-    quantity="share",
-    status="asymptotic",
-    source="derived",
-    assumptions=_SMALL_GAINS,
-)
+@formula(PARAMETERS, steps=_STEPS, quantity="share", status="asymptotic", source="derived", assumptions=_SMALL_GAINS)
 def decay_noise_left(gain: Numeric, steps: Numeric, exponent: Numeric) -> Numeric:
     r"""Share of the plateau's variance that is left after a decay :math:`\eta (s/D)^p` over D steps.
 

@@ -70,14 +70,7 @@ def memory_kernel(time: Numeric, curvature_exponent: Numeric) -> Numeric:
     return gamma(power) / (2 * curvature_exponent) * (2 * time) ** (-power)
 
 
-@formula(
-    PARAMETERS,
-    quantity="exponent",
-    status="asymptotic",
-    symbolic=True,
-    source="derived",
-    assumptions=_BEST,
-)
+@formula(PARAMETERS, quantity="exponent", status="asymptotic", symbolic=True, source="derived", assumptions=_BEST)
 def best_decay_exponent(curvature_exponent: Numeric) -> Numeric:
     r"""Exponent of the best decay: rates like :math:`s^{2a-1}`, s steps before the end.
 
@@ -111,13 +104,7 @@ def _log_gamma_over(a: Numeric, b: Numeric) -> Numeric:
 
 
 @formula(
-    PARAMETERS,
-    steps=positive,
-    noise=_NOISE,
-    quantity="loss",
-    status="asymptotic",
-    source="derived",
-    assumptions=_BEST,
+    PARAMETERS, steps=positive, noise=_NOISE, quantity="loss", status="asymptotic", source="derived", assumptions=_BEST
 )
 def best_schedule_risk(
     steps: Numeric, curvature_exponent: Numeric, source_exponent: Numeric, noise: Numeric

@@ -117,13 +117,7 @@ def stability_edge(curvature: Numeric, *, momentum: Numeric = 0.0, nesterov: boo
     return edge_gain(momentum, nesterov) / curvature
 
 
-@formula(
-    PARAMETERS,
-    quantity="factor",
-    status="exact",
-    source="derived",
-    assumptions=("additive noise",),
-)
+@formula(PARAMETERS, quantity="factor", status="exact", source="derived", assumptions=("additive noise",))
 def contraction_factor(gain: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Asymptotic factor per step by which the mean error shrinks, or grows.
 

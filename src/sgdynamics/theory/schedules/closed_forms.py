@@ -7,13 +7,7 @@ from sgdynamics.formula import decay, formula, geometric_sum, where
 from sgdynamics.theory.schedules.parameters import PARAMETERS
 
 
-@formula(
-    PARAMETERS,
-    quantity="gain",
-    status="exact",
-    source="derived",
-    assumptions=("one curvature",),
-)
+@formula(PARAMETERS, quantity="gain", status="exact", source="derived", assumptions=("one curvature",))
 def ema_schedule_gain(gain: Numeric, beta: Numeric, remaining: Numeric) -> Numeric:
     r"""Gain, with ``remaining`` steps to go, of the schedule that ends on the exponential moving average of SGD.
 

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sgdynamics
-from sgdynamics.domains import Domain, Numeric, checked, complain, instance_of, integer, positive
+from sgdynamics.domains import Domain, Numeric, checked, complain, instance_of, integer, positive, swept
 from sgdynamics.formula import law
 from sgdynamics.theory.sharpest_directions.parabola import increases, overshoots
 
@@ -60,7 +60,7 @@ def _ratio(above: xr.DataArray, below: xr.DataArray, dim: str, blocks: int) -> t
 
 
 @law(quantity="report")
-@checked(data=instance_of(xr.Dataset), learning_rate=positive, blocks=integer(2), dim=_word)
+@checked(data=instance_of(xr.Dataset), learning_rate=swept(positive), blocks=integer(2), dim=_word)
 def step_to_curvature(
     data: xr.Dataset, learning_rate: Numeric, *, blocks: int = 10, dim: str = "measured_step"
 ) -> xr.Dataset:
@@ -122,8 +122,6 @@ def step_to_curvature(
     steps = data.sizes[dim]
     if steps < blocks:
         raise complain(owner, "blocks", f"at most the number of steps, {steps}", blocks)
-    if np.ndim(learning_rate) and not isinstance(learning_rate, xr.DataArray):
-        raise complain(owner, "learning_rate", "a finite number > 0 or a DataArray of them", learning_rate)
     batches = data[_BATCHES] if _BATCHES in data and "draw" in data[_BATCHES].dims else None
     _finite(owner, data, (*_STEPWISE, *(() if batches is None else (_BATCHES,))))
     slope, curvature, square = (data[name] for name in _STEPWISE)

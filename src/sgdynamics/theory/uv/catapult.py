@@ -131,14 +131,7 @@ def reflected_peak(c: Numeric) -> Numeric:
     return (c - 2) ** 2 * (1 + 2 * (c - 2) / 3) / 2
 
 
-@formula(
-    PARAMETERS,
-    quantity="steps",
-    status="asymptotic",
-    symbolic=True,
-    source="derived",
-    assumptions=_WIDE,
-)
+@formula(PARAMETERS, quantity="steps", status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE)
 def peak_time(c: Numeric, width: Numeric) -> Numeric:
     r"""Steps to the largest loss, to leading order in the width: :math:`\frac{\ln n}{2\ln(c-1)}`.
 

@@ -58,12 +58,7 @@ def first_loss_ratio(c: Numeric, rho: Numeric) -> Numeric:
 
 
 @formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_ZERO_TARGET,
+    PARAMETERS, quantity="normalised rate", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET
 )
 def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
     r"""Smallest normalised rate beyond which the first step raises the loss.
@@ -86,13 +81,7 @@ def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
     return where(8 * rho <= 1, 4 * scale / (1 + sqrt(1 - 8 * rho)), float("inf"))
 
 
-@formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="exact",
-    source="derived",
-    assumptions=_ONE_EXAMPLE,
-)
+@formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_ONE_EXAMPLE)
 def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0.0, units: str = "ntk") -> Numeric:
     r"""Smallest normalised rate beyond which a step from this point raises the loss, for any target.
 
@@ -116,13 +105,7 @@ def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0
     return where(8 * rho <= 1, 4 * scale / (1 + sqrt(1 - 8 * rho)), float("inf"))
 
 
-@formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="exact",
-    source="derived",
-    assumptions=_ZERO_TARGET,
-)
+@formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_ZERO_TARGET)
 def c_sharp(rho: Numeric, units: str = "ntk") -> Numeric:
     r"""Smallest normalised rate beyond which the first step raises the top Hessian eigenvalue, in both units of it.
 

@@ -8,26 +8,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdynamics.domains import checked, complain
+from sgdynamics.domains import checked, integer
 from sgdynamics.formula import law
 
 # Distances of neighbouring doublings shrink by this factor in the limit (Feigenbaum); a first guess, no result.
 _SHRINKING = 4.669
 # beyond it neighbours are closer than the rounding of the orbit allows
 _MOST = 14
-
-
-class _Count:
-    """How many doublings are asked for."""
-
-    text = f"an integer in 1..{_MOST}"
-
-    def check(self, owner: str, name: str, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise complain(owner, name, self.text, value, TypeError)
-        if not (math.isfinite(value) and float(value).is_integer() and 1 <= value <= _MOST):
-            raise complain(owner, name, self.text, value)
-        return int(value)
 
 
 def _round(x: float, q: float, period: int) -> tuple[float, float, float, float, float]:
@@ -74,7 +61,7 @@ def _doubling(which: int) -> float:
 
 
 @law(quantity="ratio")
-@checked(count=_Count())
+@checked(count=integer(1, _MOST))
 def period_doublings(count: int) -> NDArray[np.float64]:
     r"""Where the attractor on the edge line doubles its period: 1 to 2, 2 to 4, and so on.
 

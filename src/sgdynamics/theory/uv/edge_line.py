@@ -28,14 +28,7 @@ cycling_stably: Interval = Interval(
 )
 
 
-@formula(
-    PARAMETERS,
-    quantity="scaled kernel",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_LINE,
-)
+@formula(PARAMETERS, quantity="scaled kernel", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def edge_map(x: Numeric, q: Numeric) -> Numeric:
     r"""One step on the edge line: :math:`x' = x\,(1+q-x)^2`.
 
@@ -53,14 +46,7 @@ def edge_map(x: Numeric, q: Numeric) -> Numeric:
     return x * (1 + q - x) ** 2
 
 
-@formula(
-    PARAMETERS,
-    quantity="scaled sharpness",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_LINE,
-)
+@formula(PARAMETERS, quantity="scaled sharpness", status="exact", symbolic=True, source="derived", assumptions=_LINE)
 def edge_sharpness(x: Numeric, q: Numeric) -> Numeric:
     r"""Learning rate times top Hessian eigenvalue on the edge line: :math:`\max(3x-q,\, q-x)`.
 

@@ -25,12 +25,7 @@ _ALMOST = "bounded below it for every start; that almost every start diverges ab
 
 
 @formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_ZERO_TARGET,
+    PARAMETERS, quantity="normalised rate", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET
 )
 def c_max(rho: Numeric, units: str = "ntk") -> Numeric:
     r"""Largest normalised rate at which gradient descent converges, at target 0.

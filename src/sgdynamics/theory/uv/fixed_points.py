@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sgdynamics.domains import Numeric, Value, checked, nonnegative, real
+from sgdynamics.domains import Numeric, Value, checked, nonnegative, real, swept
 from sgdynamics.formula import formula, law, sqrt
 from sgdynamics.models.uv.parameters import PARAMETERS
 from sgdynamics.parameters import Parameter
@@ -23,12 +23,7 @@ _KINDS = {"flag_values": np.arange(4, dtype=np.int8), "flag_meanings": "line_of_
 
 
 @formula(
-    PARAMETERS,
-    quantity="learning rate",
-    status="exact",
-    symbolic=True,
-    source="derived",
-    assumptions=_ONE_EXAMPLE,
+    PARAMETERS, quantity="learning rate", status="exact", symbolic=True, source="derived", assumptions=_ONE_EXAMPLE
 )
 def critical_learning_rate(kappa: Numeric, target: Numeric, *, momentum: Numeric = 0.0) -> Numeric:
     r"""Learning rate beyond which every minimum is unstable: :math:`\eta_c = (1+\beta)/(\sqrt\kappa|y|)`.
@@ -116,7 +111,7 @@ def jacobian(
 
 
 @law(quantity="report")
-@checked(q=nonnegative)
+@checked(q=swept(nonnegative))
 def fixed_points(q: Numeric) -> xr.Dataset:
     r"""The four fixed points, with location, eigenvalues and kind.
 
@@ -152,8 +147,6 @@ def fixed_points(q: Numeric) -> xr.Dataset:
     >>> fixed_points(0.5).sel(fixed_point="before").ntk.item()
     3.0
     """
-    if np.ndim(q) and not isinstance(q, xr.DataArray):
-        raise ValueError(f"fixed_points: q must be a number or a DataArray, got an array of shape {np.shape(q)}")
     scaled = xr.DataArray(q)
     zero = 0 * scaled
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sgdynamics.domains import checked, instance_of, nonnegative, real
+from sgdynamics.domains import checked, instance_of, nonnegative, one, real
 from sgdynamics.formula import law
 from sgdynamics.models.uv import MultiExampleUV
 
 
 @law(quantity="learning rate")
-@checked(model=instance_of(MultiExampleUV), outputs=real, readout_norm=nonnegative, hidden_gram=real)
+@checked(model=instance_of(MultiExampleUV), outputs=real, readout_norm=one(nonnegative), hidden_gram=real)
 def first_rise_rate(model: MultiExampleUV, outputs: Any, readout_norm: float, hidden_gram: Any) -> float:
     r"""Learning rate beyond which one step from a point raises the loss, on any number of examples.
 

@@ -73,12 +73,7 @@ def sharpness_change(
 
 
 @formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="asymptotic",
-    symbolic=True,
-    source="derived",
-    assumptions=_WIDE,
+    PARAMETERS, quantity="normalised rate", status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE
 )
 def wide_c_sharp(output_over_residual: Numeric) -> Numeric:
     r"""Normalised rate beyond which one step of a wide network raises the sharpness: :math:`1 + \tfrac32 f_0/\Delta_0`.

@@ -173,13 +173,7 @@ def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
     return _mean(width, np.pi / 2, value)
 
 
-@formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="exact",
-    source="derived",
-    assumptions=_ANY_TARGET,
-)
+@formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_ANY_TARGET)
 def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
     r"""Mean over starts of the largest learning rate times the kernel of the start, for any target.
 
@@ -221,12 +215,7 @@ def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
 
 
 @formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="asymptotic",
-    symbolic=True,
-    source="derived",
-    assumptions=_WIDE,
+    PARAMETERS, quantity="normalised rate", status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE
 )
 def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean critical rate c_crit (:func:`c_loss`) at width n, where that is large.
@@ -248,12 +237,7 @@ def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(
-    PARAMETERS,
-    quantity="normalised rate",
-    status="asymptotic",
-    symbolic=True,
-    source="derived",
-    assumptions=_WIDE,
+    PARAMETERS, quantity="normalised rate", status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE
 )
 def wide_c_max(width: Numeric, units: str = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` for wide networks: 4 in kernel units, :math:`4 + \frac{3}{n+1}` in Hessian units.

@@ -6,11 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sgdynamics.domains import Domain, Interval, complain, count
-from sgdynamics.simulate.trainer import arguments
+from sgdynamics.domains import ArrayOf, Domain, Interval, complain, count, positive
 
 __all__ = ["depths", "existing_directory", "learning_rates", "widths"]
 
@@ -18,21 +14,7 @@ depths: Interval = Interval("a whole number >= 2", low=2, low_open=False, intege
 widths: Interval = count
 
 
-@dataclass(frozen=True)
-class _LearningRates:
-    text: str = "an increasing 1-D array of finite numbers > 0"
-
-    def check(self, owner: str, name: str, value: Any) -> NDArray[np.float64]:
-        try:
-            array = arguments.vector.check(owner, name, value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace(arguments.vector.text, self.text, 1)) from None
-        if array[0] <= 0 or (np.diff(array) <= 0).any():
-            raise complain(owner, name, self.text, value)
-        return array  # type: ignore[no-any-return]
-
-
-learning_rates: Domain = _LearningRates()
+learning_rates: Domain = ArrayOf((1,), "an increasing 1-D array of finite numbers > 0", positive, increasing=True)
 
 
 @dataclass(frozen=True)
