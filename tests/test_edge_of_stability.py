@@ -13,6 +13,7 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 
 import sgdynamics
 from sgdynamics.models.edge_of_stability import (
@@ -808,6 +809,35 @@ def test_the_invariant_drifts_as_foretold_and_turns_where_it_should(zeta, alpha,
     assert drifts == pytest.approx(foretold, rel=0.02)
     assert drifts[1] == pytest.approx(foretold[1], rel=0.01)
     assert np.sign(foretold[0]) == np.sign(2 * beta / 9 - zeta**2)
+
+
+def test_printed_levels_of_another_simulation_come_out_of_one_start_and_one_length():
+    # their start and length are not stated: of both laws and runs, eight numbers, two are fitted here
+    asymmetries, rate = np.array([0.0, 0.3, 0.5, 0.6]), math.sqrt(1e-5)
+
+    def mean_square(level):  # of the excess over a cycle: integral of y du over that of du/y, with u the logarithm of x
+        def height(u):
+            return math.exp(2 * u) / 4 - u - level
+
+        rest = math.log(2) / 2
+        low, high = brentq(height, rest - 9, rest), brentq(height, rest, rest + 2)
+        angle = (np.arange(400) + 0.5) * math.pi / 400
+        u, width = (low + high) / 2 - (high - low) / 2 * np.cos(angle), np.sin(angle)
+        excess = np.sqrt(2 * (level - np.exp(2 * u) / 4 + u))
+        return np.sum(excess * width) / np.sum(width / excess)
+
+    foretold = []
+    for zeta in asymmetries:
+        level = 0.46656
+        for _ in range(200):
+            level += 8513 / 200 * cycle_drift(rate, 1.0, 1.0, zeta) * mean_square(level)
+        foretold.append(level)
+    assert foretold == pytest.approx([0.523, 0.499, 0.460, 0.436], abs=1e-3)
+
+    x, y = np.full(4, math.sqrt(2)), np.full(4, -0.79)
+    for _ in range(8500):
+        x, y = -(1 + rate * y) * x - 1.5 * rate * asymmetries * x * x, y + rate * (1 - x * x / 2)
+    assert y * y / 2 + x * x / 4 - np.log(x * x) / 2 == pytest.approx([0.519, 0.497, 0.461, 0.438], abs=1e-3)
 
 
 def test_at_the_turning_asymmetry_next_to_nothing_is_left_and_beyond_the_oscillation_dies():
