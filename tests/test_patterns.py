@@ -682,17 +682,16 @@ def test_a_predicted_reversal_is_one_in_200_random_settings_but_for_three_in_a_h
 
 
 @pytest.mark.slow
-def test_half_of_all_reversals_in_random_settings_are_predicted():
-    random, reversals, foreseen = np.random.default_rng(21), 0, 0
-    while reversals < 40:
+def test_where_the_order_reverses_no_condition_fails_by_more_than_a_factor_of_four():
+    random, reversals = np.random.default_rng(21), 0
+    while reversals < 12:
         setting = _random_setting(random)
         if setting is None or not _small_rate_learns_q_first(setting):
             continue
         run = reduced_dynamics(setting, setting.draw(0), "large_then_small")
         if first_time_below(run, "loss_p_only", P_LEVEL) < first_time_below(run, "loss_q_only", Q_LEVEL):
             reversals += 1
-            foreseen += bool(predict(setting).reverses)
-    assert foreseen >= 0.4 * reversals
+            assert float(regime(setting).quantity.max()) < 4
 
 
 def test_the_conditions_hold_at_the_desk_and_the_wrong_order_is_foreseen_for_unit_constants():

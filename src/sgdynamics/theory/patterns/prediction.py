@@ -3,8 +3,8 @@ r"""Will the order of learning reverse? What the time scales say before anything
 The order reverses where a small learning rate learns Q before P and a large one P before Q. Each condition is a number
 that must be below 1; how far below is its margin.
 What must be fast is counted with the pull that is left when it is learnt, what must be slow with that of the start.
-They are cautious: of random settings in which they all hold at most three in a hundred do not reverse, and of those
-that reverse they miss about half, where one of them fails by a factor of two or three.
+They are cautious: of random settings in which they all hold at most three in a hundred do not reverse, while in most
+that reverse one of them fails, by a factor of four at most.
 """
 
 from __future__ import annotations
