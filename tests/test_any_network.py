@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sgdynamics.simulate import trainer
 # the framework's own notice of what it will drop
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 PAGE = (Path(__file__).parents[1] / "docs" / "any_network.md").read_text(encoding="utf-8")
-TORCH, JAX = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+TORCH, JAX, USE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,24 @@ def test_training_takes_the_same_path(data, ours, theirs):
 def test_an_adapter_is_no_longer_than_thirty_lines(adapter):
     (function,) = [node for node in ast.parse(adapter).body if isinstance(node, ast.FunctionDef)]
     assert function.end_lineno - function.lineno < 30
+
+
+def test_what_the_page_does_with_a_network_runs_as_printed(data, ours):
+    x, y = data
+
+    def at(call):
+        return lambda weights, *rest: call(ours.with_flat(weights), *rest)
+
+    def product(net, x, y, v):
+        return trainer.hessian_vector_product(net, x, y, v, "cross_entropy")
+
+    net = trainer.UserNetwork(
+        ours.flat(),
+        loss=at(lambda net, x, y: trainer.loss_value(net, x, y, "cross_entropy")),
+        gradient=at(lambda net, x, y: trainer.gradient(net, x, y, "cross_entropy")),
+        hessian_vector_product=at(product),
+    )
+    names = {"torch_network": lambda *given: net, "torch": MagicMock(), "model": None, "x": x, "y": y}
+    exec(USE, names)
+    assert names["net"] is net
+    assert names["sharpest"].shape[0] == net.size

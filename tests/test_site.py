@@ -41,8 +41,8 @@ class Links(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sphinx", reason="needs Sphinx")
-    pytest.importorskip("furo", reason="needs furo")
+    for needed in ("sphinx", "furo", "myst_parser", "latex2mathml", "nbclient", "ipykernel", "ipywidgets"):
+        pytest.importorskip(needed, reason=f"needs {needed}, of the extra docs")
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-q", "-d", str(built / "trees"), "docs"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -82,6 +82,14 @@ def test_the_formulas_are_there(pages):
     text = next(path for path in pages if path.match("formulas/quadratic.html")).read_text(encoding="utf-8")
     assert text.count("<math") > 30
     assert not re.search(r"\\\w+", re.sub(r"<(style|script).*?</\1>", "", text, flags=re.DOTALL))
+
+
+def test_the_notebook_is_a_page_with_what_came_out(pages):
+    text = next(path for path in pages if path.name == "tour.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<img alt="" src="data:image/png;base64,', text)) == 3
+    assert len(re.findall(r"<progress ", text)) == 2
+    assert "<b>MiniBatchQuadratic</b>" in text
+    assert "xarray.Dataset" in text
 
 
 @pytest.fixture(scope="module")
