@@ -108,4 +108,5 @@ def test_every_certifying_flag_is_in_a_table():
             or (hasattr(found, "converged") and not isinstance(found, xr.Dataset))
         ):
             flagged.add(name)
-    assert flagged == DIAGNOSES.keys() | ORBITS.keys() | {"simulate.trainer.top_hessian_eigenvalues"}
+    searches = {"simulate.trainer.top_eigenpairs", "simulate.trainer.top_hessian_eigenvalues"}
+    assert flagged == DIAGNOSES.keys() | ORBITS.keys() | searches

@@ -21,6 +21,9 @@ DIFFERENT_THINGS = {
     ("theory.deep_linear.two_layer_imbalance_factor", "theory.edge_of_stability.imbalance_factor"): (
         "the square loss in its residual and any loss in its slope, each beside the other laws of its model"
     ),
+    ("theory.quadratic.adam_gain", "theory.quadratic.adam_momentum_gain"): (
+        "the closed form without momentum and, with it, the root of a cubic, which has none"
+    ),
     ("theory.quadratic.batch_efficiency", "theory.quadratic.decayed_minimiser"): (
         "a share of a learning rate and a share of the minimiser, which without momentum is also a/(a+b)"
     ),
