@@ -65,10 +65,15 @@ def test_what_is_declared_nowhere_or_not_taken_is_refused():
         made(beta=positive)
 
 
-def test_documentation_that_has_the_section_is_left_as_it_is():
-    text = "First.\n\nParameters\n----------\ngain : float\n\nReturns\n-------\nfloat"
-    assert documented(text, inspect.signature(made().function), SHARED) == text
-    assert documented(None, inspect.signature(made().function), SHARED) is None
+def test_what_the_documentation_says_already_stays_and_the_rest_is_filled_in_between():
+    def taken(model, gain, x, y, momentum): ...
+
+    text = "First.\n\nParameters\n----------\nmodel\n    Any.\n{}x, y : float\n    Both.\n\nReturns\n-------\nfloat"
+    filled = text.format(f"gain\n    {SHARED['gain']}\n").replace("Both.", f"Both.\nmomentum\n    {SHARED['momentum']}")
+    entries = {name: SHARED[name] for name in ("gain", "momentum")}
+    assert documented(text.format(""), inspect.signature(taken), entries) == filled
+    assert documented(filled, inspect.signature(taken), entries) == filled
+    assert documented(None, inspect.signature(taken), entries) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -126,3 +131,14 @@ def test_units_are_made_of_known_ones():
     unit = re.compile(rf"(?:{known})(?:\^\d)?(?:[ /](?:{known})(?:\^\d)?)*")
     for table in TABLES:
         assert [name for name, parameter in table.items() if not unit.fullmatch(parameter.units)] == []
+
+
+LAWS = formulas(kind="law")
+
+
+@pytest.mark.parametrize("item", LAWS, ids=[item.name for item in LAWS])
+def test_the_documentation_of_a_law_says_something_of_every_parameter(item):
+    found = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n|\Z)", inspect.getdoc(item), re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^\w.*", found[1] if found else "", re.MULTILINE)
+    said = [name for heading in headings for name in heading.partition(" : ")[0].split(", ")]
+    assert said == list(inspect.signature(item.function).parameters)

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from sgdynamics._precise import PreciseExpression
 from sgdynamics.domains import Domain, Interval, Numbers, Numeric, Scalar, Symbolic, bind, check_arguments, is_symbolic
-from sgdynamics.parameters import Parameter, documented, found
+from sgdynamics.parameters import Parameter, documented, found, known_entries
 from sgdynamics.vocabulary import QUANTITIES
 
 __all__ = [
@@ -501,19 +501,25 @@ def known_quantity(quantity: str) -> str:
     return quantity
 
 
-def law(*, quantity: str) -> Callable[[F], F]:
+def law(parameters: Mapping[str, Parameter] = MappingProxyType({}), /, *, quantity: str) -> Callable[[F], F]:
     """Declare what a law is about that takes models, runs or curves, and so is no formula of numbers.
 
     Its status is in its documentation, where the reader looks for it; see :class:`sgdynamics.registry.Law`.
 
     Parameters
     ----------
+    parameters : mapping of str to Parameter
+        Those of its row: what the documentation leaves out of them is filled in, with the ranges that are checked.
     quantity : str
         A word of :mod:`sgdynamics.vocabulary`.
     """
 
     def decorate(function: F) -> F:
         function.quantity = known_quantity(quantity)  # type: ignore[attr-defined]
+        if parameters:
+            domains = function.domains  # type: ignore[attr-defined]
+            entries = known_entries(parameters, domains)
+            function.__doc__ = documented(function.__doc__, inspect.signature(function), entries)
         return function
 
     return decorate

@@ -9,6 +9,7 @@ arguments and what the tests draw.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from sgdynamics.domains import Domain, count, flag, nonnegative, positive, unit_interval, whole
 
-__all__ = ["SHARED", "Parameter", "documented", "found"]
+__all__ = ["SHARED", "Parameter", "documented", "found", "known_entries"]
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,12 @@ def _chosen(own: Domain | Parameter | None, known: Parameter | None) -> Paramete
 def documented(
     documentation: str | None, signature: inspect.Signature, entries: Mapping[str, Parameter | str]
 ) -> str | None:
-    """Documentation with the section *Parameters* in its place, before the first other section.
+    """Documentation with a whole section *Parameters*, before all other sections.
 
     Parameters
     ----------
     documentation : str or None
-        NumPy style. One that has the section already is left as it is.
+        NumPy style. What its section says already stays; what it leaves out is filled in.
     signature : inspect.Signature
     entries : mapping of str to Parameter or str
         What to say of each.
@@ -149,20 +150,22 @@ def documented(
     if not documentation:
         return documentation
     text = inspect.cleandoc(documentation)
-    if _PARAMETERS.search(text):
-        return text
-    section = ["Parameters", "----------"]
-    for name, parameter in signature.parameters.items():
-        kind = _kind(parameter, entries[name])
-        section += [f"{name} : {kind}" if kind else name, f"    {entries[name]}"]
-    before, header, after = text, "", ""
-    if first := _SECTION.search(text):
-        before, header, after = text[: first.start()], first[0], text[first.end() :]
-    return "\n".join([f"{before.rstrip()}\n", *section]) + (f"\n\n{header}{after}" if header else "")
+    starts = [*(found.start() for found in _SECTION.finditer(text)), len(text)]
+    sections = [text[start:end] for start, end in itertools.pairwise(starts)]
+    own = "".join(section for section in sections if section.startswith(_HEADER))
+    blocks = [block.rstrip() for block in re.split(r"^(?=\S)", own.removeprefix(_HEADER), flags=re.MULTILINE) if block]
+    said = {name: block for block in blocks for name in block.partition("\n")[0].partition(" : ")[0].split(", ")}
+    for name in entries.keys() - said.keys():
+        kind = _kind(signature.parameters[name], entries[name])
+        said[name] = f"{name} : {kind}\n    {entries[name]}" if kind else f"{name}\n    {entries[name]}"
+    # in the order of the arguments, a block of several once; then what names none of them
+    whole = dict.fromkeys([*(said[name] for name in signature.parameters if name in said), *blocks])
+    others = [section for section in sections if not section.startswith(_HEADER)]
+    return "\n\n".join(part.rstrip() for part in (text[: starts[0]], _HEADER + "\n".join(whole), *others))
 
 
+_HEADER = "Parameters\n----------\n"
 _SECTION = re.compile(r"^\w[\w ]*\n-{3,}$", re.MULTILINE)
-_PARAMETERS = re.compile(r"^Parameters\n-{3,}$", re.MULTILINE)
 
 
 def _kind(parameter: inspect.Parameter, entry: Parameter | str) -> str:
@@ -171,7 +174,14 @@ def _kind(parameter: inspect.Parameter, entry: Parameter | str) -> str:
     if options := getattr(getattr(entry, "domain", None), "options", None):
         said.append("{" + ", ".join(f'"{word}"' for word in options) + "}")
     elif parameter.annotation is not parameter.empty:
-        said.append(inspect.formatannotation(parameter.annotation).strip("'"))
+        kind = inspect.formatannotation(parameter.annotation).strip("'")
+        said.append("Numeric" if "Value" in kind else kind)  # as pages write it
     if parameter.default is not parameter.empty:
         said.append(f"default {parameter.default!r}")
     return ", ".join(said)
+
+
+def known_entries(table: Mapping[str, Parameter], domains: Mapping[str, Domain]) -> dict[str, Parameter | str]:
+    """Those parameters of a checked function that a table, or :data:`SHARED`, knows, with its own ranges."""
+    known = {**SHARED, **table}
+    return {name: replace(known[name], domain=domains[name]) for name in domains if name in known}

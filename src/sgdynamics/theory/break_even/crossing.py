@@ -209,7 +209,7 @@ def _grid(owner: str, start: float, nearest: float) -> NDArray[np.float64]:
     return np.geomspace(start, nearest, _POINTS)
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(**_SETTING)
 def break_even_crossing(
     path: Callable[[float], float],
@@ -237,14 +237,6 @@ def break_even_crossing(
         :math:`\psi_0 > 0`.
     nearest : float
         Smallest distance that the run may reach, in (0, start).
-    learning_rate : float
-        :math:`\eta > 0`.
-    batch_size, examples : int
-        :math:`S` and :math:`n`.
-    alignment : float
-        :math:`\alpha \ge 0`, gradient variance along the direction over the curvature.
-    replacement : bool
-        Whether the examples of a batch are independent draws.
 
     Returns
     -------
@@ -310,7 +302,7 @@ _CONDITIONS = {
 }
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(**_SETTING)
 def proof_conditions(
     path: Callable[[float], float],
@@ -341,14 +333,6 @@ def proof_conditions(
         :math:`\psi_0 > 0`.
     nearest : float
         Smallest distance, in (0, start).
-    learning_rate : float
-        :math:`\eta > 0`.
-    batch_size, examples : int
-        :math:`S` and :math:`n`.
-    alignment : float
-        :math:`\alpha \ge 0`, gradient variance along the direction over the curvature.
-    replacement : bool
-        Whether the examples of a batch are independent draws.
 
     Returns
     -------

@@ -29,6 +29,7 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics._sampling import batch_factor
 from sgdynamics.domains import checked, choice, complain, integer, nonnegative, optional, real
 from sgdynamics.formula import law
+from sgdynamics.models.break_even.parameters import PARAMETERS
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.theory import quadratic
 from sgdynamics.theory._symmetric_maps import edge_of_second_moment
@@ -126,7 +127,7 @@ def _factor(owner: str, examples: int, batch_size: int, sampling: str) -> float:
     return float(batch_factor(owner, examples, batch_size, sampling == "replacement"))
 
 
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(**_ENSEMBLE)
 def mean_square_edge(
     hessians: ArrayLike | None = None,
@@ -154,8 +155,6 @@ def mean_square_edge(
     hessians : array, shape (examples, d, d)
         :math:`H_i`, symmetric; not each of them need be positive semidefinite, but their mean must be, and every one
         of them flat where the mean is: along a flat direction that single examples bend no rate is stable.
-    batch_size : int
-        :math:`S \ge 1`, without replacement at most the number of examples.
     features : array, shape (examples, d)
         :math:`\phi_i` of rank-one Hessians :math:`\phi_i\phi_i^\top`, in the place of ``hessians``.
     sampling : {"without_replacement", "replacement"}
@@ -189,7 +188,7 @@ def mean_square_edge(
     return edge_of_second_moment(curvature, lambda matrix: products * matrix + factor * these.spread(matrix))
 
 
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(**_ENSEMBLE)
 def sharpest_direction_edge(
     hessians: ArrayLike | None = None,
@@ -210,8 +209,6 @@ def sharpest_direction_edge(
     ----------
     hessians : array, shape (examples, d, d)
         :math:`H_i`, as for :func:`mean_square_edge`.
-    batch_size : int
-        :math:`S \ge 1`, without replacement at most the number of examples.
     features : array, shape (examples, d)
         :math:`\phi_i` of rank-one Hessians, in the place of ``hessians``.
     sampling : {"without_replacement", "replacement"}
@@ -248,7 +245,7 @@ def _extremes(stacks: Array) -> tuple[float, float]:
         return float(eigenvalues.min()), float(eigenvalues.max())
 
 
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(**_ENSEMBLE)
 def strict_edge(
     hessians: ArrayLike | None = None,
@@ -270,8 +267,6 @@ def strict_edge(
     ----------
     hessians : array, shape (examples, d, d)
         :math:`H_i`, as for :func:`mean_square_edge`.
-    batch_size : int
-        :math:`S \ge 1`, without replacement at most the number of examples.
     features : array, shape (examples, d)
         :math:`\phi_i` of rank-one Hessians, in the place of ``hessians``.
     sampling : {"without_replacement", "replacement"}
@@ -314,7 +309,7 @@ def _edge_within(lowest: float, highest: float) -> float:
     return 0.0 if lowest < -_ROUNDING * highest else 2 / highest
 
 
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(
     curvatures=replace(nonnegative, text="curvatures >= 0 of shape (examples,), not all 0"),
     batch_size=integer(1),
@@ -334,8 +329,6 @@ def direction_edges(curvatures: ArrayLike, batch_size: int = 1, *, sampling: str
     ----------
     curvatures : array, shape (examples,)
         :math:`h_i \ge 0`, not all 0.
-    batch_size : int
-        :math:`S \ge 1`, without replacement at most the number of examples.
     sampling : {"without_replacement", "replacement"}
         As for :func:`mean_square_edge`.
 

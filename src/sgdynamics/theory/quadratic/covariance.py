@@ -70,7 +70,7 @@ def covariance_ratio(gain: Numeric, other_gain: Numeric, *, momentum: Numeric = 
     return numerator / denominator
 
 
-@law(quantity="second moment")
+@law(PARAMETERS, quantity="second moment")
 @checked(
     model=MATRIX_MODEL,
     learning_rate=swept(positive),
@@ -93,14 +93,8 @@ def autocovariance(
     Parameters
     ----------
     model : FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
-    learning_rate : Numeric
-        > 0; a DataArray sweeps.
     lags : array of int
         Increasing numbers of steps :math:`k \ge 0`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, Spanned, Value, checked, flag, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory._roots import bracketed_root, root_below
 from sgdynamics.theory._symmetric_maps import edge_of_second_moment
 from sgdynamics.theory.quadratic._gradient_noise import (
@@ -53,7 +54,7 @@ _GRID, _FEW = 64, 8
 def mean_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
 @overload
 def mean_edge(model: MiniBatchQuadratic, *, momentum: Spanned = 0.0, nesterov: bool = False) -> Spanned: ...
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=unit_interval, nesterov=flag)
 def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False) -> Numeric:
     r"""Learning rate at which the mean ceases to be stable, :func:`stability_edge` of the largest mean curvature.
@@ -65,8 +66,6 @@ def mean_edge(model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.
     model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
     momentum : Numeric
         :math:`\beta` in [0, 1); an array or DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -141,7 +140,7 @@ def _between(roots: Array) -> Array:
 def mean_square_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
 @overload
 def mean_square_edge(model: MiniBatchQuadratic, *, momentum: Spanned = 0.0, nesterov: bool = False) -> Spanned: ...
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
 def mean_square_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -167,10 +166,6 @@ def mean_square_edge(
     ----------
     model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
         Where all batches share one Hessian this is :func:`mean_edge`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1); a DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -226,7 +221,7 @@ def mean_square_edge(
     return unswept(made)
 
 
-@law(quantity="factor")
+@law(PARAMETERS, quantity="factor")
 @checked(model=MATRIX_MODEL, learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag)
 def mean_square_growth(
     model: MatrixModel, learning_rate: float | Value, *, momentum: float | Value = 0.0, nesterov: bool = False
@@ -242,12 +237,6 @@ def mean_square_growth(
     Parameters
     ----------
     model : FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
-    learning_rate : Numeric
-        > 0; a DataArray sweeps.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

@@ -144,7 +144,7 @@ def _growth(curvatures: Array, rate: float, momentum: float, nesterov: bool) -> 
     return float(np.abs(np.linalg.eigvals(pairs)).max())
 
 
-@law(quantity="factor")
+@law(PARAMETERS, quantity="factor")
 @checked(
     model=instance_of(FiniteSumQuadratic), learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag
 )
@@ -167,12 +167,6 @@ def reshuffled_growth(
     model : FiniteSumQuadratic
         Of one mode, reshuffled, with at most 100000 partitions; with momentum they count in every order of their
         batches.
-    learning_rate : Numeric
-        > 0; a DataArray sweeps.
-    momentum : Numeric
-        :math:`\beta` in [0, 1); a DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -204,7 +198,7 @@ def reshuffled_growth(
     return cast("Value", swept)
 
 
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(model=instance_of(FiniteSumQuadratic), momentum=swept(unit_interval), nesterov=flag)
 def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value:
     r"""Learning rate at which the second moment at epoch ends ceases to be stable, in one direction, reshuffled.
@@ -225,10 +219,6 @@ def reshuffled_edge(model: FiniteSumQuadratic, *, momentum: float | Value = 0.0,
     model : FiniteSumQuadratic
         Of one mode, reshuffled, with at most 100000 partitions; with momentum they count in every order of their
         batches.
-    momentum : Numeric
-        :math:`\beta` in [0, 1); a DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

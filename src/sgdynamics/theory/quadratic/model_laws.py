@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import Numeric, checked, flag, instance_of, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.quadratic._gradient_noise import ANY_MODEL, MatrixModel, gradient_noise
 from sgdynamics.theory.quadratic._matrix_stationary import stationary_covariance
@@ -20,7 +21,7 @@ from sgdynamics.theory.quadratic.stationary import contraction_factor, stability
 Array = NDArray[np.float64]
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(
     model=ANY_MODEL,
     learning_rate=swept(positive),
@@ -52,12 +53,6 @@ def stationary(
     ----------
     model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
         Examples of different curvature that are reshuffled have no closed law and are refused.
-    learning_rate : Numeric
-        > 0.
-    momentum : Numeric
-        :math:`\beta` in [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -142,7 +137,7 @@ def _matrix_law(
     )
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(
     model=instance_of(MiniBatchQuadratic), learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag
 )
@@ -156,12 +151,6 @@ def stability(
     Parameters
     ----------
     model : MiniBatchQuadratic
-    learning_rate : Numeric
-        > 0.
-    momentum : Numeric
-        In [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

@@ -24,6 +24,7 @@ from sgdynamics.domains import (
 )
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.sweeps import steps_to_record
 from sgdynamics.theory._backward import center_weights_backward
@@ -176,7 +177,7 @@ def _of_average(
     return (start_weight * displacement)[None], (squares * variance)[None]
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(
     model=ANY_MODEL,
     schedule=schedule_of_rates,
@@ -229,8 +230,6 @@ def moments(
     momentum : Numeric
         :math:`\beta` in [0, 1), with :math:`u \leftarrow \beta u + \nabla`, :math:`x \leftarrow x - \eta u`, started at
         rest.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
     batch_sizes : array, shape (T,), or a DataArray with the dim ``step``, optional
         :math:`B_t \ge 1` of every step, in the place of that of the model: a ramp. For MiniBatchQuadratic alone.
     record : array of int, optional

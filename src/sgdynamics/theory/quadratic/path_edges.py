@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import Numeric, Value, checked, flag, instance_of, positive, swept, unit_interval
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory._roots import bracketed_root
 from sgdynamics.theory.quadratic._gradient_noise import (
     ANY_MODEL,
@@ -82,7 +83,7 @@ def _growth(law: DiscreteLaw, rate: float, momentum: float, nesterov: bool) -> t
     return min(max(growth, low), high), low, high
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(
     model=instance_of(FiniteSumQuadratic), learning_rate=swept(positive), momentum=swept(unit_interval), nesterov=flag
 )
@@ -112,12 +113,6 @@ def almost_sure_growth(
     ----------
     model : FiniteSumQuadratic
         Of one mode, with batches that are independent from step to step; its centers do not matter.
-    learning_rate : Numeric
-        > 0; a DataArray sweeps.
-    momentum : Numeric
-        :math:`\beta` in [0, 1); a DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -164,7 +159,7 @@ def almost_sure_edge(model: MatrixModel, *, momentum: float | Value = 0.0, neste
 def almost_sure_edge(
     model: MiniBatchQuadratic, *, momentum: float | xr.DataArray = 0.0, nesterov: bool = False
 ) -> float | xr.DataArray: ...
-@law(quantity="learning rate")
+@law(PARAMETERS, quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
 def almost_sure_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -189,10 +184,6 @@ def almost_sure_edge(
     model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
         Of one mode, or with the same Hessian for all batches, for which all edges agree. With momentum and random
         curvature a FiniteSumQuadratic with independent batches.
-    momentum : Numeric
-        :math:`\beta` in [0, 1); a DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------
@@ -254,7 +245,7 @@ def _first_crossing(law: DiscreteLaw, below: float, momentum: float, nesterov: b
 def tail_index(model: MatrixModel, learning_rate: float | Value) -> Value: ...
 @overload
 def tail_index(model: MiniBatchQuadratic, learning_rate: float | xr.DataArray) -> float | xr.DataArray: ...
-@law(quantity="exponent")
+@law(PARAMETERS, quantity="exponent")
 @checked(model=ANY_MODEL, learning_rate=swept(positive))
 def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) -> Numeric:
     r"""Tail index of the stationary law in one direction of random curvature.
@@ -270,8 +261,6 @@ def tail_index(model: MiniBatchQuadratic | MatrixModel, learning_rate: Numeric) 
     ----------
     model : MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic or GaussianLeastSquares
         Of one mode, or with the same Hessian for all batches, which has no power-law tail.
-    learning_rate : Numeric
-        > 0; a DataArray sweeps.
 
     Returns
     -------

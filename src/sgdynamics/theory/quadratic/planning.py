@@ -15,6 +15,7 @@ from sgdynamics._blas import one_blas_thread
 from sgdynamics.domains import Numeric, checked, instance_of, integer, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory.quadratic._sweep import over_modes
 
 Array = NDArray[np.float64]
@@ -140,7 +141,7 @@ def _planned(
     return schedule.assign_coords(step=np.arange(1, steps + 1)) if labelled else schedule.values
 
 
-@law(quantity="schedule")
+@law(PARAMETERS, quantity="schedule")
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1))
 def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Array | xr.DataArray:
     r"""The learning rates that each minimise the expected risk after their own step.
@@ -156,8 +157,6 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Array | xr.DataArr
     ----------
     model : MiniBatchQuadratic
         With a displacement: from the minimiser there is nothing to gain and the schedule is 0.
-    steps : int
-        >= 1.
 
     Returns
     -------
@@ -177,7 +176,7 @@ def greedy_schedule(model: MiniBatchQuadratic, steps: int) -> Array | xr.DataArr
     return cast("Array | xr.DataArray", _planned(_greedy, model, steps))
 
 
-@law(quantity="schedule")
+@law(PARAMETERS, quantity="schedule")
 @checked(model=instance_of(MiniBatchQuadratic), steps=integer(1), largest=optional(one(positive)))
 def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | None = None) -> Array | xr.DataArray:
     r"""The schedule with the lowest expected risk after the last step that is found from several starts.
@@ -197,8 +196,6 @@ def optimal_schedule(model: MiniBatchQuadratic, steps: int, *, largest: float | 
     ----------
     model : MiniBatchQuadratic
         With a displacement: from the minimiser there is nothing to gain and the schedule is 0.
-    steps : int
-        >= 1.
     largest : float, optional
         Largest learning rate that is allowed, > 0. Without it single steps may go far beyond the edge where that pays.
 

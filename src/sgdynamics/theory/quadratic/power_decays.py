@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sgdynamics.domains import checked, instance_of, integer, nonnegative, one, optional, positive
 from sgdynamics.formula import law
 from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.models.schedules import power_decay
 from sgdynamics.theory.quadratic._plain_steps import plain_steps
 from sgdynamics.theory.quadratic._sweep import over_modes
@@ -25,7 +26,7 @@ _STARTS: tuple[Sequence[float], ...] = ((0.03, 0.4), (0.2, 0.9), (1.0,))
 _STEEPEST = 20.0
 
 
-@law(quantity="report")
+@law(PARAMETERS, quantity="report")
 @checked(
     model=instance_of(MiniBatchQuadratic),
     steps=integer(1),
@@ -52,8 +53,6 @@ def best_power_decay(
     ----------
     model : MiniBatchQuadratic
         With a displacement: from the minimiser there is nothing to gain.
-    steps : int
-        :math:`T \ge 1`.
     rate : float, optional
         :math:`\eta > 0`. Searched up to the edge of the mean, :math:`2/\max h`.
     decay : float, optional

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import Numbers, Numeric, Value, average, checked, flag, positive, swept, unit_interval
 from sgdynamics.formula import law
+from sgdynamics.models.quadratic.parameters import PARAMETERS
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.stationary import stationary_variance
 
@@ -32,7 +33,7 @@ def _correlations(gain: float, momentum: float, nesterov: bool, lags: int) -> Ar
     return made
 
 
-@law(quantity="variance")
+@law(PARAMETERS, quantity="variance")
 @checked(gain=swept(positive), average=average, momentum=swept(unit_interval), nesterov=flag)
 def average_variance(
     gain: float | Value, average: Numbers | xr.DataArray, *, momentum: float | Value = 0.0, nesterov: bool = False
@@ -58,10 +59,6 @@ def average_variance(
         edge the result is +inf.
     average : array, shape (T + 1,), or a DataArray with the dim ``step``
         Weights over consecutive iterates that sum to 1, as from :mod:`sgdynamics.models.schedules`.
-    momentum : Numeric
-        :math:`\beta` in [0, 1); a DataArray sweeps.
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

@@ -20,6 +20,7 @@ from sgdynamics.theory.schedules._along_steps import (
     sweep,
     weight_sequence,
 )
+from sgdynamics.theory.schedules.parameters import PARAMETERS
 
 
 class NoEquivalentSchedule(ValueError):
@@ -224,7 +225,7 @@ def average_center_weights(
 def average_center_weights(
     average: Numbers, base_gains: Numbers | float, *, momentum: xr.DataArray, nesterov: bool = False
 ) -> tuple[xr.DataArray, xr.DataArray]: ...
-@law(quantity="center weights")
+@law(PARAMETERS, quantity="center weights")
 @checked(average=average, base_gains=real, momentum=unit_interval, nesterov=flag)
 def average_center_weights(
     average: Numeric, base_gains: Numeric, *, momentum: Numeric = 0.0, nesterov: bool = False
@@ -242,10 +243,6 @@ def average_center_weights(
         Weights :math:`\alpha_0..\alpha_T` that sum to 1.
     base_gains : Numeric, shape (..., T) or scalar
         Gains of the base run.
-    momentum : Numeric
-        In [0, 1).
-    nesterov : bool
-        Nesterov's momentum instead of the heavy ball.
 
     Returns
     -------

@@ -139,7 +139,7 @@ def overshoots(
     slope: float | xr.DataArray,
     batch_slope: float | xr.DataArray,
 ) -> xr.DataArray: ...
-@law(quantity="outcome")
+@law(PARAMETERS, quantity="outcome")
 @checked(**_EVENT)
 def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
     r"""Whether a step of SGD goes past the least loss along a direction: :math:`\varphi_B'(1) > 0`.
@@ -153,8 +153,6 @@ def overshoots(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch
 
     Parameters
     ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
     curvature, slope : Numeric
         :math:`\lambda` and :math:`\bar g`, of the full loss along the direction.
     batch_slope : Numeric
@@ -192,7 +190,7 @@ def increases(
     slope: float | xr.DataArray,
     batch_slope: float | xr.DataArray,
 ) -> xr.DataArray: ...
-@law(quantity="outcome")
+@law(PARAMETERS, quantity="outcome")
 @checked(**_EVENT)
 def increases(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_slope: Numeric) -> Numeric:
     r"""Whether a step of SGD raises the full loss along a direction: :math:`\varphi_B(1) > 0`.
@@ -203,8 +201,6 @@ def increases(learning_rate: Numeric, curvature: Numeric, slope: Numeric, batch_
 
     Parameters
     ----------
-    learning_rate : Numeric
-        :math:`\eta > 0`.
     curvature, slope : Numeric
         :math:`\lambda` and :math:`\bar g`, of the full loss along the direction.
     batch_slope : Numeric
