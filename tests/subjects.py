@@ -198,7 +198,7 @@ DEEP_SHAPES = [(2, 2), (1, 2)]
 def chain_run(rates, replicas):
     weights = 0.5 + 0.01 * np.asarray(replicas)[:, None] * [1.0, 2.0, -1.0]
     record = np.arange(rates.size + 1)
-    return simulate.deep_linear.chain_descent(CHAIN, weights, rates[0], steps=rates.size, record=record).loss.values
+    return simulate.deep_linear.chain_trajectory(CHAIN, weights, rates[0], steps=rates.size, record=record).loss.values
 
 
 def product_run(model):
@@ -273,7 +273,7 @@ TWIN = SelfStabilization(sharpening=0.3, restoring=4.0)
 
 
 def mode_run(rates, replicas):
-    runs = simulate.break_even.self_stabilizing_runs(
+    runs = simulate.break_even.ensemble(
         SelfStabilizingMode(RELATIVE, FORCES, batch_size=2, **FIELDS),
         rates[0],
         steps=rates.size,

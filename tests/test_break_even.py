@@ -762,13 +762,13 @@ def test_a_constant_sharpness_is_beyond_its_edge_from_the_start_or_never_at_it(u
     edge = 2 / (0.1 * 1.25)
     for share in (0.1, 0.6, 0.8, 1.0 + 1e-12, 1.5):
         run = made_run(share * edge * unit * wobble, rate=0.1 / unit)
-        found = break_even.predict(run)
+        found = break_even.predicted_break_even(run)
         step = 0 if share > 1 else math.inf
         assert (found.break_even_step == step).all()
         early = found.break_even_sharpness.sel(route="early").item()
         assert early == pytest.approx(edge * unit, rel=1e-9)
     # a window that ends beyond the edge has crossed it
-    steep = break_even.predict(made_run(np.array([10.0, 26.0, 30.0, 31.0])))
+    steep = break_even.predicted_break_even(made_run(np.array([10.0, 26.0, 30.0, 31.0])))
     assert 0 < steep.break_even_step.sel(route="early") < 50
 
 
@@ -776,14 +776,14 @@ def test_a_constant_sharpness_is_beyond_its_edge_from_the_start_or_never_at_it(u
 def test_a_negative_variance_is_no_measurement(name):
     run = made_run(np.linspace(1, 20, 50))
     run[name][3] = -1e-9
-    with pytest.raises(ValueError, match=f"predict: run must be a Dataset with {name} >= 0"):
-        break_even.predict(run)
+    with pytest.raises(ValueError, match=f"predicted_break_even: run must be a Dataset with {name} >= 0"):
+        break_even.predicted_break_even(run)
 
 
 def test_a_run_that_is_clipped_at_its_edge_is_predicted_by_both_routes():
     edge = 2 / (0.1 * 1.25)
     run = made_run(np.minimum(1 + 0.2 * np.arange(100), edge))
-    found = break_even.predict(run)
+    found = break_even.predicted_break_even(run)
     np.testing.assert_allclose(found.break_even_step, (edge - 1) / 0.2 * 50, rtol=1e-9)
     np.testing.assert_allclose(found.break_even_sharpness, edge, rtol=1e-12)
     np.testing.assert_allclose(found.gradient_variance, 0.3 * edge, rtol=1e-9)
@@ -797,17 +797,19 @@ def test_a_run_that_is_clipped_at_its_edge_is_predicted_by_both_routes():
 def test_a_small_rate_reaches_no_edge_and_a_sharpness_that_stops_short_says_that_the_assumptions_fail():
     free = 1 + 5.5 * (1 - np.exp(-np.arange(100) / 10))
     reference = made_run(free, rate=0.01, every=500)
-    small = break_even.predict(made_run(free, rate=0.1, size=8), reference=reference)
+    small = break_even.predicted_break_even(made_run(free, rate=0.1, size=8), reference=reference)
     assert small.outcome.item() == Outcome.EDGE_NOT_REACHED
     assert np.isinf(small.break_even_step.values).all()
-    stalled = break_even.predict(made_run(np.minimum(free, 2.5), rate=0.4, every=12, size=8), reference=reference)
+    stalled = break_even.predicted_break_even(
+        made_run(np.minimum(free, 2.5), rate=0.4, every=12, size=8), reference=reference
+    )
     assert stalled.outcome.item() == Outcome.STALLED_BELOW_EDGE
     assert not stalled.holds.sel(condition=["edge is reached", "edge holds the sharpness"]).values.any()
     assert stalled.margin.sel(condition="edge is reached").item() < -0.2
     assert math.isfinite(stalled.break_even_step.sel(route="early").item())
     # without the reference: by the share of the edge
-    assert break_even.predict(made_run(free, rate=0.1, size=8)).outcome.item() == Outcome.EDGE_NOT_REACHED
-    again = break_even.predict(made_run(np.minimum(free, 2.5), rate=0.4, every=12, size=8))
+    assert break_even.predicted_break_even(made_run(free, rate=0.1, size=8)).outcome.item() == Outcome.EDGE_NOT_REACHED
+    again = break_even.predicted_break_even(made_run(np.minimum(free, 2.5), rate=0.4, every=12, size=8))
     assert again.outcome.item() == Outcome.STALLED_BELOW_EDGE
 
 
@@ -816,25 +818,25 @@ def test_the_reference_tells_the_early_route_when_the_edge_is_met():
     edge = 2 / (0.4 * 1.25)
     free = 1 + 5.5 * (1 - np.exp(-np.arange(300) * 4 / 200))
     run = made_run(np.minimum(free, edge), rate=0.4, every=10)
-    found = break_even.predict(run, reference=reference)
+    found = break_even.predicted_break_even(run, reference=reference)
     exact = -200 / 0.4 * math.log(1 - (edge - 1) / 5.5)
     assert found.break_even_step.sel(route="early").item() == pytest.approx(exact, rel=1e-3)
     assert exact <= found.break_even_step.sel(route="measured").item() < exact + 10
-    alone = break_even.predict(run).break_even_step.sel(route="early").item()
+    alone = break_even.predicted_break_even(run).break_even_step.sel(route="early").item()
     assert alone < 0.99 * exact  # a line through a curve that bends down is too early
     assert found.margin.sel(condition="sharpness follows the reference").item() == pytest.approx(0.15, abs=0.01)
 
 
 def test_runs_are_told_apart_by_their_batches_and_their_end():
     run = made_run(np.minimum(1 + 0.2 * np.arange(100), 16), examples=64.0)
-    shuffled = break_even.predict(run, sampling="reshuffled")
+    shuffled = break_even.predicted_break_even(run, sampling="reshuffled")
     assert not shuffled.holds.sel(condition="batches are independent").item()
     assert shuffled.attrs["batch_factor"] == pytest.approx(60 / (4 * 63))
-    assert break_even.predict(run, sampling="full batch").attrs["batch_factor"] == 0
-    assert break_even.predict(run, learning_rate=0.2).attrs["learning_rate"] == 0.2
+    assert break_even.predicted_break_even(run, sampling="full batch").attrs["batch_factor"] == 0
+    assert break_even.predicted_break_even(run, learning_rate=0.2).attrs["learning_rate"] == 0.2
     cut = run.copy(deep=True)
     cut.sharpness[40:] = math.inf
-    lost = break_even.predict(cut)
+    lost = break_even.predicted_break_even(cut)
     assert lost.outcome.item() == Outcome.DIVERGED
     assert lost.sizes["step"] == 40
 
@@ -855,15 +857,15 @@ def test_runs_are_told_apart_by_their_batches_and_their_end():
 def test_a_run_that_lacks_something_says_what(change, message):
     run = change(made_run(1 + 0.2 * np.arange(20)))
     with pytest.raises(ValueError, match=message):
-        break_even.predict(run)
+        break_even.predicted_break_even(run)
 
 
 def test_a_run_needs_a_batch_size():
     run = made_run(1 + 0.2 * np.arange(20))
     del run.attrs["batch_size"]
     with pytest.raises(ValueError, match="batch_size must be given"):
-        break_even.predict(run)
-    assert break_even.predict(run, batch_size=4).attrs["batch_factor"] == 0.25
+        break_even.predicted_break_even(run)
+    assert break_even.predicted_break_even(run, batch_size=4).attrs["batch_factor"] == 0.25
 
 
 def test_forces_without_deviation_are_zero_for_any_number_of_examples():

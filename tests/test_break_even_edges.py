@@ -269,7 +269,7 @@ def test_the_edge_is_that_of_the_quadratic_with_these_examples():
     features = gaussian_features(12, 3, decay=1.0, seed=3)
     for sampling in ("without_replacement", "replacement"):
         model = FiniteSumQuadratic(outer(features), batch_size=4, sampling=sampling)
-        expected = quadratic.mean_square_edge(model)
+        expected = quadratic.second_moment_edge(model)
         assert mean_square_edge(features=features, batch_size=4, sampling=sampling) == pytest.approx(expected, rel=1e-9)
 
 

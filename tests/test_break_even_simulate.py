@@ -16,8 +16,8 @@ from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate._streams import Purpose, stream_key
-from sgdynamics.simulate.break_even import self_stabilizing_runs
-from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.simulate.break_even import ensemble
+from sgdynamics.simulate.quadratic import ensemble as quadratic_ensemble
 from sgdynamics.theory.sharpest_directions import (
     conditional_increase_probability,
     conditional_overshoot_probability,
@@ -181,7 +181,7 @@ TWINS = {
 def test_a_run_is_its_plain_twin_bit_for_bit(name):
     make, how = TWINS[name]
     model, steps, seed = make(), 400, 5
-    found = self_stabilizing_runs(model, 0.3, steps=steps, replicas=[3], seed=seed, record=range(steps + 1), **how)
+    found = ensemble(model, 0.3, steps=steps, replicas=[3], seed=seed, record=range(steps + 1), **how)
     path, means, first = twin(model, 0.3, steps, 3, seed, **{"window": 0.75} | how)
     run = found.isel(replica=0)
     assert np.array_equal(run.oscillation.values.reshape(-1, steps + 1), path[:, 0].T)
@@ -196,7 +196,7 @@ def test_a_run_is_its_plain_twin_bit_for_bit(name):
 def test_every_step_is_the_models_own_step():
     """Full batches, so that the batch is known."""
     model = mode(EXAMPLES, sharpening=0.5)
-    run = self_stabilizing_runs(model, 0.2, steps=50, replicas=1, seed=0, record=range(51)).isel(replica=0)
+    run = ensemble(model, 0.2, steps=50, replicas=1, seed=0, record=range(51)).isel(replica=0)
     x, y = run.oscillation.values, run.curvature.values
     moved, grown = model.step(x[:-1], y[:-1], 0.2)
     np.testing.assert_allclose(x[1:], moved, rtol=1e-14)
@@ -208,10 +208,10 @@ def test_every_step_is_the_models_own_step():
 @given(st.permutations(range(5)), st.integers(1, 5))
 def test_a_run_does_not_depend_on_the_other_replicas_or_on_the_threads(order, threads):
     model = modes(3, count=3)
-    together = self_stabilizing_runs(model, [0.1, 0.3], steps=60, replicas=5, seed=1)
+    together = ensemble(model, [0.1, 0.3], steps=60, replicas=5, seed=1)
     with mock.patch.dict(os.environ, SGDYNAMICS_THREADS=str(threads)):
-        apart = self_stabilizing_runs(model, [0.1, 0.3], steps=60, replicas=order[:2], seed=1)
-        alone = self_stabilizing_runs(model, 0.3, steps=60, replicas=order[:2], seed=1)
+        apart = ensemble(model, [0.1, 0.3], steps=60, replicas=order[:2], seed=1)
+        alone = ensemble(model, 0.3, steps=60, replicas=order[:2], seed=1)
     xr.testing.assert_identical(apart, together.sel(replica=order[:2]))
     xr.testing.assert_identical(alone.drop_attrs(), apart.sel(learning_rate=0.3, drop=True).drop_attrs())
 
@@ -221,12 +221,12 @@ def test_a_sweep_is_its_cells_and_stays_lazy():
     rates = xr.DataArray([0.1, 0.2, 0.3], dims="rate")
     nudges = xr.DataArray([0.5, 1.0], dims="nudge")
     how = {"steps": 40, "replicas": 2, "seed": 0, "nudged": 1, "record": [0, 40]}
-    swept = self_stabilizing_runs(model, rates, nudge=nudges, **how)
+    swept = ensemble(model, rates, nudge=nudges, **how)
     for i in range(3):
         for j in range(2):
-            cell = self_stabilizing_runs(model, float(rates[i]), nudge=float(nudges[j]), **how)
+            cell = ensemble(model, float(rates[i]), nudge=float(nudges[j]), **how)
             xr.testing.assert_identical(swept.isel(rate=i, nudge=j).drop_attrs(), cell.drop_attrs())
-    lazy = self_stabilizing_runs(model, rates.chunk({"rate": 1}), nudge=nudges, **how)
+    lazy = ensemble(model, rates.chunk({"rate": 1}), nudge=nudges, **how)
     assert lazy.mean_curvature.chunks is not None
     xr.testing.assert_identical(lazy.compute(), swept)
 
@@ -235,26 +235,26 @@ def test_divergence_is_a_result():
     """Without a floor a kick turns the curvature negative; then nothing holds the weight."""
     drawn = draw_ensemble(EXAMPLES, relative_variance=2.0, force_deviation=1.0, seed=0)
     model = SelfStabilizingMode(*drawn, sharpening=0.01, start=1e40, start_curvature=1e30, curvature_floor=0.0)
-    found = self_stabilizing_runs(model, 0.5, steps=50, replicas=1, seed=0, record=[0, 1, 50])
+    found = ensemble(model, 0.5, steps=50, replicas=1, seed=0, record=[0, 1, 50])
     assert found.divergence_step.item() == 1
     assert found.outcome.item() == Outcome.DIVERGED
     assert np.isinf(found.curvature.values[0]).tolist() == [False, True, True]
     for name in ("mean_curvature", "second_moment", "mean_minimiser", "projection_variance", "largest_curvature"):
         assert found[name].item() == math.inf
     assert found.sharpness.values[0, -1] == math.inf
-    alive = self_stabilizing_runs(mode(4), 0.1, steps=50, replicas=1, seed=0)
+    alive = ensemble(mode(4), 0.1, steps=50, replicas=1, seed=0)
     assert (alive.divergence_step.item(), alive.outcome.item()) == (-1, Outcome.UNSETTLED)
 
 
 def test_bad_combinations_are_refused():
     with pytest.raises(ValueError, match="nudged must be at most the number of modes, 1"):
-        self_stabilizing_runs(mode(4), 0.1, steps=1, replicas=1, seed=0, nudged=2)
+        ensemble(mode(4), 0.1, steps=1, replicas=1, seed=0, nudged=2)
     with pytest.raises(ValueError, match=r"record must be increasing steps in 0\.\.T = 3"):
-        self_stabilizing_runs(mode(4), 0.1, steps=3, replicas=1, seed=0, record=[4])
+        ensemble(mode(4), 0.1, steps=3, replicas=1, seed=0, record=[4])
     with pytest.raises(ValueError, match="nudge must be a number or a DataArray"):
-        self_stabilizing_runs(mode(4), 0.1, steps=3, replicas=1, seed=0, nudge=[0.1, 0.2])
+        ensemble(mode(4), 0.1, steps=3, replicas=1, seed=0, nudge=[0.1, 0.2])
     with pytest.raises(ValueError, match="learning_rate must be swept over dims"):
-        self_stabilizing_runs(mode(4), xr.DataArray([0.1], dims="step"), steps=3, replicas=1, seed=0)
+        ensemble(mode(4), xr.DataArray([0.1], dims="step"), steps=3, replicas=1, seed=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_at_a_frozen_curvature_mean_and_second_moment_obey_their_recursions(samp
         h, b, sharpening=0.0, restoring=1e-200, batch_size=size, sampling=sampling, start=1.0, start_curvature=y
     )
     record = np.arange(steps + 1)
-    found = self_stabilizing_runs(model, rate, steps=steps, replicas=replicas, seed=3, record=record).oscillation
+    found = ensemble(model, rate, steps=steps, replicas=replicas, seed=3, record=record).oscillation
     c = 1 / size if sampling == "replacement" else (n - size) / (size * (n - 1))
     mean, square = 1.0, 1.0
     for step in record:
@@ -290,7 +290,7 @@ def test_batches_without_replacement_are_all_equally_likely():
     """Curvatures 1, 2, 4, 8, 16 name the examples: a first step tells which were drawn, a later one too."""
     h = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     model = SelfStabilizingMode(h / h.mean(), sharpening=0.0, restoring=1e-200, batch_size=2, start_curvature=1.0)
-    found = self_stabilizing_runs(model, 0.01, steps=3, replicas=20000, seed=4, record=[0, 1, 2, 3]).oscillation
+    found = ensemble(model, 0.01, steps=3, replicas=20000, seed=4, record=[0, 1, 2, 3]).oscillation
     for step in (1, 3):
         ratio = found.sel(step=step).values / found.sel(step=step - 1).values
         batch = np.rint((1 - ratio) / 0.01 * 2 * h.mean()).astype(int)
@@ -303,7 +303,7 @@ def test_a_full_batch_without_noise_stays_at_the_edge_and_needs_its_floor():
     """Without a floor x underflows and y passes 2/eta; with one it comes back."""
     floors = {"held": 1e-6, "free": 0.0}
     found = {
-        name: self_stabilizing_runs(
+        name: ensemble(
             mode(EXAMPLES, deviation=0.0, oscillation_floor=floor), 0.1, steps=80_000, replicas=1, seed=0, window=0.25
         )
         for name, floor in floors.items()
@@ -331,7 +331,7 @@ ROWS = [
 
 def draws_of(count, make, rate, **how):
     """As many draws of the examples, one run of each."""
-    found = [self_stabilizing_runs(make(seed), rate, replicas=1, seed=seed, **how) for seed in range(count)]
+    found = [ensemble(make(seed), rate, replicas=1, seed=seed, **how) for seed in range(count)]
     return xr.concat([run.isel(replica=0, step=-1, drop=True) for run in found], "draw")
 
 
@@ -372,7 +372,7 @@ def test_break_even_comes_after_the_curvature_could_have_grown_to_its_edge_and_n
         assert float(found.break_even_step.mean()) < (1 + allowed) * ideal
         one = {0.05: 77279, 0.1: 19058, 0.2: 4741}[rate]
         assert found.break_even_step.quantile(0.01) <= one <= found.break_even_step.quantile(0.99)
-        quiet = self_stabilizing_runs(mode(16, 0.0), rate, steps=steps, replicas=2, seed=0)
+        quiet = ensemble(mode(16, 0.0), rate, steps=steps, replicas=2, seed=0)
         assert (quiet.break_even_step - ideal < 10).all()
         assert (quiet.break_even_step >= ideal).all()
         means[rate] = float(found.break_even_step.mean())
@@ -415,7 +415,7 @@ def test_larger_rates_and_smaller_batches_break_even_at_lower_curvature():
 
 def test_with_multiplicative_noise_alone_the_overshoot_law_fails():
     """The oscillation flips sign at every step and its steps are always too long: nothing Gaussian about it."""
-    found = self_stabilizing_runs(mode(16, 0.0), 0.1, steps=60_000, replicas=2, seed=0, window=0.5)
+    found = ensemble(mode(16, 0.0), 0.1, steps=60_000, replicas=2, seed=0, window=0.5)
     law = overshoot_probability(0.1 * found.mean_curvature)
     assert (found.overshoot_probability - law > 0.03).all()
     assert abs(found.mean_minimiser - 0.5).max() < 0.03  # stationarity is enough for the minimiser
@@ -471,7 +471,7 @@ def test_the_condition_ratio_doubles_with_the_rate_because_the_top_is_clipped():
 
 
 def test_small_batches_of_uneven_examples_leave_dead_modes_which_are_counted():
-    found = self_stabilizing_runs(modes(4, 0.98, law="gamma"), 0.2, steps=20_000, replicas=8, seed=0, window=0.1)
+    found = ensemble(modes(4, 0.98, law="gamma"), 0.2, steps=20_000, replicas=8, seed=0, window=0.1)
     dead = found.dead_share > 0.99
     assert dead.any()
     assert (found.mean_curvature.where(dead) < 0.01).sum() == dead.sum()
@@ -484,7 +484,9 @@ def test_small_batches_of_uneven_examples_leave_dead_modes_which_are_counted():
 def linear(gain, steps, replicas, seed, displacement=0.0):
     """Slopes and batch slopes of a quadratic of curvature 1 and noise of variance 1: a step is the rate times these."""
     model = MiniBatchQuadratic([1.0], 1.0, displacement=displacement)
-    path = ensemble(model, constant(gain, steps), replicas=replicas, seed=seed, record=np.arange(steps + 1)).error
+    path = quadratic_ensemble(
+        model, constant(gain, steps), replicas=replicas, seed=seed, record=np.arange(steps + 1)
+    ).error
     path = path.isel(mode=0, drop=True).transpose("step", "replica").values
     return path[:-1], (path[:-1] - path[1:]) / gain
 

@@ -13,12 +13,12 @@ from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain, balanc
 from sgdynamics.models.schedules import constant
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate.deep_linear import (
-    chain_descent,
     chain_flow,
+    chain_trajectory,
     initial_ntk,
     initial_weights,
-    network_descent,
     network_flow,
+    network_trajectory,
 )
 from sgdynamics.simulate.trainer import Objective, network, trajectory
 from sgdynamics.theory.deep_linear import (
@@ -56,7 +56,7 @@ def plain_descent(weights, target, rate, steps):
 @settings(max_examples=30)
 @given(st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=5), st.floats(-2.0, 2.0), st.floats(0.0, 0.3))
 def test_the_kernel_has_the_bits_of_plain_python(weights, target, rate):
-    runs = chain_descent(ScalarChain(target), weights, rate, steps=30, record=range(31))
+    runs = chain_trajectory(ScalarChain(target), weights, rate, steps=30, record=range(31))
     alive = 31 if int(runs.divergence_step) < 0 else int(runs.divergence_step)
     expected = plain_descent(weights, target, rate, alive - 1)
     np.testing.assert_array_equal(runs.weight.values[:alive], expected)
@@ -69,7 +69,7 @@ def test_a_chain_of_ones_is_the_trainers_network():
         start = net.flat()
         objective = Objective(net, [[1.0]], [[0.7]], "mse")
         trained = trajectory(objective, constant(rate, 100), record=np.arange(101), keep_weights=True)
-        runs = chain_descent(ScalarChain(0.7), start, rate, steps=100, record=range(101))
+        runs = chain_trajectory(ScalarChain(0.7), start, rate, steps=100, record=range(101))
         np.testing.assert_allclose(runs.weight.values, trained.weights.values, rtol=0, atol=1e-10)
         np.testing.assert_allclose(runs.loss.values, trained.loss.values, rtol=0, atol=1e-10)
 
@@ -80,16 +80,16 @@ def test_sweeps_are_their_cells_whatever_the_threads_and_chunks(monkeypatch):
     target = xr.DataArray([0.5, 1.5], dims="target")
     rates = np.array([0.1, 0.4, 1.5])
     monkeypatch.setenv("SGDYNAMICS_THREADS", "1")
-    one = chain_descent(ScalarChain(target), weights, rates, steps=20, record=[0, 7, 20])
+    one = chain_trajectory(ScalarChain(target), weights, rates, steps=20, record=[0, 7, 20])
     monkeypatch.setenv("SGDYNAMICS_THREADS", "3")
-    three = chain_descent(ScalarChain(target), weights, rates, steps=20, record=[0, 7, 20])
+    three = chain_trajectory(ScalarChain(target), weights, rates, steps=20, record=[0, 7, 20])
     xr.testing.assert_identical(one, three)
     assert dict(one.sizes) == {"replica": 300, "target": 2, "learning_rate": 3, "step": 3, "layer": 3}
-    alone = chain_descent(ScalarChain(1.5), weights[250], 0.4, steps=20, record=[0, 7, 20])
+    alone = chain_trajectory(ScalarChain(1.5), weights[250], 0.4, steps=20, record=[0, 7, 20])
     cell = one.isel(replica=250, target=1, learning_rate=1)
     for name in alone.data_vars:
         np.testing.assert_array_equal(cell[name].values, alone[name].values)
-    lazy = chain_descent(
+    lazy = chain_trajectory(
         ScalarChain(target.chunk(target=1)),
         xr.DataArray(weights, dims=("replica", "layer")).chunk(replica=100),
         rates,
@@ -101,7 +101,7 @@ def test_sweeps_are_their_cells_whatever_the_threads_and_chunks(monkeypatch):
 
 
 def test_divergence_is_a_result():
-    runs = chain_descent(ScalarChain(1.0), [2.0, 1.0, 1.0], [0.1, 5.0, 1e200], steps=50)
+    runs = chain_trajectory(ScalarChain(1.0), [2.0, 1.0, 1.0], [0.1, 5.0, 1e200], steps=50)
     assert runs.outcome.values.tolist() == [Outcome.CONVERGED, Outcome.DIVERGED, Outcome.DIVERGED]
     assert runs.divergence_step.values[0] == -1
     for name in ("loss", "sharpness", "flow_sharpness", "imbalance", "output"):
@@ -110,7 +110,7 @@ def test_divergence_is_a_result():
         assert np.isinf(values.isel(step=-1)).all()
     assert runs.outcome.dtype == np.int8
     assert runs.divergence_step.dtype == np.int32
-    single = chain_descent(ScalarChain(1.0), [1.5], 2.1, steps=400)  # one layer grows only geometrically
+    single = chain_trajectory(ScalarChain(1.0), [1.5], 2.1, steps=400)  # one layer grows only geometrically
     assert Outcome(int(single.outcome)) is Outcome.DIVERGED
 
 
@@ -119,7 +119,9 @@ def test_the_balanced_chain_converges_below_its_edge_and_cycles_above(depth):
     start = 1.01 * balanced_chain(1.0, depth)
     edge = persistent_edge(1.0, depth)
     assert edge == 2 / depth
-    runs = chain_descent(ScalarChain(1.0), start, np.array([1.95, 2.05]) / depth, steps=4000, record=[3998, 3999, 4000])
+    runs = chain_trajectory(
+        ScalarChain(1.0), start, np.array([1.95, 2.05]) / depth, steps=4000, record=[3998, 3999, 4000]
+    )
     assert runs.outcome.values.tolist() == [Outcome.CONVERGED, Outcome.UNSETTLED]
     assert float(runs.sharpness[0, -1]) == pytest.approx(balanced_sharpness(1.0, depth), rel=1e-9)
     cycle = runs.output.values[1]
@@ -134,7 +136,7 @@ def monotone_steps(seed, depth, starts, low, high, steps):
     scaled = random.uniform(1.5, 2.82, starts)
     model = ScalarChain(1.0)
     rates = xr.DataArray(scaled / model.flow_sharpness(weights), dims="start")
-    runs = chain_descent(
+    runs = chain_trajectory(
         model, xr.DataArray(weights, dims=("start", "layer")), rates, steps=steps, record=range(steps + 1)
     )
     flow, weight = (runs[name].transpose("start", "step", ...).values for name in ("flow_sharpness", "weight"))
@@ -182,7 +184,7 @@ def test_descent_from_above_the_edge_ends_just_below_it(depth):
         sharp[sharp > 1.3 * depth],
     )  # the edge lies above the flattest minimum
     rates = xr.DataArray(2.1 / sharp, dims="replica")
-    runs = chain_descent(model, weights, rates, steps=10_000, record=[0, 10_000])
+    runs = chain_trajectory(model, weights, rates, steps=10_000, record=[0, 10_000])
     assert (runs.outcome == Outcome.CONVERGED).all()
     end = (runs.sharpness.isel(step=-1) * rates).values
     assert end.max() <= 2
@@ -255,7 +257,7 @@ def test_network_descent_is_the_recursion_for_every_rate_and_replica():
     model = DeepLinearNetwork(target, input_covariance=np.diag([1.0, 2.0, 0.5]))
     start = initial_weights([3, 4, 2], replicas=3, seed=7)
     rates = xr.DataArray([0.02, 0.1, 30.0], dims="rate")
-    runs = network_descent(model, start, rates, steps=12, record=[0, 5, 12])
+    runs = network_trajectory(model, start, rates, steps=12, record=[0, 5, 12])
     assert runs.loss.dims == ("rate", "replica", "step")
     for r, rate in enumerate((0.02, 0.1)):
         for replica in range(3):
@@ -273,7 +275,7 @@ def test_network_descent_is_the_recursion_for_every_rate_and_replica():
     assert (runs.outcome.isel(rate=2) == Outcome.DIVERGED).all()
     assert np.isinf(runs.loss.isel(rate=2, step=-1)).all()
     assert not any(np.isnan(runs[name]).any() for name in runs.data_vars)
-    lazy = network_descent(model, start, rates.chunk(rate=1), steps=12, record=[0, 5, 12])
+    lazy = network_trajectory(model, start, rates.chunk(rate=1), steps=12, record=[0, 5, 12])
     assert lazy.loss.chunks is not None
     xr.testing.assert_identical(lazy.compute(), runs)
 
@@ -282,7 +284,7 @@ def test_a_balanced_network_converges_below_the_persistent_edge_and_not_above():
     target = np.diag([2.5, 1.0])
     edge = persistent_edge(2.5, 4)
     start = balanced_network(0.99 * target, 4)
-    runs = network_descent(
+    runs = network_trajectory(
         DeepLinearNetwork(target), start, edge * np.array([0.9, 0.97, 1.03]), steps=3000, record=[2999, 3000]
     )
     assert runs.outcome.values.tolist() == [Outcome.CONVERGED, Outcome.CONVERGED, Outcome.UNSETTLED]
@@ -363,16 +365,19 @@ def test_a_replica_has_its_bits_whichever_others_are_asked_for(monkeypatch):
         (lambda: initial_ntk([2.5], replicas=2, seed=0), "widths must be a sequence of widths"),
         (lambda: initial_weights([3], replicas=2, seed=0), "widths must be a sequence of at least two"),
         (lambda: initial_weights([3, 1], replicas=2, seed=0, scale=[1.0, 2.0]), "scale must be a finite number >= 0"),
-        (lambda: chain_descent(ScalarChain([1.0, 2.0]), [1.0, 1.0], 0.1, steps=2), "model must be a chain"),
-        (lambda: chain_descent(ScalarChain(1.0), [1.0, 1.0], 0.1, steps=2, record=[3]), "record must be increasing"),
-        (lambda: chain_descent(ScalarChain(1.0), [1.0], np.ones((2, 2)), steps=2), "learning_rate must be a number"),
+        (lambda: chain_trajectory(ScalarChain([1.0, 2.0]), [1.0, 1.0], 0.1, steps=2), "model must be a chain"),
+        (lambda: chain_trajectory(ScalarChain(1.0), [1.0, 1.0], 0.1, steps=2, record=[3]), "record must be increasing"),
+        (lambda: chain_trajectory(ScalarChain(1.0), [1.0], np.ones((2, 2)), steps=2), "learning_rate must be a number"),
         (
-            lambda: chain_descent(ScalarChain(1.0), [1.0], xr.DataArray([0.1], dims="step"), steps=2),
+            lambda: chain_trajectory(ScalarChain(1.0), [1.0], xr.DataArray([0.1], dims="step"), steps=2),
             "learning_rate must be swept over dims other than",
         ),
         (lambda: chain_flow(ScalarChain([1.0, 2.0]), [1.0], 1.0), "model must be a chain with one number"),
         (lambda: chain_flow(ScalarChain(1.0), [1.0], [2.0, 1.0]), "time must be a 1-D array of strictly increasing"),
-        (lambda: network_descent(DeepLinearNetwork(np.eye(2)), [np.eye(3)], 0.1, steps=2), "weights must be matrices"),
+        (
+            lambda: network_trajectory(DeepLinearNetwork(np.eye(2)), [np.eye(3)], 0.1, steps=2),
+            "weights must be matrices",
+        ),
     ],
 )
 def test_bad_input_names_parameter_and_range(call, match):

@@ -37,7 +37,7 @@ from sgdynamics.theory.edge_of_stability import (
     error_budget,
     fitted_order,
     flip_coefficient,
-    four_factor_edge,
+    four_factor_edge_point,
     gap_drift,
     gradient_flow,
     imbalance_factor,
@@ -121,7 +121,7 @@ def proof_minimum_sharpness():
 def proof_four_factor_edge():
     """With x^2 - y^2 = c^2 and xy = 1 the four-parameter Hessian at the minimum has the trace 2(x^2 + y^2) = 2/eta."""
     rate = sympy.symbols("rate", positive=True)
-    squared = four_factor_edge(rate) ** 4 + 4  # (x^2 + y^2)^2
+    squared = four_factor_edge_point(rate) ** 4 + 4  # (x^2 + y^2)^2
     yield squared - (1 / rate) ** 2
 
 
@@ -454,7 +454,7 @@ def test_the_square_of_a_product_is_the_uv_network_of_width_one():
         (lambda: SecondOrderRegression([[1.0, 2.0]]), "eigenvalues must be a 1-D array"),
         (lambda: SecondOrderRegression([1.0], offset=[1.0, 2.0]), "offset must be one"),
         (lambda: FourFactors(target=[1.0, 2.0]), "target must be one number, a finite number > 0"),
-        (lambda: four_factor_edge(0.6), "learning_rate must be a number in"),
+        (lambda: four_factor_edge_point(0.6), "learning_rate must be a number in"),
     ],
 )
 def test_what_is_no_model_is_refused(make, message):

@@ -27,7 +27,7 @@ from oracles import DISTRIBUTIONS, LEFT_TO_THEIR_ROWS, VALUES
 from sgdynamics import formulas
 from sgdynamics.domains import Interval
 from sgdynamics.formula import Formula
-from sgdynamics.theory.quadratic import stationary_variance, swa_variance, two_point_variance
+from sgdynamics.theory.quadratic import stationary_variance, swa_variance_from_start, two_point_variance
 from sgdynamics.theory.uv import c_loss
 
 FORMULAS = formulas(kind="formula")
@@ -262,7 +262,7 @@ def slope(item: Formula, at: dict[str, Any], name: str) -> Any:
 
 def test_derivatives_at_gain_one_and_at_small_gains():
     assert two_point_variance.derivative("gain")(1.0, 5) == 1.0
-    assert swa_variance.derivative("gain")(1e-9, 10) == pytest.approx(7.7e-9, rel=1e-7)
+    assert swa_variance_from_start.derivative("gain")(1e-9, 10) == pytest.approx(7.7e-9, rel=1e-7)
 
 
 def test_a_derivative_without_end_is_infinite_and_at_the_end_of_a_range_one_sided():

@@ -12,9 +12,9 @@ from sgdynamics.models.break_even import SelfStabilizingModes
 from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain
 from sgdynamics.models.edge_of_stability import ProductLoss
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
+from sgdynamics.simulate import break_even as simulated_break_even
 from sgdynamics.simulate import edge_of_stability
-from sgdynamics.simulate.break_even import self_stabilizing_runs
-from sgdynamics.simulate.deep_linear import chain_descent, network_descent
+from sgdynamics.simulate.deep_linear import chain_trajectory, network_trajectory
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.simulate.uv import bifurcation, lyapunov, phase_diagram, trajectory
 from sgdynamics.theory import break_even, quadratic, uv
@@ -92,7 +92,7 @@ CASES = {
     "stationary, regression": lambda point: quadratic.stationary(REGRESSION, 0.1, momentum=point),
     "autocovariance": lambda point: quadratic.autocovariance(EXAMPLES, point, [0, 2]),
     "mean_edge": lambda point: quadratic.mean_edge(FULL, momentum=point),
-    "mean_square_edge": lambda point: quadratic.mean_square_edge(EXAMPLES, momentum=point),
+    "second_moment_edge": lambda point: quadratic.second_moment_edge(EXAMPLES, momentum=point),
     "mean_square_growth": lambda point: quadratic.mean_square_growth(EXAMPLES, point),
     "almost_sure_growth": lambda point: quadratic.almost_sure_growth(SCALARS, 2 + point, momentum=0.5),
     "tail_index": lambda point: quadratic.tail_index(SCALARS, 2 + point),
@@ -111,8 +111,10 @@ CASES = {
     "catapult_final_ntk": lambda point: uv.catapult_final_ntk(2 + point),
     "regime": lambda point: uv.regime(5 * point, 16, target=1.0),
     "regime, target": lambda point: uv.regime(1.5, 16, target=point, units="ntk", alignment=0.1),
-    "self_stabilizing_runs, rate": lambda point: self_stabilizing_runs(CLIPPED, point, steps=5, replicas=2, seed=0),
-    "self_stabilizing_runs, nudge": lambda point: self_stabilizing_runs(
+    "break_even.ensemble, rate": lambda point: simulated_break_even.ensemble(
+        CLIPPED, point, steps=5, replicas=2, seed=0
+    ),
+    "break_even.ensemble, nudge": lambda point: simulated_break_even.ensemble(
         CLIPPED, 0.1, steps=5, replicas=2, seed=0, nudge=point, nudged=1
     ),
     "product_orbits, rate": lambda point: edge_of_stability.product_orbits(NEURON, 0.5, 2.0, point, steps=STEPS),
@@ -124,11 +126,11 @@ CASES = {
     "bifurcation": lambda point: bifurcation(point, transient=5, keep=3, imbalance=0.1),
     "clipped_modes, rate": lambda point: break_even.clipped_modes(CLIPPED, point, 1500.0),
     "clipped_modes, time": lambda point: break_even.clipped_modes(CLIPPED, 0.1, 2000 * point),
-    "chain, weights": lambda point: chain_descent(ScalarChain(1.5), chain(point), 0.1, steps=STEPS),
+    "chain, weights": lambda point: chain_trajectory(ScalarChain(1.5), chain(point), 0.1, steps=STEPS),
     "chain, target": lambda point: ScalarChain(point).sharpness([1.0, 2.0, 0.5]),
-    "chain_descent, rate": lambda point: chain_descent(ScalarChain(1.0), [1.0, 1.5], point, steps=STEPS),
-    "chain_descent, target": lambda point: chain_descent(ScalarChain(point), [1.0, 1.5], 0.2, steps=STEPS),
-    "network_descent": lambda point: network_descent(
+    "chain_trajectory, rate": lambda point: chain_trajectory(ScalarChain(1.0), [1.0, 1.5], point, steps=STEPS),
+    "chain_trajectory, target": lambda point: chain_trajectory(ScalarChain(point), [1.0, 1.5], 0.2, steps=STEPS),
+    "network_trajectory": lambda point: network_trajectory(
         DeepLinearNetwork([[1.0, 0.5]]), [[[1.0, 0.2], [0.1, 0.3]], [[0.5, 1.0]]], point, steps=STEPS
     ),
 }

@@ -45,14 +45,14 @@ from sgdynamics.theory.patterns import (
     p_only_error,
     p_time,
     population_dynamics,
-    predict,
+    predicted_learning,
     q_learning_time,
     q_time,
     reduced_dynamics,
     refreshed_curvature_form,
     refreshed_kernel,
     refreshing_angle,
-    regime,
+    reversal_conditions,
     small_angle_curvature_form,
     small_separation_memory,
     stationary_noise_variance,
@@ -419,7 +419,7 @@ def test_times_to_losses_of_p_are_those_of_the_linear_rule(margin):
 
 def test_a_long_run_with_a_small_rate_does_not_freeze_its_pattern():
     desk = TwoPatternSetting.desk().with_training(first_time=6000.0, second_time=2000.0, weight_decay=6e-4)
-    row = regime(desk).sel(condition="small_rate_freezes")
+    row = reversal_conditions(desk).sel(condition="small_rate_freezes")
     assert row.quantity == pytest.approx(12.23, abs=0.01)  # the short-time form says .98
     assert not row.holds
 
@@ -489,7 +489,7 @@ def test_activation_noise_kills_the_kink():
 
 
 def test_time_scales_and_ceiling_of_the_desk():
-    made = predict(DESK)
+    made = predicted_learning(DESK)
     assert float(made.q_time) == pytest.approx(8 * math.pi / (0.95 * 16 * 0.1), rel=0.01)
     assert float(made.p_time) == pytest.approx(1571, rel=1e-3)
     assert float(made.curvature_ceiling) == pytest.approx(0.95 / 4 * 16 * 0.001 / (3 * math.pi) / 3e-4, rel=0.05)
@@ -626,10 +626,10 @@ def test_times_to_learn_are_compared_where_learning_ends_and_with_what_is_known_
     )
     training = TwoPatternTraining(rate, rate * ratio, time, time, weight_decay=decay, coarse_step=rate)
     setting = TwoPatternSetting(data, training, per_dimension * dimension)
-    made = predict(setting)
+    made = predicted_learning(setting)
     assert made.q_time < made.p_time
     q_first = few_suffice is not None and (few_suffice or per_dimension == 40)
-    assert bool(regime(setting).holds.sel(condition="small_rate_learns_q_first")) == q_first
+    assert bool(reversal_conditions(setting).holds.sel(condition="small_rate_learns_q_first")) == q_first
     assert _small_rate_learns_q_first(setting, 1) == q_first
     assert q_first or not made.reverses
 
@@ -668,7 +668,7 @@ def test_a_predicted_reversal_is_one_in_200_random_settings_but_for_three_in_a_h
     random, said, false = np.random.default_rng(20), 0, []
     while said < 200:
         setting = _random_setting(random)
-        made = None if setting is None else predict(setting)
+        made = None if setting is None else predicted_learning(setting)
         if made is None or not made.reverses:
             continue
         said += 1
@@ -691,19 +691,19 @@ def test_where_the_order_reverses_no_condition_fails_by_more_than_a_factor_of_fo
         run = reduced_dynamics(setting, setting.draw(0), "large_then_small")
         if first_time_below(run, "loss_p_only", P_LEVEL) < first_time_below(run, "loss_q_only", Q_LEVEL):
             reversals += 1
-            assert float(regime(setting).quantity.max()) < 4
+            assert float(reversal_conditions(setting).quantity.max()) < 4
 
 
 def test_the_conditions_hold_at_the_desk_and_the_wrong_order_is_foreseen_for_unit_constants():
-    assert bool(regime(DESK).holds.all())
-    assert bool(predict(DESK).reverses)
-    assert not bool(predict(DESK.with_training(small_rate=0.08)).reverses)  # rate ratio 10
-    made = regime(TwoPatternSetting.unit_constants(100))
+    assert bool(reversal_conditions(DESK).holds.all())
+    assert bool(predicted_learning(DESK).reverses)
+    assert not bool(predicted_learning(DESK.with_training(small_rate=0.08)).reverses)  # rate ratio 10
+    made = reversal_conditions(TwoPatternSetting.unit_constants(100))
     assert not bool(made.holds.sel(condition="small_rate_learns_q_first"))
     assert float(made.quantity.sel(condition="large_rate_hides_q")) < 1
     np.testing.assert_allclose(made.margin * made.quantity, 1.0)
     # powers of the dimension win in the end: times apart as d^(1/4), Q hidden as 1/d
-    low, high = (regime(TwoPatternSetting.unit_constants(d)).quantity for d in (10**4, 10**6))
+    low, high = (reversal_conditions(TwoPatternSetting.unit_constants(d)).quantity for d in (10**4, 10**6))
     far = high / low
     assert float(far.sel(condition="small_rate_learns_q_first")) == pytest.approx(100**-0.25, rel=1e-2)
     assert float(far.sel(condition="large_rate_hides_q")) == pytest.approx(100**-1.0, rel=2e-2)

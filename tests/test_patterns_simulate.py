@@ -20,7 +20,7 @@ from sgdynamics.simulate import trainer
 from sgdynamics.simulate._blocks import workers
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate._streams import Purpose, normal_pair, open_stream, stream_key
-from sgdynamics.simulate.patterns import _units, _units_of_p, finite_network, networks
+from sgdynamics.simulate.patterns import _units, _units_of_p, networks, trajectory
 from sgdynamics.simulate.patterns._batches import Batches
 from sgdynamics.theory.patterns import reduced_dynamics
 
@@ -117,7 +117,7 @@ def test_a_run_is_the_written_out_one(algorithm, alpha_low):
     sample = setting.data.draw(41, seed=3)
     expected, first, _ = plain_run(setting, sample, algorithm, 6, 20, seed=5)
     test = setting.with_data(p_only=0.0, q_only=0.0).data.draw(50, seed=4)
-    found = finite_network(
+    found = trajectory(
         setting,
         sample,
         algorithm,
@@ -145,11 +145,11 @@ def test_several_blocks_are_one_network(monkeypatch):
     sample = SHORT.draw(0)
     options = {"width_p": 30, "width_q": 100, "seed": 1, "record": [1, 20, 50]}
     for algorithm in ALGORITHMS:
-        whole = finite_network(SHORT, sample, algorithm, **options)
+        whole = trajectory(SHORT, sample, algorithm, **options)
         with monkeypatch.context() as patched:
             patched.setattr(networks, "BLOCK_OF_P", 7)
             patched.setattr(networks, "BLOCK_OF_Q", 16)
-            parts = finite_network(SHORT, sample, algorithm, **options)
+            parts = trajectory(SHORT, sample, algorithm, **options)
         for name in ("loss", "loss_q_only", "curvature"):
             np.testing.assert_allclose(parts[name], whole[name], rtol=1e-9)
 
@@ -164,7 +164,7 @@ def test_the_same_bits_for_any_number_of_threads(algorithm, monkeypatch):
     for threads, long_step in (("1", 0.0), ("2", 0.0), ("5", 0.0), ("2", np.inf)):
         monkeypatch.setenv("SGDYNAMICS_THREADS", threads)
         monkeypatch.setattr(networks, "LONG_STEP", long_step)
-        runs.append(finite_network(SHORT, sample, algorithm, width_p=130, width_q=2000, seed=1))
+        runs.append(trajectory(SHORT, sample, algorithm, width_p=130, width_q=2000, seed=1))
     for other in runs[1:]:
         assert runs[0].identical(other)
 
@@ -212,15 +212,15 @@ def test_overflow_in_another_thread_is_no_warning():
 def test_what_is_recorded_has_no_influence():
     sample = SHORT.draw(0)
     options = {"width_p": 20, "width_q": 100, "seed": 1}
-    every = finite_network(SHORT, sample, "small_with_activation_noise", record=np.arange(51), **options)
-    last = finite_network(SHORT, sample, "small_with_activation_noise", **options)
+    every = trajectory(SHORT, sample, "small_with_activation_noise", record=np.arange(51), **options)
+    last = trajectory(SHORT, sample, "small_with_activation_noise", **options)
     assert every.isel(step=[50]).identical(last)
 
 
 def test_a_seed_sequence_is_not_used_up():
     sequence = np.random.SeedSequence(7)
     sample = SHORT.draw(sequence)
-    first, second = (finite_network(SHORT, sample, "small", width_p=4, width_q=8, seed=sequence) for _ in range(2))
+    first, second = (trajectory(SHORT, sample, "small", width_p=4, width_q=8, seed=sequence) for _ in range(2))
     assert first.identical(second)
 
 
@@ -335,7 +335,7 @@ def test_the_trainer_runs_the_same_network(algorithm):
         record=np.arange(steps + 1),
         keep_weights=True,
     )
-    found = finite_network(
+    found = trajectory(
         setting, sample, algorithm, width_p=width_p, width_q=width_q, seed=seed, record=np.arange(steps + 1)
     )
     np.testing.assert_allclose(found.loss, run.loss, rtol=1e-8)
@@ -372,10 +372,10 @@ def test_full_batches_in_the_limit_of_large_ones():
     quiet = SHORT.with_training(noise_scale_p=1e-9, noise_scale_q=1e-9, small_rate=0.4, first_time=8.0, second_time=8.0)
     sample = quiet.draw(0)
     options = {"width_p": 40, "width_q": 200, "seed": 1, "record": [0, 10, 20]}
-    injected = finite_network(quiet, sample, "large_then_small", **options)
-    batches = finite_network(quiet, sample, "large_then_small", batch_size=400_000, **options)
+    injected = trajectory(quiet, sample, "large_then_small", **options)
+    batches = trajectory(quiet, sample, "large_then_small", batch_size=400_000, **options)
     np.testing.assert_allclose(batches.loss, injected.loss, rtol=5e-3)
-    single = finite_network(quiet, sample, "large_then_small", batch_size=1, **options)
+    single = trajectory(quiet, sample, "large_then_small", batch_size=1, **options)
     assert abs(single.loss[1] / injected.loss[1] - 1) > 0.01
 
 
@@ -401,7 +401,7 @@ def test_a_coarse_step_takes_the_batches_of_the_fine_ones_it_stands_for():
 def desk_run(algorithm, seed, width):
     course = DESK.training.steps(algorithm)
     record = [course.attrs["switch_step"], course.step[-1]]
-    return finite_network(DESK, DESK.draw(seed), algorithm, width_p=500, width_q=width, seed=seed, record=record)
+    return trajectory(DESK, DESK.draw(seed), algorithm, width_p=500, width_q=width, seed=seed, record=record)
 
 
 @functools.cache
@@ -416,7 +416,7 @@ def test_the_output_of_random_weights_is_as_large_at_any_width_and_proportional_
         setting = SHORT.with_training(noise_scale_q=scale)
         sample = setting.draw(0)
         runs = [
-            finite_network(setting, sample, "small", width_p=2, width_q=width, seed=seed, record=[0]).ray_output[0]
+            trajectory(setting, sample, "small", width_p=2, width_q=width, seed=seed, record=[0]).ray_output[0]
             for seed in range(40)
         ]
         return np.array(runs)
@@ -466,14 +466,14 @@ def test_the_curvature_of_the_small_rate_grows_with_width_towards_the_reduced_mo
 
 def test_kinds_that_are_missing_have_no_loss():
     data = TwoPatternData(100, p_only=0.0, q_only=0.5, margin=0.0, separation=0.1, amplitude=4.0, alpha_low=1.0)
-    found = finite_network(SHORT, data.draw(30, seed=0), "small", width_p=4, width_q=8, seed=0)
+    found = trajectory(SHORT, data.draw(30, seed=0), "small", width_p=4, width_q=8, seed=0)
     assert "loss_p_only" not in found
     assert np.isfinite(found.loss_q_only).all()
 
 
 def test_divergence_is_a_result():
     wild = SHORT.with_training(noise_scale_q=1e308)
-    found = finite_network(wild, wild.draw(0), "small", width_p=4, width_q=8, seed=0, record=[0, 1, 3])
+    found = trajectory(wild, wild.draw(0), "small", width_p=4, width_q=8, seed=0, record=[0, 1, 3])
     assert int(found.divergence_step) == 0
     for name in ("loss", "curvature", "p_only_error", "q_only_error", "both_error", "ray_output"):
         assert (found[name] == np.inf).all(), name
@@ -488,7 +488,7 @@ def test_an_unstable_rate_is_refused_and_oscillates_where_it_is_allowed():
         400,
         allow_unstable=True,
     )
-    found = finite_network(bold, bold.draw(0), "large_then_small", width_p=20, width_q=2000, seed=0, record=[10, 20])
+    found = trajectory(bold, bold.draw(0), "large_then_small", width_p=20, width_q=2000, seed=0, record=[10, 20])
     assert (found.loss_q_only > np.log(2)).all()
 
 
@@ -496,11 +496,11 @@ def test_arguments_that_do_not_fit_are_named():
     sample = SHORT.draw(0)
     options = {"width_p": 4, "width_q": 8, "seed": 0}
     with pytest.raises(ValueError, match="sample must be of dimension 50"):
-        finite_network(SHORT.with_data(dimension=50), sample, "small", **options)
+        trajectory(SHORT.with_data(dimension=50), sample, "small", **options)
     with pytest.raises(ValueError, match=r"record must be increasing steps in 0\.\.T = 50, got 51"):
-        finite_network(SHORT, sample, "small", record=[51], **options)
+        trajectory(SHORT, sample, "small", record=[51], **options)
     with pytest.raises(ValueError, match="width_q must be an even integer"):
-        finite_network(SHORT, sample, "small", width_p=4, width_q=7, seed=0)
+        trajectory(SHORT, sample, "small", width_p=4, width_q=7, seed=0)
     lonely = TwoPatternSample(np.ones((1, 100)), [1], [0], [-1], [0.0])
     with pytest.raises(ValueError, match="test must be a sample with examples that carry both"):
-        finite_network(SHORT, sample, "small", test=lonely, **options)
+        trajectory(SHORT, sample, "small", test=lonely, **options)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
-from sgdynamics.theory.quadratic import critical_rate, equivalent_gain, mean_square_edge, moments, stationary
+from sgdynamics.theory.quadratic import critical_rate, equivalent_gain, moments, second_moment_edge, stationary
 
 
 def test_in_one_direction_the_critical_gain_is_that_whose_plateau_the_run_is_at():
@@ -46,7 +46,7 @@ def test_one_more_step_at_the_critical_rate_leaves_the_expected_loss_as_it_is(na
 def test_on_a_plateau_it_is_the_rate_for_every_spectrum(name):
     model = MODELS[name]
     for share in (0.2, 0.8):
-        rate = share * mean_square_edge(model)
+        rate = share * second_moment_edge(model)
         assert critical_rate(model, constant(rate, 20_000)).item() == pytest.approx(rate, rel=1e-9)
 
 

@@ -9,8 +9,8 @@ from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, Gauss
 from sgdynamics.theory.break_even import sharpest_direction_edge
 from sgdynamics.theory.quadratic import (
     mean_edge,
-    mean_square_edge,
     one_step_edge,
+    second_moment_edge,
     stationary,
     top_direction_edge,
     trace_edge,
@@ -38,7 +38,7 @@ def second_moment_map(hessians, share, rate):
 @given(seeds, st.integers(1, 6))
 def test_the_bounds_hold_and_so_does_the_order_of_all_edges(seed, batch_size):
     model = examples(seed, batch_size=batch_size)
-    exact = mean_square_edge(model)
+    exact = second_moment_edge(model)
     assert one_step_edge(model) <= exact * (1 + 1e-9)
     for bound in (trace_edge(model), top_direction_edge(model)):
         assert exact <= bound * (1 + 1e-9)
@@ -59,7 +59,7 @@ def test_the_traces_are_those_of_the_mixture(seed, batch_size, sampling):
     along = (1 - share) * value[-1] ** 2 + share * np.mean([(top @ h @ top) ** 2 for h in hessians])
     assert top_direction_edge(model) == pytest.approx(2 * value[-1] / along, rel=1e-9)
     # and the edge of the mixture is that of the batches
-    edge = mean_square_edge(model)
+    edge = second_moment_edge(model)
     radius = np.abs(np.linalg.eigvals(second_moment_map(hessians, share, edge))).max()
     assert radius == pytest.approx(1, abs=1e-8)
 
@@ -76,7 +76,7 @@ def test_the_stationary_covariance_solves_the_equation_of_the_noise(seed):
     # (2 C - eta D) vec(Sigma) = eta p vec(noise), that is, one step leaves it as it is
     model = examples(seed, sampling="without_replacement")
     share = (6 - 2) / (2 * 5)
-    rate = 0.5 * mean_square_edge(model)
+    rate = 0.5 * second_moment_edge(model)
     noise = share * model.forces.T @ model.forces / model.examples
     size = len(noise)
     made = stationary(model, rate).covariance.values
@@ -86,15 +86,15 @@ def test_the_stationary_covariance_solves_the_equation_of_the_noise(seed):
 
 def test_equal_orthogonal_examples_meet_the_trace_bound():
     model = FiniteSumQuadratic([np.diag([2.0, 0, 0]), np.diag([0, 2.0, 0]), np.diag([0, 0, 2.0])])
-    assert trace_edge(model) == pytest.approx(mean_square_edge(model), rel=1e-12)
+    assert trace_edge(model) == pytest.approx(second_moment_edge(model), rel=1e-12)
 
 
 def test_a_direction_hidden_from_the_trace_makes_the_bound_loose():
     # many flat directions dilute the trace; the sharp one decides
     flat = [np.diag([0.0, *row]) for row in np.eye(9) * 0.01]
     model = FiniteSumQuadratic([np.diag([10.0] + [0.0] * 9), *flat])
-    assert trace_edge(model) > mean_square_edge(model)
-    assert top_direction_edge(model) == pytest.approx(mean_square_edge(model), rel=1e-9)
+    assert trace_edge(model) > second_moment_edge(model)
+    assert top_direction_edge(model) == pytest.approx(second_moment_edge(model), rel=1e-9)
 
 
 @given(st.integers(1, 30), st.integers(1, 64))
@@ -103,7 +103,7 @@ def test_least_squares_on_equal_features(size, batch_size):
     model = GaussianLeastSquares(np.full(size, 3.0), 0.1, batch_size=batch_size)
     expected = 2 * batch_size / (batch_size + 1 + size) / 3
     assert trace_edge(model) == pytest.approx(expected, rel=1e-12)
-    assert mean_square_edge(model) == pytest.approx(expected, rel=1e-9)
+    assert second_moment_edge(model) == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_curvature_noise_only_the_top_direction_is_exact():

@@ -16,12 +16,12 @@ from sgdynamics.models.quadratic import FiniteSumQuadratic, FullQuadratic, Gauss
 from sgdynamics.theory.quadratic import (
     almost_sure_edge,
     mean_edge,
-    mean_square_edge,
     mean_square_edge_gain,
     mean_square_growth,
     one_step_edge,
     reshuffled_edge,
     reshuffled_growth,
+    second_moment_edge,
     stability_edge,
     stationary,
     tail_index,
@@ -70,7 +70,7 @@ def kronecker_radius(hessians, size, sampling, rate, **update):
 def test_at_the_mean_square_edge_the_kronecker_radius_is_one(update, seed, d, size, sampling):
     hessians = psd(np.random.default_rng(seed), 4, d)
     model = FiniteSumQuadratic(hessians, batch_size=size, sampling=sampling)
-    edge = mean_square_edge(model, **update)
+    edge = second_moment_edge(model, **update)
     assert edge <= mean_edge(model, **update) * (1 + 1e-12)
     assert math.isclose(kronecker_radius(hessians, size, sampling, edge, **update), 1, abs_tol=1e-7)
     assert kronecker_radius(hessians, size, sampling, 0.97 * edge, **update) < 1
@@ -86,7 +86,7 @@ def test_many_directions_are_applied_not_tabulated():
     products = np.einsum("nij,nkl->ikjl", hessians, hessians).reshape(484, 484) / 40
     sums = np.kron(mean, one) + np.kron(one, mean)
     oracle = 1 / eigh(products, sums, eigvals_only=True)[-1]
-    assert math.isclose(mean_square_edge(FiniteSumQuadratic(hessians)), oracle, rel_tol=1e-8)
+    assert math.isclose(second_moment_edge(FiniteSumQuadratic(hessians)), oracle, rel_tol=1e-8)
     centers = np.random.default_rng(1).normal(size=(40, 22))
     model = FiniteSumQuadratic(hessians, centers)
     rate, force = 0.5 * oracle, model.forces.T @ model.forces / 40
@@ -100,7 +100,7 @@ def test_rank_one_ensembles(n, d, decay):
     hessians = features[:, :, None] * features[:, None, :]
     for size, edge in elsewhere("rank_one_edge").under(n, d, decay).values.items():
         model = FiniteSumQuadratic(hessians, batch_size=size, sampling="without_replacement")
-        assert mean_square_edge(model) == pytest.approx(edge, abs=6e-5)
+        assert second_moment_edge(model) == pytest.approx(edge, abs=6e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -113,16 +113,16 @@ def test_the_one_step_condition_is_sufficient(seed, d):
     sigma = (hessians @ hessians).mean(0) - mean @ mean
     step = np.eye(d) - edge * mean
     assert math.isclose(np.linalg.eigvalsh(step @ step + edge**2 * factor * sigma)[-1], 1, rel_tol=1e-10)
-    assert edge <= mean_square_edge(model) * (1 + 1e-10)
+    assert edge <= second_moment_edge(model) * (1 + 1e-10)
     if d == 1:
-        assert math.isclose(edge, mean_square_edge(model), rel_tol=1e-10)
+        assert math.isclose(edge, second_moment_edge(model), rel_tol=1e-10)
 
 
 def test_the_one_step_condition_is_not_necessary():
     """Between the two rates distances may grow in a step, but the second moment dies out."""
     hessians = psd(np.random.default_rng(1), 5, 3)
     model = FiniteSumQuadratic(hessians)
-    low, high = one_step_edge(model), mean_square_edge(model)
+    low, high = one_step_edge(model), second_moment_edge(model)
     assert high > 1.02 * low
     rate = (low + high) / 2
     matrices = [np.eye(3) - rate * hessian for hessian in hessians]
@@ -132,7 +132,7 @@ def test_the_one_step_condition_is_not_necessary():
 
 def test_edges_of_half_and_three_halves():
     assert math.isclose(mean_edge(TWO), 2, rel_tol=1e-14)
-    assert math.isclose(mean_square_edge(TWO), 1.6, rel_tol=1e-14)
+    assert math.isclose(second_moment_edge(TWO), 1.6, rel_tol=1e-14)
     assert math.isclose(one_step_edge(TWO), 1.6, rel_tol=1e-12)
     assert math.isclose(almost_sure_edge(TWO), 8 / 3, rel_tol=1e-12)
     for rate, index in elsewhere("tail_index").values.items():
@@ -144,7 +144,7 @@ def test_edges_of_half_and_three_halves():
 
 
 def test_between_the_edges_the_law_has_infinite_variance():
-    assert mean_square_edge(TWO) < almost_sure_edge(TWO)
+    assert second_moment_edge(TWO) < almost_sure_edge(TWO)
     for rate in (1.7, 2.0, 2.5):
         assert 0 < tail_index(TWO, rate) < 2
         assert stationary(TWO, rate).variance.item() == math.inf
@@ -160,7 +160,7 @@ def test_almost_sure_edge_and_tail_index_by_enumeration(values, size, again, fra
     draws = itertools.product(values, repeat=size) if again else itertools.combinations(values, size)
     means = np.array([np.mean(batch) for batch in draws])
     edge = almost_sure_edge(model)
-    assert edge >= mean_square_edge(model) * (1 - 1e-9)
+    assert edge >= second_moment_edge(model) * (1 - 1e-9)
     assert abs(np.mean(np.log(np.abs(1 - edge * means)))) < 1e-8
     rates = edge * np.linspace(1e-3, 0.999, 400)
     with np.errstate(divide="ignore"):
@@ -177,24 +177,24 @@ def test_almost_sure_edge_and_tail_index_by_enumeration(values, size, again, fra
 def test_edges_of_gaussian_features_in_one_direction(draws):
     square, sure = (elsewhere("least_squares_edges").values[kind, draws] for kind in ("mean square", "almost sure"))
     model = GaussianLeastSquares(1.0, 1.0, batch_size=draws)
-    assert mean_square_edge(model) == pytest.approx(square, abs=6e-5)
+    assert second_moment_edge(model) == pytest.approx(square, abs=6e-5)
     edge = almost_sure_edge(model)
     assert edge == pytest.approx(sure, abs=6e-3)
     law = gamma(draws / 2, scale=2 / draws)
     levels = (np.arange(400_000) + 0.5) / 400_000
     assert abs(np.log(np.abs(1 - edge * law.ppf(levels))).mean()) < 2e-4
-    rate = 1.1 * mean_square_edge(model)
+    rate = 1.1 * second_moment_edge(model)
     kappa = tail_index(model, rate)
     assert 0 < kappa < 2
     assert np.mean(np.abs(1 - rate * law.ppf(levels)) ** kappa) == pytest.approx(1, abs=2e-4)
-    assert tail_index(model, mean_square_edge(model)) == pytest.approx(2, rel=1e-8)
+    assert tail_index(model, second_moment_edge(model)) == pytest.approx(2, rel=1e-8)
 
 
 @every_update
 @pytest.mark.parametrize("draws", [1, 3])
 def test_the_edge_of_least_squares_by_wick_and_kronecker(update, draws):
     variances = np.array([1.0, 0.6, 0.3])
-    edge = mean_square_edge(GaussianLeastSquares(variances, 1.0, batch_size=draws), **update)
+    edge = second_moment_edge(GaussianLeastSquares(variances, 1.0, batch_size=draws), **update)
     terms = trace_rule_term(edge * variances, draws, **update)
     assert math.isclose(terms.sum(), 1, rel_tol=1e-9)
     # E[A (x) A] = A0 (x) A0 + eta^2 (J (x) J) E[D (x) D] (P (x) P) with the centered fourth moments
@@ -219,7 +219,7 @@ def test_the_edge_of_least_squares_by_wick_and_kronecker(update, draws):
 def test_in_one_direction_the_edge_is_the_closed_one(update):
     values = np.array([0.2, 1.0, 2.5])
     gain = mean_square_edge_gain(values.var() / values.mean() ** 2, **update)
-    assert math.isclose(mean_square_edge(FiniteSumQuadratic(values), **update) * values.mean(), gain, rel_tol=1e-12)
+    assert math.isclose(second_moment_edge(FiniteSumQuadratic(values), **update) * values.mean(), gain, rel_tol=1e-12)
     regular = mean_square_edge_gain(0.0, **update)
     assert math.isclose(regular, stability_edge(1.0, **update), rel_tol=1e-12)
 
@@ -230,13 +230,13 @@ def test_where_all_batches_share_one_hessian_all_edges_agree(update):
     expected = stability_edge(np.linalg.eigvalsh(hessian)[-1], **update)
     for model in (FullQuadratic(hessian, 1.0), FiniteSumQuadratic(hessian, [[1.0, 0.0], [0.0, 1.0]])):
         assert math.isclose(mean_edge(model, **update), expected, rel_tol=1e-12)
-        assert math.isclose(mean_square_edge(model, **update), expected, rel_tol=1e-12)
+        assert math.isclose(second_moment_edge(model, **update), expected, rel_tol=1e-12)
         if not update:
             assert math.isclose(almost_sure_edge(model), expected, rel_tol=1e-12)
             assert tail_index(model, 0.9 * expected) == math.inf
             assert tail_index(model, 1.1 * expected) == 0
     plain = MiniBatchQuadratic([1.0, 0.5], 1.0)
-    assert mean_square_edge(plain, **update) == mean_edge(plain, **update) == stability_edge(1.0, **update)
+    assert second_moment_edge(plain, **update) == mean_edge(plain, **update) == stability_edge(1.0, **update)
 
 
 @settings(max_examples=20, deadline=None)
@@ -262,7 +262,7 @@ def test_a_killing_rate_is_stable_again_beyond_the_edge():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mean_square_edge(FiniteSumQuadratic([1.0, 2.0], sampling="reshuffled")), "independent batches"),
+        (lambda: second_moment_edge(FiniteSumQuadratic([1.0, 2.0], sampling="reshuffled")), "independent batches"),
         (lambda: mean_square_growth(FiniteSumQuadratic([1.0, 2.0], sampling="reshuffled"), 0.1), "independent batches"),
         (lambda: one_step_edge(FiniteSumQuadratic([1.0, 2.0], sampling="reshuffled")), "independent batches"),
         (lambda: tail_index(FiniteSumQuadratic([1.0, 2.0], sampling="reshuffled"), 0.1), "independent batches"),
@@ -302,10 +302,10 @@ def test_the_edge_with_momentum_is_a_root_of_its_polynomial_however_few_rates_ar
     probabilities = np.array([10**rare, *np.ones(4)])
     model = FiniteSumQuadratic(hessians, probabilities=probabilities / probabilities.sum(), sampling="replacement")
     options = {"momentum": momentum, "nesterov": nesterov}
-    edge = mean_square_edge(model, **options)
+    edge = second_moment_edge(model, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edges, "_GRID", 2)
-        assert mean_square_edge(model, **options) == pytest.approx(edge, rel=1e-9)
+        assert second_moment_edge(model, **options) == pytest.approx(edge, rel=1e-9)
     assert mean_square_growth(model, edge, **options) == pytest.approx(1, rel=1e-7)
     shares = np.linspace(0.01, 0.999, 40)
     growths = [mean_square_growth(model, share * edge, **options) for share in shares]

@@ -33,7 +33,7 @@ from sgdynamics.theory.quadratic import (
     moments,
     stationary_variance,
     swa_start_weight,
-    swa_variance,
+    swa_variance_from_start,
     tail_variance,
     two_point_variance,
 )
@@ -257,7 +257,7 @@ def test_closed_forms_are_the_limits_of_moments():
         (ema(0.9, 3000), ema_variance(0.1, 0.9)),
         (two_point(3000, 10), two_point_variance(0.1, 10)),
         (tail(3000, 10, 5), tail_variance(0.1, 10, 5)),
-        (swa(3000), swa_variance(0.1, 3000)),
+        (swa(3000), swa_variance_from_start(0.1, 3000)),
     ):
         assert close(moments(model, rates, average=average).variance.item(), predicted, 1e-12)
     biases = moments(model, rates, average=swa(3000)), moments(model, constant(0.1, 30), average=ema(0.9, 30))

@@ -43,7 +43,7 @@ from sgdynamics.theory.quadratic import (
     stepped_loss,
     steps_for_batch,
     swa_start_weight,
-    swa_variance,
+    swa_variance_from_start,
     tail_variance,
     trace_rule_term,
     two_point_variance,
@@ -120,8 +120,12 @@ def proof_swa_start_weight():
 
 def proof_swa_variance():
     """One more step adds one more squared weight, (1 - a^{T+1})^2; the others keep theirs."""
-    yield swa_variance(FROM_A, 1) - FROM_A**2
-    yield (N + 1) ** 2 * swa_variance(FROM_A, N + 1) - N**2 * swa_variance(FROM_A, N) - (1 - A ** (N + 1)) ** 2
+    yield swa_variance_from_start(FROM_A, 1) - FROM_A**2
+    yield (
+        (N + 1) ** 2 * swa_variance_from_start(FROM_A, N + 1)
+        - N**2 * swa_variance_from_start(FROM_A, N)
+        - (1 - A ** (N + 1)) ** 2
+    )
 
 
 def proof_equivalent_gain():

@@ -16,8 +16,8 @@ from sgdynamics.theory.quadratic import (
     almost_sure_edge_gain,
     almost_sure_growth,
     mean_edge,
-    mean_square_edge,
     mean_square_growth,
+    second_moment_edge,
     stability_edge,
 )
 
@@ -159,7 +159,7 @@ def test_simulated_products_have_the_growth_that_is_bounded():
 def test_bounds_prove_paths_stable_below_the_edge_and_unstable_above(momentum, curvatures, nesterov):
     model = FiniteSumQuadratic(curvatures)
     edge = almost_sure_edge(model, momentum=momentum, nesterov=nesterov)
-    square = mean_square_edge(model, momentum=momentum, nesterov=nesterov)
+    square = second_moment_edge(model, momentum=momentum, nesterov=nesterov)
     assert edge > square
     rates = xr.DataArray([*np.geomspace(square, 0.99 * edge, 5), 1.01 * edge], dims="rate")
     found = almost_sure_growth(model, rates, momentum=momentum, nesterov=nesterov)

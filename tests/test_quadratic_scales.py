@@ -17,12 +17,12 @@ from sgdynamics.theory import break_even
 from sgdynamics.theory.quadratic import (
     almost_sure_edge,
     mean_edge,
-    mean_square_edge,
     mean_square_edge_gain,
     one_step_edge,
     optimal_schedule,
     random_curvature_variance,
     reshuffled_edge,
+    second_moment_edge,
     stationary_variance,
     steps_to_target,
     tail_index,
@@ -50,9 +50,9 @@ EDGES = {
         FiniteSumQuadratic(c * np.array([0.1, 0.2, 0.5, 1.5]), batch_size=2, sampling="reshuffled")
     ),
     "mean": lambda c: mean_edge(FiniteSumQuadratic(c * MATRICES)),
-    "mean square": lambda c: mean_square_edge(FiniteSumQuadratic(c * MATRICES)),
-    "mean square, momentum": lambda c: mean_square_edge(FiniteSumQuadratic(c * MATRICES), momentum=0.6),
-    "mean square, Gaussian": lambda c: mean_square_edge(GaussianLeastSquares([c, 0.1 * c], 1.0), momentum=0.6),
+    "mean square": lambda c: second_moment_edge(FiniteSumQuadratic(c * MATRICES)),
+    "mean square, momentum": lambda c: second_moment_edge(FiniteSumQuadratic(c * MATRICES), momentum=0.6),
+    "mean square, Gaussian": lambda c: second_moment_edge(GaussianLeastSquares([c, 0.1 * c], 1.0), momentum=0.6),
     "one step": lambda c: one_step_edge(FiniteSumQuadratic(c * MATRICES)),
     "examples": lambda c: break_even.mean_square_edge(c * MATRICES, 2),
     "strict": lambda c: break_even.strict_edge(c * MATRICES, 2),
@@ -99,7 +99,7 @@ def test_small_curvatures_stay_apart_beside_a_large_one(small, ratio, momentum):
     st.integers(1, 4),
 )
 def test_at_the_trace_rule_edge_the_terms_add_to_one(variances, momentum, nesterov, draws):
-    edge = mean_square_edge(
+    edge = second_moment_edge(
         GaussianLeastSquares(variances, 1.0, batch_size=draws), momentum=momentum, nesterov=nesterov
     )
     below, above = (
@@ -122,7 +122,7 @@ def test_a_rare_feature_sets_the_edge_with_momentum(probability, momentum):
         2 * (1 - momentum**2) / ((1 - momentum) + (1 - p) / p * (1 + momentum)) / p
         for p in (probability, 1 - probability)
     ]
-    assert math.isclose(mean_square_edge(rare, momentum=momentum), min(alone), rel_tol=1e-9)
+    assert math.isclose(second_moment_edge(rare, momentum=momentum), min(alone), rel_tol=1e-9)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from sgdynamics.theory.quadratic import (
     stationary_risk,
     stationary_variance,
     swa_start_weight,
-    swa_variance,
+    swa_variance_from_start,
     tail_variance,
     two_point_variance,
 )
@@ -128,7 +128,7 @@ def test_swa_from_a_fixed_start_is_the_unrolled_average(gain, steps):
     for _ in range(steps):
         left, moved = left * (1 - gain), moved + gain * (1 - moved)
         bias, squares = bias + left, squares + moved**2
-    assert close(swa_variance(gain, steps), squares / steps**2, 1e-10)
+    assert close(swa_variance_from_start(gain, steps), squares / steps**2, 1e-10)
     assert abs(swa_start_weight(gain, steps) - bias / steps) <= 1e-10 * abs(bias / steps) + 1e-15
 
 
@@ -137,16 +137,18 @@ def test_swa_from_a_fixed_start_is_the_unrolled_average(gain, steps):
 def test_swa_variance_does_not_cancel(gain, steps):
     with mpmath.workdps(60):
         weights = [1 - (1 - mpmath.mpf(gain)) ** m for m in range(1, steps + 1)]
-        assert close(swa_variance(gain, steps), sum(w * w for w in weights) / steps**2, 1e-13)
-    labelled = swa_variance(xr.DataArray([gain], dims="gain").chunk(), steps)
-    np.testing.assert_allclose(labelled, [swa_variance(gain, steps)], rtol=1e-15)
-    np.testing.assert_allclose(swa_variance([gain], steps), [swa_variance(gain, steps)], rtol=1e-15)
+        assert close(swa_variance_from_start(gain, steps), sum(w * w for w in weights) / steps**2, 1e-13)
+    labelled = swa_variance_from_start(xr.DataArray([gain], dims="gain").chunk(), steps)
+    np.testing.assert_allclose(labelled, [swa_variance_from_start(gain, steps)], rtol=1e-15)
+    np.testing.assert_allclose(
+        swa_variance_from_start([gain], steps), [swa_variance_from_start(gain, steps)], rtol=1e-15
+    )
 
 
 @given(stable_gains, st.integers(1, 2000))
 def test_swa_from_a_stationary_start_is_the_tail(gain, steps):
     """Its own spread adds to that of the weights of the centers."""
-    total = swa_variance(gain, steps) + swa_start_weight(gain, steps) ** 2 * stationary_variance(gain)
+    total = swa_variance_from_start(gain, steps) + swa_start_weight(gain, steps) ** 2 * stationary_variance(gain)
     assert close(total, tail_variance(gain, steps), 1e-10)
 
 
@@ -338,7 +340,7 @@ def test_at_and_beyond_the_edge_a_variance_is_infinite_in_every_kind_of_input():
         lambda gain: two_point_variance(gain, 3),
         lambda gain: tail_variance(gain, 4, 2),
         lambda gain: far_points_variance(gain, 4),
-        lambda gain: swa_variance(gain, 4),
+        lambda gain: swa_variance_from_start(gain, 4),
         lambda gain: stationary_risk(gain / 4, 4.0, 1.0),
         lambda gain: stationary_risk(0.75 * gain / 4, 4.0, 1.0, momentum=0.5, nesterov=True),
     ]

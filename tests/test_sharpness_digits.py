@@ -12,7 +12,7 @@ import xarray as xr
 from figures.break_even import _digits_sharpness as digits
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate import trainer
-from sgdynamics.theory.break_even import predict
+from sgdynamics.theory.break_even import predicted_break_even
 from sgdynamics.theory.sharpest_directions import overshoot_probability, step_to_curvature
 
 ALL = digits.EXAMPLES
@@ -185,13 +185,13 @@ def test_on_the_full_batch_the_sharpness_passes_its_edge_and_comes_back(windows)
 @pytest.mark.slow
 def test_the_edge_at_its_crossing_predicts_the_sharpness(largest):
     for rate, size in ((0.4, 128), (0.4, ALL), (0.8, 128)):
-        found = predict(digits.run(rate, size, 0))
+        found = predicted_break_even(digits.run(rate, size, 0))
         assert found.outcome == Outcome.EDGE_REACHED
         assert abs(found.sharpness_error.sel(route="measured")) < 0.2
         assert abs(found.sharpness_error.sel(route="early")) < 0.2
     for size in SIZES[1:]:
-        assert predict(digits.run(0.1, size, 0)).outcome == Outcome.EDGE_NOT_REACHED
-    assert predict(digits.run(0.4, 8, 0)).outcome == Outcome.STALLED_BELOW_EDGE
+        assert predicted_break_even(digits.run(0.1, size, 0)).outcome == Outcome.EDGE_NOT_REACHED
+    assert predicted_break_even(digits.run(0.4, 8, 0)).outcome == Outcome.STALLED_BELOW_EDGE
 
 
 # ------------------------------------------------------------------------------------------------------- gradient noise

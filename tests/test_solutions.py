@@ -35,9 +35,9 @@ def modes(random: Any) -> MiniBatchQuadratic:
     return MiniBatchQuadratic(curvature, variance, displacement=start)
 
 
-def mean_square_edge(random: Any) -> Sides:
+def second_moment_edge(random: Any) -> Sides:
     model, momentum = matrices(random), random.uniform(0, 0.99)
-    edge = quadratic.mean_square_edge(model, momentum=momentum)
+    edge = quadratic.second_moment_edge(model, momentum=momentum)
     yield quadratic.mean_square_growth(model, edge, momentum=momentum), 1.0
 
 
@@ -168,7 +168,7 @@ def break_even_curvature(random: Any) -> Sides:
 EQUATIONS: dict[str, Callable[[Any], Sides]] = {
     function.__name__: function
     for function in (
-        mean_square_edge, reshuffled_edge, almost_sure_edge, tail_index, stationary, steps_to_target, greedy_schedule,
+        second_moment_edge, reshuffled_edge, almost_sure_edge, tail_index, stationary, steps_to_target, greedy_schedule,
         oscillation_covariance, two_cycle, largest_learning_rate, c_loss, mean_square_edge_gain, equivalent_gain,
         gains_from_weights, gains_to_average, trace_rule_edge, kernel_norm_edge, break_even_curvature,
     )

@@ -203,7 +203,7 @@ PROBLEMS: dict[str, Callable[..., dict[str, Any]]] = {
     "theory.break_even.mean_square_edge": ensemble,
     "theory.break_even.sharpest_direction_edge": ensemble,
     "theory.break_even.strict_edge": ensemble,
-    "theory.break_even.predict": prediction,
+    "theory.break_even.predicted_break_even": prediction,
     "theory.diagnosis.half_rate_vertex": trial_losses,
     "theory.diagnosis.gradient_cosines": gradients,
     "theory.forecast.last_iterate_bound": scaled_from(
@@ -217,7 +217,7 @@ PROBLEMS: dict[str, Callable[..., dict[str, Any]]] = {
     "theory.quadratic.forcing_and_memory": of_model(regression, schedule=rates),
     "theory.quadratic.greedy_schedule": of_model(diagonal, steps=4),
     "theory.quadratic.mean_edge": of_model(*QUADRATIC, momentum=0.7),
-    "theory.quadratic.mean_square_edge": of_model(*QUADRATIC, momentum=0.7),
+    "theory.quadratic.second_moment_edge": of_model(*QUADRATIC, momentum=0.7),
     "theory.quadratic.mean_square_growth": of_model(*MATRICES, learning_rate=rate, momentum=0.7),
     "theory.quadratic.moments": of_model(*QUADRATIC, schedule=rates),
     "theory.quadratic.noise_scale": of_model(*QUADRATIC, schedule=rates),
@@ -260,7 +260,8 @@ WITHOUT = {
             diagnosis.fit_loss_curve forecast.best_schedule forecast.fit forecast.next_run forecast.predict
             forecast.quadratic_at regimes.time_regimes""",
         "cross entropy and labels fix the unit of outputs": """patterns.first_time_below patterns.gap_map
-            patterns.population_dynamics patterns.predict patterns.reduced_dynamics patterns.regime""",
+            patterns.population_dynamics patterns.predicted_learning patterns.reduced_dynamics
+            patterns.reversal_conditions""",
     }.items()
     for name in (f"theory.{short}" for short in names.split())
 }

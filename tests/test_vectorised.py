@@ -49,7 +49,7 @@ def quadratic_jumps():
 
 def two_patterns():
     setting = TwoPatternSetting.desk().with_training(first_time=4.0, second_time=2.0)
-    patterns.finite_network(setting, setting.draw(0), "large_then_small", width_p=10, width_q=10, seed=0)
+    patterns.trajectory(setting, setting.draw(0), "large_then_small", width_p=10, width_q=10, seed=0)
 
 
 ONCE = dict.fromkeys(("mul", "div", "sqrt", "fmadd"), 1)

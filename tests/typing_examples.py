@@ -118,7 +118,7 @@ def laws_of_models() -> None:
     model = FiniteSumQuadratic([0.5, 1.5])
     reshuffled = FiniteSumQuadratic([0.5, 1.5], sampling="reshuffled")
     number(assert_type(quadratic.mean_edge(model), float))
-    number(assert_type(quadratic.mean_square_edge(model, momentum=0.5), float))
+    number(assert_type(quadratic.second_moment_edge(model, momentum=0.5), float))
     number(assert_type(quadratic.almost_sure_edge(model), float))
     number(assert_type(quadratic.tail_index(model, 1.45), float))
     number(assert_type(quadratic.mean_square_growth(model, 1.0), float))

@@ -17,7 +17,7 @@ from figures.engine.check import Check, asymptotic, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingMode, draw_ensemble
-from sgdynamics.simulate.break_even import self_stabilizing_runs
+from sgdynamics.simulate.break_even import ensemble
 from sgdynamics.theory.break_even import (
     batch_variance_factor,
     break_even_steps,
@@ -55,7 +55,7 @@ def _draws(
 ) -> xr.Dataset:
     """One run on each of several draws of the examples: means and standard errors, without runs that died."""
     every = [
-        self_stabilizing_runs(
+        ensemble(
             _mode(size, spread, force, sharpening, seed), rate, steps=steps, replicas=1, seed=seed, window=0.5
         ).isel(replica=0, step=-1, drop=True)
         for seed in range(draws)
@@ -80,9 +80,7 @@ def _paths() -> xr.DataArray:
     found = []
     for rate in RATES:
         at = np.round(times / rate).astype(int)
-        run = self_stabilizing_runs(
-            _mode(16, SPREAD, FORCE, SHARPENING, 0), rate, steps=int(at[-1]), replicas=1, seed=0, record=at
-        )
+        run = ensemble(_mode(16, SPREAD, FORCE, SHARPENING, 0), rate, steps=int(at[-1]), replicas=1, seed=0, record=at)
         found.append(run.curvature.isel(replica=0, drop=True).drop_vars("step").rename(step="time"))
     joined: xr.DataArray = xr.concat(found, "learning_rate")
     return joined.assign_coords(learning_rate=list(RATES), time=times)

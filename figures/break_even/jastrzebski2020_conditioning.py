@@ -20,7 +20,7 @@ from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.break_even import SelfStabilizingModes, draw_ensemble
-from sgdynamics.simulate.break_even import self_stabilizing_runs
+from sgdynamics.simulate.break_even import ensemble
 from sgdynamics.theory.break_even import clipped_modes
 
 EXAMPLES, MODES = 512, 10
@@ -46,9 +46,9 @@ def _modes(size: int, seed: int) -> SelfStabilizingModes:
 def _runs(rate: float, size: int, draws: int) -> xr.Dataset:
     """Spectrum of runs on several draws of the examples; draws with dead modes are counted and left out."""
     found = [
-        self_stabilizing_runs(
-            _modes(size, seed), rate, steps=round(TIME / rate), replicas=1, seed=seed, window=WINDOW
-        ).isel(replica=0, step=-1, drop=True)
+        ensemble(_modes(size, seed), rate, steps=round(TIME / rate), replicas=1, seed=seed, window=WINDOW).isel(
+            replica=0, step=-1, drop=True
+        )
         for seed in range(draws)
     ]
     runs = xr.concat(found, "draw")

@@ -20,7 +20,7 @@ from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREY, VERMILION
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.outcome import Outcome
-from sgdynamics.theory.break_even import predict
+from sgdynamics.theory.break_even import predicted_break_even
 
 CELLS = ((0.4, 32), (0.4, 128), (0.4, EXAMPLES), (0.8, 32), (0.8, 128), (0.8, EXAMPLES), (0.1, 32), (0.4, 8))
 FAST_CELLS = (CELLS[1], CELLS[3], *CELLS[-2:])
@@ -32,7 +32,7 @@ LONG = 900.0
 
 
 def _prediction(rate: float, batch_size: int, seed: int) -> xr.Dataset:
-    found = predict(run(rate, batch_size, seed, time=LONG))
+    found = predicted_break_even(run(rate, batch_size, seed, time=LONG))
     late = found.second_moment_factor[-(found.sizes["step"] // 4) :].mean()
     names = ["largest_sharpness", "late_sharpness", "outcome"]
     chosen = found[names].assign(

@@ -18,7 +18,7 @@ from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain, balanced_chain, balanced_network
-from sgdynamics.simulate.deep_linear import chain_descent, initial_ntk, network_flow
+from sgdynamics.simulate.deep_linear import chain_trajectory, initial_ntk, network_flow
 from sgdynamics.theory.deep_linear import (
     balanced_sharpness,
     initial_ntk_relative_variance,
@@ -75,7 +75,7 @@ def _minima() -> xr.Dataset:
         for target in TARGETS:
             rates = np.array(EDGE_FRACTIONS) * persistent_edge(target, depth)
             start = AWAY * balanced_chain(target, depth)
-            runs = chain_descent(
+            runs = chain_trajectory(
                 ScalarChain(target), start, rates, steps=CYCLE_STEPS, record=[0, 1, CYCLE_STEPS - 1, CYCLE_STEPS]
             )
             residual = runs.output - target
@@ -108,10 +108,10 @@ def _descent(starts: int) -> xr.Dataset:
     scaled = np.array(SHOWN)
     rates = xr.DataArray(scaled / sharp[0], dims="scaled_start")
     kept = np.unique(np.geomspace(1, SHOWN_STEPS + 1, 70).astype(int)) - 1
-    path = chain_descent(model, weights[0], rates, steps=SHOWN_STEPS, record=kept)
+    path = chain_trajectory(model, weights[0], rates, steps=SHOWN_STEPS, record=kept)
     many = xr.DataArray(np.linspace(1.2, 2.7, weights.shape[0]) / sharp, dims="replica")
-    end = chain_descent(model, weights, many, steps=20_000, record=[20_000]).isel(step=0, drop=True)
-    early = chain_descent(model, weights, many, steps=MONOTONE_STEPS, record=np.arange(MONOTONE_STEPS + 1))
+    end = chain_trajectory(model, weights, many, steps=20_000, record=[20_000]).isel(step=0, drop=True)
+    early = chain_trajectory(model, weights, many, steps=MONOTONE_STEPS, record=np.arange(MONOTONE_STEPS + 1))
     positive = (early.weight > 0).all("layer").values
     flow = early.flow_sharpness.values
     inside = positive[:, 1:] & positive[:, :-1] & (flow[:, :-1] * many.values[:, None] < 2 * np.sqrt(2))

@@ -9,7 +9,7 @@ import xarray as xr
 
 from figures.engine.colors import BLUE, GREEN, VERMILION
 from sgdynamics.models.patterns import TwoPatternSample, TwoPatternSetting
-from sgdynamics.simulate.patterns import finite_network
+from sgdynamics.simulate.patterns import trajectory
 from sgdynamics.theory.patterns import reduced_dynamics
 
 LARGE, SMALL, NOISY = "large_then_small", "small", "small_with_activation_noise"
@@ -40,7 +40,7 @@ def network_run(
     record: Iterable[int] | None = None,
 ) -> xr.Dataset:
     """A run of the network on the examples of a seed."""
-    return finite_network(
+    return trajectory(
         setting,
         setting.draw(seed) if sample is None else sample,
         algorithm,

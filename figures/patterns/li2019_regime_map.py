@@ -22,7 +22,14 @@ from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
 from figures.engine.style import DOUBLE, panels, theory_line
 from sgdynamics.models.patterns import TwoPatternSetting
-from sgdynamics.theory.patterns import P_LEVEL, Q_LEVEL, first_time_below, gap_map, reduced_dynamics, regime
+from sgdynamics.theory.patterns import (
+    P_LEVEL,
+    Q_LEVEL,
+    first_time_below,
+    gap_map,
+    reduced_dynamics,
+    reversal_conditions,
+)
 
 DESK = TwoPatternSetting.desk()
 # The maps use shorter runs, long enough for the large rate to learn P.
@@ -46,7 +53,7 @@ def _wall_quantities(axis: str, values: np.ndarray, separations: np.ndarray) -> 
         else:
             training = {"weight_decay": value}
         for j, r in enumerate(separations):
-            quantity = regime(SHORT.with_training(**training).with_data(separation=r)).quantity
+            quantity = reversal_conditions(SHORT.with_training(**training).with_data(separation=r)).quantity
             made[:, i, j] = quantity.sel(condition=list(WALLS)).values
     dims = ("wall", f"fine_{axis}", "fine_separation")
     return xr.Dataset(

@@ -26,7 +26,7 @@ from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.quadratic import ensemble
-from sgdynamics.theory.quadratic import critical_rate, mean_square_edge, one_step_edge, top_direction_edge, trace_edge
+from sgdynamics.theory.quadratic import critical_rate, one_step_edge, second_moment_edge, top_direction_edge, trace_edge
 
 SPECTRA = {
     "flat": ([1.0], BLUE, "o"),
@@ -139,7 +139,7 @@ def _network(start: int) -> xr.Dataset:
 
 def _edges() -> xr.Dataset:
     laws: dict[str, Callable[..., float]] = {
-        "edge": mean_square_edge,
+        "edge": second_moment_edge,
         "trace": trace_edge,
         "sharpest": top_direction_edge,
         "one_step": one_step_edge,

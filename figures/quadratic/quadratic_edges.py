@@ -29,8 +29,8 @@ from sgdynamics.simulate.quadratic import ensemble, top_lyapunov_exponent
 from sgdynamics.theory.quadratic import (
     almost_sure_edge,
     mean_edge,
-    mean_square_edge,
     mean_square_growth,
+    second_moment_edge,
     tail_index,
 )
 
@@ -39,7 +39,7 @@ Model = FiniteSumQuadratic | GaussianLeastSquares
 
 EDGES: dict[str, Callable[..., float]] = {
     "mean": mean_edge,
-    "mean square": mean_square_edge,
+    "mean square": second_moment_edge,
     "almost sure": almost_sure_edge,
 }
 COLORS = {"mean": GREY, "mean square": ORANGE, "almost sure": BLUE}

@@ -27,11 +27,11 @@ from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.theory.break_even import batch_variance_factor
 from sgdynamics.theory.quadratic import (
-    mean_square_edge,
     mean_square_growth,
     reshuffled_edge,
     reshuffled_growth,
     reshuffled_variance,
+    second_moment_edge,
     stationary_variance,
 )
 
@@ -190,7 +190,7 @@ def _random_curvature(replicas: int) -> xr.Dataset:
             exact.append(reshuffled_growth(model, rates))
             there.append(reshuffled_growth(model, at))
         else:
-            edges.append(float(mean_square_edge(model)))
+            edges.append(float(second_moment_edge(model)))
             exact.append(mean_square_growth(model, rates) ** steps)
             there.append(mean_square_growth(model, at) ** steps)
         measured.append(_squares(model, at, np.array([steps]), replicas, seed=74).squeeze("step", drop=True))

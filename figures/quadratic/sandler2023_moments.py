@@ -30,7 +30,7 @@ from sgdynamics.theory.quadratic import (
     moments,
     stability_edge,
     stationary_variance,
-    swa_variance,
+    swa_variance_from_start,
     tail_variance,
     two_point_variance,
 )
@@ -164,7 +164,7 @@ def _stationary_variance(rule: str, gain: xr.DataArray) -> xr.DataArray:
     formulas: dict[str, Callable[[], xr.DataArray]] = {
         "SGD": lambda: stationary_variance(gain),
         "EMA": lambda: ema_variance(gain, BETA),
-        "SWA": lambda: swa_variance(gain, STATIONARY_STEPS),
+        "SWA": lambda: swa_variance_from_start(gain, STATIONARY_STEPS),
         "tail": lambda: tail_variance(gain, POINTS),
         "two points": lambda: two_point_variance(gain, SEPARATION),
         "heavy ball": lambda: stationary_variance(gain, momentum=MOMENTUM),

@@ -74,7 +74,7 @@ SOUND = {
         "exact_moments": True,
         "seed": 0,
     },
-    "simulate.break_even.self_stabilizing_runs": {
+    "simulate.break_even.ensemble": {
         "model": MODES,
         "learning_rate": 0.1,
         "steps": 3,
@@ -101,7 +101,7 @@ SOUND = {
     },
     "theory.break_even.trace_rule_edge": {"eigenvalues": [1.0, 0.5], "batch_factor": 0.25},
     "theory.break_even.kernel_norm_edge": {"eigenvalues": [1.0, 0.5], "batch_factor": 0.25, "outputs": 2},
-    "theory.break_even.predict": {
+    "theory.break_even.predicted_break_even": {
         "run": RUN,
         "learning_rate": 0.1,
         "batch_size": 4,
@@ -119,14 +119,14 @@ ALSO_SOUND = {
     *((f"models.break_even.{name}", "start", "-1") for name in ("SelfStabilizingMode", "SelfStabilizingModes")),
     *((f"models.break_even.{name}.step", "drawn", "None") for name in ("SelfStabilizingMode", "SelfStabilizingModes")),
     ("models.break_even.draw_ensemble", "modes", "None"),
-    ("simulate.break_even.self_stabilizing_runs", "record", "None"),
-    ("simulate.break_even.self_stabilizing_runs", "edge", "None"),
+    ("simulate.break_even.ensemble", "record", "None"),
+    ("simulate.break_even.ensemble", "edge", "None"),
     *(
         (f"theory.break_even.{name}", "hessians", "None")
         for name in ("mean_square_edge", "sharpest_direction_edge", "strict_edge")
     ),
     *(
-        ("theory.break_even.predict", name, "None")
+        ("theory.break_even.predicted_break_even", name, "None")
         for name in ("learning_rate", "batch_size", "examples", "sampling", "reference")
     ),
 }
@@ -143,7 +143,7 @@ WRONG_LENGTH = {
     "models.break_even.SelfStabilizingModes.condition_ratio": ("curvature", [0.1, 0.2, 0.3]),
     "models.break_even.draw_ensemble": ("relative_variance", [0.1, 0.2]),
     "models.break_even.gaussian_features": ("decay", [0.1, 0.2]),
-    "simulate.break_even.self_stabilizing_runs": ("window", [0.5, 0.5]),
+    "simulate.break_even.ensemble": ("window", [0.5, 0.5]),
     "theory.break_even.break_even_crossing": ("start", [1.0, 2.0]),
     "theory.break_even.proof_conditions": ("alignment", [1.0, 2.0]),
     "theory.break_even.clipped_modes": ("learning_rate", [0.1, 0.2]),
@@ -154,5 +154,5 @@ WRONG_LENGTH = {
     "theory.break_even.direction_edges": ("curvatures", [[1.0, 2.0]]),
     "theory.break_even.trace_rule_edge": ("eigenvalues", [[1.0, 2.0]]),
     "theory.break_even.kernel_norm_edge": ("outputs", [1, 2]),
-    "theory.break_even.predict": ("learning_rate", [0.1, 0.2]),
+    "theory.break_even.predicted_break_even": ("learning_rate", [0.1, 0.2]),
 }

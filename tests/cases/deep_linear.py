@@ -31,7 +31,7 @@ SOUND = {
     },
     "theory.deep_linear.mode_strength": {"time": [0.0, 1.0], "start": 0.1, "singular_value": 1.0, "depth": 3},
     "theory.deep_linear.initial_ntk_moments": {"widths": [3, 2]},
-    "simulate.deep_linear.chain_descent": {
+    "simulate.deep_linear.chain_trajectory": {
         "model": CHAIN,
         "weights": WEIGHTS,
         "learning_rate": 0.1,
@@ -39,7 +39,7 @@ SOUND = {
         "record": [3],
         "tolerance": 1e-12,
     },
-    "simulate.deep_linear.network_descent": {
+    "simulate.deep_linear.network_trajectory": {
         "model": NETWORK,
         "weights": MATRICES,
         "learning_rate": 0.1,
@@ -79,8 +79,8 @@ WRONG_LENGTH = {
     "models.deep_linear.balanced_network": ("target", [1.0, 2.0]),
     "theory.deep_linear.balanced_spectrum": ("input_covariance", [[1.0]]),
     "theory.deep_linear.mode_strength": ("start", [1.0, 2.0]),
-    "simulate.deep_linear.chain_descent": ("weights", np.ones((2, 2, 2))),
-    "simulate.deep_linear.network_descent": ("weights", [np.ones((3, 2))]),
+    "simulate.deep_linear.chain_trajectory": ("weights", np.ones((2, 2, 2))),
+    "simulate.deep_linear.network_trajectory": ("weights", [np.ones((3, 2))]),
     "simulate.deep_linear.chain_flow": ("weights", np.ones((2, 2))),
     "simulate.deep_linear.network_flow": ("weights", [np.ones((4, 2, 2))]),
     "simulate.deep_linear.initial_weights": ("widths", [3]),

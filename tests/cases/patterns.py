@@ -29,7 +29,7 @@ INSTANCES = {
 SAMPLE_IN_3D = SETTING.draw(0)
 
 SOUND = {
-    "simulate.patterns.finite_network": {
+    "simulate.patterns.trajectory": {
         "setting": SETTING,
         "sample": SAMPLE_IN_3D,
         "algorithm": "small",
@@ -108,7 +108,7 @@ SOUND = {
         "weight_decay": 0.02,
     },
     "theory.patterns.population_dynamics": {"setting": SETTING, "algorithm": "small", "kernel": "relu"},
-    "theory.patterns.predict": {"setting": SETTING},
+    "theory.patterns.predicted_learning": {"setting": SETTING},
     "theory.patterns.reduced_dynamics": {
         "setting": SETTING,
         "sample": SAMPLE,
@@ -116,7 +116,7 @@ SOUND = {
         "kernel": "relu",
         "stop_loss": 0.1,
     },
-    "theory.patterns.regime": {"setting": SETTING},
+    "theory.patterns.reversal_conditions": {"setting": SETTING},
 }
 
 ALSO_SOUND = {
@@ -130,9 +130,9 @@ ALSO_SOUND = {
     ("theory.patterns.gap_map", "rate_ratio", "None"),
     ("theory.patterns.gap_map", "separation", "None"),
     ("theory.patterns.gap_map", "weight_decay", "None"),
-    ("simulate.patterns.finite_network", "batch_size", "None"),
-    ("simulate.patterns.finite_network", "record", "None"),
-    ("simulate.patterns.finite_network", "test", "None"),
+    ("simulate.patterns.trajectory", "batch_size", "None"),
+    ("simulate.patterns.trajectory", "record", "None"),
+    ("simulate.patterns.trajectory", "test", "None"),
 }
 
 WRONG_LENGTH = {

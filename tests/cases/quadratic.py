@@ -109,7 +109,7 @@ SOUND = {
         "nesterov": False,
     },
     "theory.quadratic.mean_edge": {"model": FULL, "momentum": 0.5, "nesterov": False},
-    "theory.quadratic.mean_square_edge": {"model": EXAMPLES, "momentum": 0.5, "nesterov": False},
+    "theory.quadratic.second_moment_edge": {"model": EXAMPLES, "momentum": 0.5, "nesterov": False},
     "theory.quadratic.mean_square_growth": {
         "model": EXAMPLES,
         "learning_rate": 0.1,

@@ -143,7 +143,7 @@ class TwoPatternSetting(Shown):
 
         :math:`d = 100`, :math:`N = 400`, no margin, :math:`\alpha = 1`, amplitude 4, separation 0.1, rates 0.8 and
         0.0008, weight decay 0.0003. Not the paper's exponents: with those the order of the two learning times is wrong
-        at any such dimension (:func:`sgdynamics.theory.patterns.regime` says so).
+        at any such dimension (:func:`sgdynamics.theory.patterns.reversal_conditions` says so).
         """
         data = TwoPatternData(100, p_only=0.05, q_only=0.2, margin=0.0, separation=0.1, amplitude=4.0, alpha_low=1.0)
         training = TwoPatternTraining(0.8, 8e-4, 1500.0, 800.0, weight_decay=3e-4, coarse_step=0.8)
@@ -180,7 +180,7 @@ class TwoPatternSetting(Shown):
         rate 0.8 and both phases as long as it takes P to be learnt, :math:`8 d/(1 + \sqrt{2/\pi})^2/(1-q_0)`. These
         powers put the time to learn Q, :math:`d^{3/4}`, below that of P, :math:`d`, and the ceiling of Q under the
         large rate, :math:`r^3/\lambda = 1/d`, below 1. How far the constants let them at a given dimension is what
-        :func:`sgdynamics.theory.patterns.regime` tells.
+        :func:`sgdynamics.theory.patterns.reversal_conditions` tells.
 
         Parameters
         ----------

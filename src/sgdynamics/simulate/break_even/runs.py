@@ -33,7 +33,7 @@ from sgdynamics.simulate.break_even import _steps
 from sgdynamics.simulate.break_even._steps import Floats, Problem, Rule
 from sgdynamics.sweeps import spanned, steps_to_record
 
-__all__ = ["self_stabilizing_runs"]
+__all__ = ["ensemble"]
 
 # Steps in one task: long enough to hide the cost of handing it out, short enough to keep all threads busy.
 STEPS_OF_A_TASK = 50_000
@@ -129,7 +129,7 @@ def _run(
     nudged=integer(0),
     refresh=integer(1),
 )
-def self_stabilizing_runs(
+def ensemble(
     model: SelfStabilizingMode | SelfStabilizingModes,
     learning_rate: Numeric,
     *,
@@ -200,11 +200,11 @@ def self_stabilizing_runs(
     >>> from sgdynamics.models.break_even import SelfStabilizingMode, draw_ensemble
     >>> drawn = draw_ensemble(1024, relative_variance=0.25, force_deviation=1.0, seed=0)
     >>> mode = SelfStabilizingMode(*drawn, sharpening=0.01, batch_size=16)
-    >>> found = self_stabilizing_runs(mode, 0.1, steps=60_000, replicas=1, seed=0, window=0.5)
+    >>> found = ensemble(mode, 0.1, steps=60_000, replicas=1, seed=0, window=0.5)
     >>> round(found.mean_curvature.item(), 1), found.dead_share.item()
     (19.5, 0.0)
     """
-    owner = "self_stabilizing_runs"
+    owner = "ensemble"
     kept = steps_to_record(owner, record, steps)
     problem = _problem(model)
     if nudged > len(problem.x):

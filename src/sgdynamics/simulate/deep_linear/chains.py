@@ -32,7 +32,7 @@ from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.deep_linear._labels import BLOW_UP, described, outcomes
 from sgdynamics.sweeps import spanned, steps_to_record
 
-__all__ = ["chain_descent"]
+__all__ = ["chain_trajectory"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -131,7 +131,7 @@ def _run(
     record=optional(increasing_steps),
     tolerance=one(nonnegative),
 )
-def chain_descent(
+def chain_trajectory(
     model: ScalarChain,
     weights: Numeric,
     learning_rate: Numeric,
@@ -181,21 +181,21 @@ def chain_descent(
     A start whose flow solution is too sharp ends at the edge of stability, just below 2/0.4 = 5:
 
     >>> from sgdynamics.outcome import Outcome
-    >>> runs = chain_descent(ScalarChain(1.0), [2.5, 0.5, 0.7, 0.9], 0.4, steps=4000, record=[0, 4000])
+    >>> runs = chain_trajectory(ScalarChain(1.0), [2.5, 0.5, 0.7, 0.9], 0.4, steps=4000, record=[0, 4000])
     >>> runs.flow_sharpness.values.round(2), Outcome(int(runs.outcome)).sentence
     (array([6.2 , 4.99]), 'The run ends at a minimum.')
     """
-    kept = steps_to_record("chain_descent", record, steps)
+    kept = steps_to_record("chain_trajectory", record, steps)
     if not isinstance(weights, xr.DataArray):
         if weights.ndim > 2:
             text = "of shape (layer,) or (replica, layer), or a DataArray"
-            raise complain("chain_descent", "weights", text, f"shape {weights.shape}")
+            raise complain("chain_trajectory", "weights", text, f"shape {weights.shape}")
         weights = xr.DataArray(weights, dims=("replica", "layer")[2 - weights.ndim :])
     if weights.chunks is not None:
         weights = weights.chunk(layer=-1)
     target = model.target
     if not isinstance(target, xr.DataArray) and np.ndim(target):
-        raise complain("chain_descent", "model", "a chain whose target is a number or a DataArray", target)
+        raise complain("chain_trajectory", "model", "a chain whose target is a number or a DataArray", target)
     names = ("output", "loss", "sharpness", "flow_sharpness", "imbalance", "weight", "outcome", "divergence_step")
     dims = [*([["step"]] * 5), ["step", "layer"], [], []]
     with np.errstate(all="ignore"):
@@ -203,7 +203,9 @@ def chain_descent(
             _run,
             weights.drop_vars("layer", errors="ignore"),
             target,
-            spanned("chain_descent", "learning_rate", learning_rate, axis="learning_rate", reserved=["step", "layer"]),
+            spanned(
+                "chain_trajectory", "learning_rate", learning_rate, axis="learning_rate", reserved=["step", "layer"]
+            ),
             input_core_dims=[["layer"], [], []],
             output_core_dims=dims,
             kwargs={"record": kept, "tolerance": float(tolerance)},

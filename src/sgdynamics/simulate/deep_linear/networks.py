@@ -27,7 +27,7 @@ from sgdynamics.models.deep_linear._domains import weight_matrices
 from sgdynamics.simulate.deep_linear._labels import BLOW_UP, described, outcomes
 from sgdynamics.sweeps import spanned, steps_to_record
 
-__all__ = ["network_descent"]
+__all__ = ["network_trajectory"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Layers: TypeAlias = tuple[Floats, ...]
@@ -90,7 +90,7 @@ def _run(
     record=optional(increasing_steps),
     tolerance=one(nonnegative),
 )
-def network_descent(
+def network_trajectory(
     model: DeepLinearNetwork,
     weights: Sequence[ArrayLike],
     learning_rate: Numeric,
@@ -135,16 +135,16 @@ def network_descent(
     >>> from sgdynamics.models.deep_linear import balanced_network
     >>> model = DeepLinearNetwork([[1.0, 0.0], [0.0, 0.5]])
     >>> start = balanced_network(0.1 * model.target, 3)
-    >>> runs = network_descent(model, start, [0.3, 0.6], steps=400, record=[400])
+    >>> runs = network_trajectory(model, start, [0.3, 0.6], steps=400, record=[400])
     >>> runs.sharpness.squeeze().values.round(6), runs.outcome.values  # its two-cycle lies beyond the edge 2/3
     (array([3., 3.]), array([40, 40], dtype=int8))
     """
-    start: Layers = model.fitting("network_descent", weights)  # type: ignore[arg-type]
+    start: Layers = model.fitting("network_trajectory", weights)  # type: ignore[arg-type]
     replicas = start[0].shape[:-2]
     if len(replicas) > 1:
         text = "matrices of shapes (fan_out, fan_in) or (replica, fan_out, fan_in)"
-        raise complain("network_descent", "weights", text, f"shapes {[layer.shape for layer in start]}")
-    kept = steps_to_record("network_descent", record, steps)
+        raise complain("network_trajectory", "weights", text, f"shapes {[layer.shape for layer in start]}")
+    kept = steps_to_record("network_trajectory", record, steps)
     many = ["replica"] * len(replicas)
     sizes = {"step": kept.size, "hidden_layer": len(start) - 1}
     if replicas:
@@ -153,7 +153,7 @@ def network_descent(
     found = xr.apply_ufunc(
         _run,
         spanned(
-            "network_descent",
+            "network_trajectory",
             "learning_rate",
             learning_rate,
             axis="learning_rate",

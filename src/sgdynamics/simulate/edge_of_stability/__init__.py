@@ -1,7 +1,8 @@
 """Orbits of the minimal models of the edge of stability, for many starts and learning rates at once.
 
 A kernel takes the steps of one model and keeps the state at the steps that are recorded; what is said about the state
-there is left to the pointwise facts of the model. There is no randomness: the starts are the user's.
+there is left to the pointwise facts of the model. There is no randomness: the starts are the user's, and the models'
+states are of different numbers, so that each has orbits of its own.
 
 ===========================================  =============================
 orbits of                                    where to look

@@ -1,10 +1,10 @@
 """Training the two-pattern network of Li, Wei and Ma itself, at any width and without decoupling.
 
-:func:`finite_network` is the only function.
+:func:`trajectory` is the only function.
 """
 
-from sgdynamics.simulate.patterns.networks import finite_network
+from sgdynamics.simulate.patterns.networks import trajectory
 
-__all__ = ["SOURCES", "finite_network"]
+__all__ = ["SOURCES", "trajectory"]
 
 SOURCES = ("li2019",)

@@ -40,7 +40,7 @@ from sgdynamics.simulate.patterns._units_of_p import UnitsOfP
 from sgdynamics.simulate.patterns._units_of_q import UnitsOfQ
 from sgdynamics.sweeps import steps_to_record
 
-__all__ = ["finite_network"]
+__all__ = ["trajectory"]
 
 # Units in one block, the same for any number of threads. A product of matrices takes longer in small blocks; what is
 # done to units that see Q is short, and stays in a core's cache.
@@ -175,7 +175,7 @@ def _test_examples(setting: TwoPatternSetting, test: TwoPatternSample | None, se
         test = data.draw(TEST_EXAMPLES, key)
     both = test.has(BOTH)
     if not both.any():
-        raise complain("finite_network", "test", "a sample with examples that carry both patterns", test)
+        raise complain("trajectory", "test", "a sample with examples that carry both patterns", test)
     return _Test(test.inputs[both], test.label[both].astype(np.float64), test.ray[both], test.alpha[both])
 
 
@@ -190,7 +190,7 @@ def _test_examples(setting: TwoPatternSetting, test: TwoPatternSample | None, se
     test=optional(instance_of(TwoPatternSample)),
     record=optional(increasing_steps),
 )
-def finite_network(
+def trajectory(
     setting: TwoPatternSetting,
     sample: TwoPatternSample,
     algorithm: str,
@@ -263,7 +263,7 @@ def finite_network(
     --------
     >>> setting = TwoPatternSetting.desk().with_training(first_time=40.0, second_time=20.0)
     >>> sample = setting.draw(0)
-    >>> end = finite_network(setting, sample, "large_then_small", width_p=50, width_q=2000, seed=0)
+    >>> end = trajectory(setting, sample, "large_then_small", width_p=50, width_q=2000, seed=0)
     >>> bool(end.loss[-1] < 0.69), int(end.step[-1])
     (True, 75)
     """
@@ -271,10 +271,10 @@ def finite_network(
     for name, examples in (("sample", sample), ("test", test)):
         if examples is not None and examples.dimension != setting.data.dimension:
             text = f"of dimension {setting.data.dimension}, that of the setting"
-            raise complain("finite_network", name, text, examples.dimension)
+            raise complain("trajectory", name, text, examples.dimension)
     course = setting.training.steps(algorithm)
     last = int(course.step[-1])
-    kept = steps_to_record("finite_network", record, last)
+    kept = steps_to_record("trajectory", record, last)
     batches = None if batch_size is None else Batches(setting.training, course, batch_size, sample.examples, seed)
     with one_blas_thread(), np.errstate(all="ignore"):
         network = _Network(setting, sample, shape, seed)

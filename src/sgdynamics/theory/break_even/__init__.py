@@ -17,7 +17,7 @@ the self-stabilising mode                  ``plateau_curvature``, ``collapse_cur
                                            ``plateau_projection_variance``, ``frozen_second_moment``,
                                            ``stochastic_sharpness_gap``, ``break_even_steps``
 several directions that sharpen            ``clipped_modes``
-the break-even point of a measured run     ``predict``
+the break-even point of a measured run     ``predicted_break_even``
 =========================================  ===========================================================================
 
 Batches are fresh in every step, without replacement unless it says otherwise. The edges of almost every path, of
@@ -50,7 +50,7 @@ from sgdynamics.theory.break_even.plateau import (
     plateau_second_moment,
     stochastic_sharpness_gap,
 )
-from sgdynamics.theory.break_even.prediction import predict
+from sgdynamics.theory.break_even.prediction import predicted_break_even
 from sgdynamics.theory.break_even.rules import (
     critical_interaction_aware_sharpness,
     frobenius_bound,
@@ -92,7 +92,7 @@ __all__ = [
     "plateau_curvature",
     "plateau_projection_variance",
     "plateau_second_moment",
-    "predict",
+    "predicted_break_even",
     "proof_conditions",
     "rise_multiple",
     "sharpest_direction_edge",

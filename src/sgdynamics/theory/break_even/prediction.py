@@ -17,7 +17,7 @@ from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.theory.break_even._run import SAMPLINGS, Measured, growth, measured
 from sgdynamics.theory.quadratic import mean_square_edge_gain
 
-__all__ = ["predict"]
+__all__ = ["predicted_break_even"]
 
 Array = NDArray[np.float64]
 
@@ -162,7 +162,7 @@ def _verdict(run: Measured, share: Array, early: _Route, tolerance: float, refer
     early=one(_FRACTION),
     tolerance=one(_FRACTION),
 )
-def predict(
+def predicted_break_even(
     run: xr.Dataset,
     *,
     learning_rate: float | None = None,
@@ -245,13 +245,13 @@ def predict(
     ...     {"step": step, "time": ("step", 0.1 * step)},
     ...     {"batch_size": 4.0, "sampling": "with replacement"},
     ... )
-    >>> found = predict(run)
+    >>> found = predicted_break_even(run)
     >>> found.break_even_step.values.round(6), found.break_even_sharpness.values.round(6)
     (array([3000., 3000.]), array([16., 16.]))
     >>> found.attrs["sentence"][:20], bool(found.holds.all())
     ('The run breaks even:', True)
     """
-    owner = "predict"
+    owner = "predicted_break_even"
     what, along = measured(owner, run, learning_rate, batch_size, examples, sampling)
     free = None if reference is None else growth(owner, reference)
     if free is not None and free[0].size < 2:
@@ -314,7 +314,7 @@ def _table(
     )
     found["outcome"] = ((), np.int8(outcome), outcome_attributes(*_OUTCOMES))
     return found.assign_attrs(
-        source="sgdynamics.theory.break_even.predict",
+        source="sgdynamics.theory.break_even.predicted_break_even",
         version=sgdynamics.__version__,
         sentence=outcome.sentence,
         learning_rate=run.learning_rate,

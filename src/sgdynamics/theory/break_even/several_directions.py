@@ -145,7 +145,7 @@ def mean_square_edge(
     rank-one Hessians and :math:`O(n d^3)` else.
 
     Plain SGD with a fresh batch in every step. For momentum see
-    :func:`sgdynamics.theory.quadratic.mean_square_edge`, for reshuffled batches
+    :func:`sgdynamics.theory.quadratic.second_moment_edge`, for reshuffled batches
     :func:`sgdynamics.theory.quadratic.reshuffled_edge`; they have other edges.
 
     Status: exact.
@@ -199,7 +199,7 @@ def sharpest_direction_edge(
 ) -> float:
     r"""Edge of the sharpest direction alone, the top eigenvector of the mean Hessian.
 
-    :func:`sgdynamics.theory.quadratic.mean_square_edge_gain` of the relative variance of its curvatures, over their
+    :func:`sgdynamics.theory.quadratic.second_moment_edge_gain` of the relative variance of its curvatures, over their
     mean.
 
     Status: bound, from above, of :func:`mean_square_edge`. Good for large batches and for spectra that fall fast; for
@@ -358,7 +358,7 @@ def direction_edges(curvatures: ArrayLike, batch_size: int = 1, *, sampling: str
     model = FiniteSumQuadratic(values, batch_size=batch_size, sampling=sampling)
     found = {
         "mean": quadratic.mean_edge(model),
-        "mean_square": quadratic.mean_square_edge(model),
+        "mean_square": quadratic.second_moment_edge(model),
         "strict": strict_edge(values[:, None, None], batch_size, sampling=sampling),
     }
     again = sampling == "replacement"

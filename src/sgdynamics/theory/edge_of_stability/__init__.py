@@ -6,7 +6,7 @@ question                                                     where to look
 how far below :math:`2/\eta` a run ends                      ``end_gap``, ``end_excess``, ``critical_end_excess``,
                                                              ``gap_drift``, ``reduced_invariant``,
                                                              ``tracking_amplitude``
-where the minima are, and how sharp                          ``minimum_sharpness``, ``four_factor_edge``,
+where the minima are, and how sharp                          ``minimum_sharpness``, ``four_factor_edge_point``,
                                                              ``imbalance_factor``
 the cycle of self-stabilisation                              ``cycle_amplitude``, ``cycle_period``, ``cycle_growth``,
                                                              ``cycle_invariant``, ``cycle_drift``
@@ -38,7 +38,7 @@ from sgdynamics.theory.edge_of_stability.cycle import (
 from sgdynamics.theory.edge_of_stability.end_gap import (
     end_gap,
     flip_coefficient,
-    four_factor_edge,
+    four_factor_edge_point,
     gap_drift,
     imbalance_factor,
     minimum_sharpness,
@@ -65,7 +65,7 @@ __all__ = [
     "error_budget",
     "fitted_order",
     "flip_coefficient",
-    "four_factor_edge",
+    "four_factor_edge_point",
     "gap_drift",
     "gradient_flow",
     "imbalance_factor",

@@ -88,7 +88,7 @@ def minimum_sharpness(imbalance: Numeric, minimum: Numeric, second_derivative: N
     source="zhu2022, eta-EoS minimum",
     assumptions=("loss (1 - xyzw)^2 / 2", "x = z, y = w"),
 )
-def four_factor_edge(learning_rate: Numeric) -> Numeric:
+def four_factor_edge_point(learning_rate: Numeric) -> Numeric:
     r"""Where the minimum of :math:`\tfrac12(1-xyzw)^2` is that sits exactly at the edge :math:`S = 2/\eta`.
 
     In the coordinates :math:`c = \sqrt{x^2-y^2}`, :math:`d = xy` it is :math:`d = 1`,
@@ -101,7 +101,7 @@ def four_factor_edge(learning_rate: Numeric) -> Numeric:
 
     Examples
     --------
-    >>> four_factor_edge(0.1)
+    >>> four_factor_edge_point(0.1)
     3.13016...
     """
     return sqrt(sqrt((1 - 2 * learning_rate) * (1 + 2 * learning_rate)) / learning_rate)

@@ -21,8 +21,8 @@ how long each pattern takes, and how wide the network must be  ``p_time``, ``q_t
 errors on P-only examples                                      ``p_only_error``, ``mean_classifier_cosine``
 the limit of wide networks, step by step                       ``reduced_dynamics``, ``population_dynamics``,
                                                                ``first_time_below``
-will the order of learning reverse, and where                  ``predict``, ``regime``, ``gap_map``, ``P_LEVEL``,
-                                                               ``Q_LEVEL``
+will the order of learning reverse, and where                  ``predicted_learning``, ``reversal_conditions``,
+                                                               ``gap_map``, ``P_LEVEL``, ``Q_LEVEL``
 =============================================================  =====================================================
 """
 
@@ -38,7 +38,7 @@ from sgdynamics.theory.patterns.noise import (
     refreshing_angle,
     stationary_noise_variance,
 )
-from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predict, regime
+from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predicted_learning, reversal_conditions
 from sgdynamics.theory.patterns.reduced import first_time_below, population_dynamics, reduced_dynamics
 from sgdynamics.theory.patterns.times import (
     lazy_width,
@@ -68,14 +68,14 @@ __all__ = [
     "p_only_error",
     "p_time",
     "population_dynamics",
-    "predict",
+    "predicted_learning",
     "q_learning_time",
     "q_time",
     "reduced_dynamics",
     "refreshed_curvature_form",
     "refreshed_kernel",
     "refreshing_angle",
-    "regime",
+    "reversal_conditions",
     "small_angle_curvature_form",
     "small_separation_memory",
     "stationary_noise_variance",

@@ -13,7 +13,7 @@ import xarray as xr
 from sgdynamics.domains import checked, complain, instance_of, optional, positive, replica_indices
 from sgdynamics.formula import law
 from sgdynamics.models.patterns import TwoPatternSetting
-from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predict
+from sgdynamics.theory.patterns.prediction import P_LEVEL, Q_LEVEL, predicted_learning
 from sgdynamics.theory.patterns.reduced import first_time_below, reduced_dynamics
 
 __all__ = ["gap_map"]
@@ -69,7 +69,7 @@ def gap_map(
         Dims: the axes that were given, and ``seed``: ``p_only_error_large``, ``p_only_error_small``, ``paired_gap``
         (their difference), ``order_reversed`` (the large rate brings the loss on P-only examples to 0.5 before that on
         Q-only ones to 0.35, and the small rate the other way round). Without ``seed``: ``predicted``, whether the time
-        scales say that the order reverses (:func:`predict`).
+        scales say that the order reverses (:func:`predicted_learning`).
 
     Raises
     ------
@@ -95,7 +95,7 @@ def gap_map(
     predicted = np.zeros(shape)
     for place in itertools.product(*map(range, shape)):
         cell = _cell(setting, {name: float(values[i]) for (name, values), i in zip(axes.items(), place, strict=True)})
-        predicted[place] = bool(predict(cell).reverses)
+        predicted[place] = bool(predicted_learning(cell).reverses)
         for i, seed in enumerate(seeds):
             for name, value in _measure(cell, int(seed)).items():
                 results[name][(*place, i)] = value

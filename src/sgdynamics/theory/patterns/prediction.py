@@ -25,7 +25,7 @@ from sgdynamics.theory.patterns.memory import curvature_ceiling
 from sgdynamics.theory.patterns.noise import refreshing_angle
 from sgdynamics.theory.patterns.times import p_time, q_time
 
-__all__ = ["P_LEVEL", "Q_LEVEL", "predict", "regime"]
+__all__ = ["P_LEVEL", "Q_LEVEL", "predicted_learning", "reversal_conditions"]
 
 # Mean losses at which a pattern counts as learnt: of the P-only and of the Q-only examples.
 P_LEVEL, Q_LEVEL = 0.5, 0.35
@@ -151,7 +151,7 @@ def _conditions(setting: TwoPatternSetting) -> list[tuple[str, float, str]]:
 
 @law(quantity="report")
 @checked(setting=instance_of(TwoPatternSetting))
-def regime(setting: TwoPatternSetting) -> xr.Dataset:
+def reversal_conditions(setting: TwoPatternSetting) -> xr.Dataset:
     r"""Which conditions for a reversed order of learning hold at given sizes, and by what margin.
 
     Parameters
@@ -172,9 +172,9 @@ def regime(setting: TwoPatternSetting) -> xr.Dataset:
 
     Examples
     --------
-    >>> bool(regime(TwoPatternSetting.desk()).holds.all())
+    >>> bool(reversal_conditions(TwoPatternSetting.desk()).holds.all())
     True
-    >>> made = regime(TwoPatternSetting.unit_constants(100))
+    >>> made = reversal_conditions(TwoPatternSetting.unit_constants(100))
     >>> [str(name) for name in made.condition.values[~made.holds.values]]
     ['small_rate_learns_q_first', 'small_rate_learns_q', 'small_rate_freezes']
     """
@@ -197,7 +197,7 @@ def regime(setting: TwoPatternSetting) -> xr.Dataset:
 
 @law(quantity="report")
 @checked(setting=instance_of(TwoPatternSetting))
-def predict(setting: TwoPatternSetting) -> xr.Dataset:
+def predicted_learning(setting: TwoPatternSetting) -> xr.Dataset:
     r"""Time scales, what limits each phase, whether the order of learning reverses, and the errors to expect.
 
     Parameters
@@ -210,8 +210,8 @@ def predict(setting: TwoPatternSetting) -> xr.Dataset:
         Numbers ``q_time``, ``p_time``, ``curvature_ceiling``, ``refreshing_angle``; ``p_only_error_all``, the error of
         the mean of all examples that carry P, near which the large rate ends, and ``p_only_error_few``, that of the
         P-only examples alone, below which the small one stays; ``reverses``, whether every condition of
-        :func:`regime` about the two rates holds. By the dim ``phase`` ("small", "large"), ``limit``: the condition with
-        the least margin, and ``limit_margin``.
+        :func:`reversal_conditions` about the two rates holds. By the dim ``phase`` ("small", "large"), ``limit``: the
+        condition with the least margin, and ``limit_margin``.
 
     Notes
     -----
@@ -220,11 +220,11 @@ def predict(setting: TwoPatternSetting) -> xr.Dataset:
 
     Examples
     --------
-    >>> made = predict(TwoPatternSetting.desk())
+    >>> made = predicted_learning(TwoPatternSetting.desk())
     >>> bool(made.reverses), str(made.limit.sel(phase="large").item())
     (True, 'large_rate_is_stable')
     """
-    data, scales, conditions = setting.data, _scales(setting), regime(setting)
+    data, scales, conditions = setting.data, _scales(setting), reversal_conditions(setting)
     counts = {"all": (1 - data.q_only) * setting.examples, "few": data.p_only * setting.examples}
     made = xr.Dataset(attrs={"source": _SOURCE, "status": "heuristic"})
     units = {"q_time": "learning rate x steps", "p_time": "learning rate x steps", "curvature_ceiling": "output"}

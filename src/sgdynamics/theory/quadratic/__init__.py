@@ -12,8 +12,9 @@ the law of a run at rest                                                   ``sta
                                                                            ``stationary_risk``, ``covariance_ratio``,
                                                                            ``squared_distance``,
                                                                            ``shell_fluctuation``
-averages of the iterates                                                   ``ema_variance``, ``swa_variance``,
-                                                                           ``tail_variance``, ``two_point_variance``,
+averages of the iterates                                                   ``ema_variance``, ``tail_variance``,
+                                                                           ``swa_variance_from_start``,
+                                                                           ``two_point_variance``,
                                                                            ``far_points_variance``,
                                                                            ``average_variance``, ``ema_start_weight``,
                                                                            ``swa_start_weight``, ``chord_excess``
@@ -31,7 +32,7 @@ what one step more does to the loss                                        ``hel
                                                                            ``stepped_loss``, ``half_rate_excess``,
                                                                            ``line_search_gain``, ``critical_rate``
 is it stable                                                               ``stability``, ``stability_edge``,
-                                                                           ``mean_edge``, ``mean_square_edge``,
+                                                                           ``mean_edge``, ``second_moment_edge``,
                                                                            ``mean_square_growth``, ``one_step_edge``,
                                                                            ``almost_sure_edge``, ``almost_sure_growth``,
                                                                            ``tail_index``
@@ -71,7 +72,7 @@ from sgdynamics.theory.quadratic.averages import (
     far_points_variance,
     heavy_ball_equivalent_gain,
     swa_start_weight,
-    swa_variance,
+    swa_variance_from_start,
     tail_variance,
     two_point_variance,
 )
@@ -86,7 +87,7 @@ from sgdynamics.theory.quadratic.covariance import autocovariance, covariance_ra
 from sgdynamics.theory.quadratic.critical_rate import critical_rate
 from sgdynamics.theory.quadratic.decay_shapes import decay_noise_left, late_decay_noise_left
 from sgdynamics.theory.quadratic.edge_bounds import top_direction_edge, trace_edge
-from sgdynamics.theory.quadratic.edges import mean_edge, mean_square_edge, mean_square_growth, one_step_edge
+from sgdynamics.theory.quadratic.edges import mean_edge, mean_square_growth, one_step_edge, second_moment_edge
 from sgdynamics.theory.quadratic.finite_data import (
     reshuffled_edge,
     reshuffled_growth,
@@ -182,7 +183,6 @@ __all__ = [
     "learning_order_rate",
     "line_search_gain",
     "mean_edge",
-    "mean_square_edge",
     "mean_square_edge_gain",
     "mean_square_factor",
     "mean_square_growth",
@@ -203,6 +203,7 @@ __all__ = [
     "reshuffled_variance",
     "risk_odds_factor",
     "risk_transfer",
+    "second_moment_edge",
     "shell_fluctuation",
     "sign_descent_variance",
     "squared_distance",
@@ -215,7 +216,7 @@ __all__ = [
     "steps_for_batch",
     "steps_to_target",
     "swa_start_weight",
-    "swa_variance",
+    "swa_variance_from_start",
     "tail_index",
     "tail_variance",
     "top_direction_edge",

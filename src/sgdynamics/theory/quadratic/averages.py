@@ -220,7 +220,7 @@ def _swa_squares(gain: Numeric, steps: Numeric) -> Numeric:
     source="derived",
     assumptions=("additive noise", "fixed start", "plain SGD"),
 )
-def swa_variance(gain: Numeric, steps: Numeric) -> Numeric:
+def swa_variance_from_start(gain: Numeric, steps: Numeric) -> Numeric:
     r"""Variance of the uniform average of :math:`x_1..x_T` from a fixed start.
 
     The stationary value (:func:`tail_variance`) less :math:`b_0^2\, x/(2-x)`, what the spread of a stationary start
@@ -242,7 +242,7 @@ def swa_variance(gain: Numeric, steps: Numeric) -> Numeric:
 
     Examples
     --------
-    >>> swa_variance(0.5, 1)
+    >>> swa_variance_from_start(0.5, 1)
     0.25
     """
     return _swa_squares(gain, steps) / steps**2

@@ -36,7 +36,7 @@ def trace_edge(model: MatrixModel) -> float:
     :math:`X = I` in the bound of this module. It is the edge where the stationary covariance of the most dangerous
     noise is isotropic, for instance for orthogonal examples of equal size.
 
-    Status: bound, from above, of :func:`mean_square_edge` for plain SGD and independent batches.
+    Status: bound, from above, of :func:`second_moment_edge` for plain SGD and independent batches.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def top_direction_edge(model: MatrixModel) -> float:
     (:func:`mean_square_edge_gain`). Never above :math:`2/\lambda_1`. For given examples it is
     :func:`sgdynamics.theory.break_even.sharpest_direction_edge`.
 
-    Status: bound, from above, of :func:`mean_square_edge` for plain SGD and independent batches.
+    Status: bound, from above, of :func:`second_moment_edge` for plain SGD and independent batches.
 
     Parameters
     ----------

@@ -38,9 +38,9 @@ from sgdynamics.theory.quadratic.least_squares import trace_rule_term
 
 __all__ = [
     "mean_edge",
-    "mean_square_edge",
     "mean_square_growth",
     "one_step_edge",
+    "second_moment_edge",
 ]
 
 Array = NDArray[np.float64]
@@ -137,12 +137,12 @@ def _between(roots: Array) -> Array:
 
 
 @overload
-def mean_square_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
+def second_moment_edge(model: MatrixModel, *, momentum: float | Value = 0.0, nesterov: bool = False) -> Value: ...
 @overload
-def mean_square_edge(model: MiniBatchQuadratic, *, momentum: Spanned = 0.0, nesterov: bool = False) -> Spanned: ...
+def second_moment_edge(model: MiniBatchQuadratic, *, momentum: Spanned = 0.0, nesterov: bool = False) -> Spanned: ...
 @law(PARAMETERS, quantity="learning rate")
 @checked(model=ANY_MODEL, momentum=swept(unit_interval), nesterov=flag)
-def mean_square_edge(
+def second_moment_edge(
     model: MiniBatchQuadratic | MatrixModel, *, momentum: Numeric = 0.0, nesterov: bool = False
 ) -> Numeric:
     r"""Learning rate at which the second moment ceases to be stable.
@@ -180,12 +180,12 @@ def mean_square_edge(
     Examples
     --------
     >>> from sgdynamics.models.quadratic import FiniteSumQuadratic
-    >>> mean_square_edge(FiniteSumQuadratic([0.5, 1.5]))
+    >>> second_moment_edge(FiniteSumQuadratic([0.5, 1.5]))
     1.6
     """
     if isinstance(model, MiniBatchQuadratic):
         return mean_edge(model, momentum=momentum, nesterov=nesterov)
-    curvature, noise = independent_noise(model, "mean_square_edge")
+    curvature, noise = independent_noise(model, "second_moment_edge")
 
     def core(momentum: Array) -> float:
         beta = float(momentum)
@@ -275,7 +275,7 @@ def one_step_edge(model: MatrixModel) -> float:
     that is :math:`\eta = 2/\lambda_{\max}(\bar H^{-1/2} E[H_B^2] \bar H^{-1/2})`. From n examples without replacement
     :math:`\operatorname{Cov} = \frac{n-S}{S(n-1)} (\operatorname{mean} H_i^2 - \bar H^2)`.
 
-    Status: bound, from below, of :func:`mean_square_edge` for plain SGD: sufficient for stability in mean square, not
+    Status: bound, from below, of :func:`second_moment_edge` for plain SGD: sufficient for stability in mean square, not
     necessary in general; in one direction the two agree. Distances may grow in one step and shrink in the next.
 
     Parameters
@@ -295,7 +295,7 @@ def one_step_edge(model: MatrixModel) -> float:
     --------
     >>> from sgdynamics.models.quadratic import FiniteSumQuadratic
     >>> model = FiniteSumQuadratic([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])
-    >>> round(one_step_edge(model), 12), round(mean_square_edge(model), 12)
+    >>> round(one_step_edge(model), 12), round(second_moment_edge(model), 12)
     (2.0, 2.0)
     """
     curvature, noise = independent_noise(model, "one_step_edge")

@@ -27,7 +27,7 @@ from sgdynamics.theory.quadratic._gradient_noise import (
 from sgdynamics.theory.quadratic._random_products import bounded_growth, estimated_growth
 from sgdynamics.theory.quadratic._scalar_law import CurvatureLaw, DiscreteLaw, curvature_law
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
-from sgdynamics.theory.quadratic.edges import mean_edge, mean_square_edge
+from sgdynamics.theory.quadratic.edges import mean_edge, second_moment_edge
 
 __all__ = ["almost_sure_edge", "almost_sure_growth", "tail_index"]
 
@@ -217,7 +217,7 @@ def almost_sure_edge(
         if momentum == 0:
             return law.almost_sure_edge()
         assert isinstance(law, DiscreteLaw)
-        below = float(mean_square_edge(model, momentum=float(momentum), nesterov=nesterov))
+        below = float(second_moment_edge(model, momentum=float(momentum), nesterov=nesterov))
         return _first_crossing(law, below, float(momentum), nesterov)
 
     (made,) = over_points(core, [(momentum, [])], [[]], {})

@@ -44,7 +44,7 @@ def mean_square_factor(gain: Numeric, relative_variance: Numeric) -> Numeric:
 
     Below 1 is stability in mean square, :math:`(1-\eta \bar h)^2 + \eta^2 s^2 < 1`. In several directions it is a lower
     bound of the factor of the whole second moment, so that at most 1 is necessary for stability and not sufficient
-    (:func:`mean_square_edge`).
+    (:func:`second_moment_edge`).
 
     Returns
     -------
