@@ -155,9 +155,10 @@ def documented(
     own = "".join(section for section in sections if section.startswith(_HEADER))
     blocks = [block.rstrip() for block in re.split(r"^(?=\S)", own.removeprefix(_HEADER), flags=re.MULTILINE) if block]
     said = {name: block for block in blocks for name in block.partition("\n")[0].partition(" : ")[0].split(", ")}
-    for name in entries.keys() - said.keys():
-        kind = _kind(signature.parameters[name], entries[name])
-        said[name] = f"{name} : {kind}\n    {entries[name]}" if kind else f"{name}\n    {entries[name]}"
+    for name, parameter in signature.parameters.items():
+        if name in entries and name not in said:
+            kind = _kind(parameter, entries[name])
+            said[name] = f"{name} : {kind}\n    {entries[name]}" if kind else f"{name}\n    {entries[name]}"
     # in the order of the arguments, a block of several once; then what names none of them
     whole = dict.fromkeys([*(said[name] for name in signature.parameters if name in said), *blocks])
     others = [section for section in sections if not section.startswith(_HEADER)]
