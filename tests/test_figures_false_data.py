@@ -128,8 +128,11 @@ def _many_narrow_networks(data: xr.Dataset) -> xr.Dataset:
         f"narrow_{name}": _spread(xr.DataArray(mean), 0.05, narrow_seed=100)
         for name, mean in (("c_loss", 5.0), ("c_sharp", 8.0))
     }
+    width = xr.DataArray([16, 32, 64, 128], dims="zero_width", coords={"zero_width": [16, 32, 64, 128]})
+    from_zero = _spread(2 + 1.6 / width**0.5, 0.002, zero_seed=20)
     censored = {f"{name}_censored": xr.zeros_like(values) for name, values in thresholds.items()}
-    return data.assign(thresholds | censored)
+    full = thresholds | censored | {"zero_output_c_loss": from_zero}
+    return data.drop_dims(["zero_width", "zero_seed"]).assign(full)
 
 
 IN_FULL: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {

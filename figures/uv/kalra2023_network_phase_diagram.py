@@ -34,6 +34,7 @@ SPACING = 2**0.1
 # From zero outputs: two layers, by width, on a finer grid from 2 on.
 ZERO_WIDTHS = (16, 32, 64, 128, 256, 512)
 ZERO_SPACING = 2**0.025
+ZERO_STARTS = 20
 # Narrow networks differ so much that only many starts tell the order of their thresholds.
 NARROW, NARROW_STARTS = (2, 32), 100
 
@@ -89,7 +90,7 @@ def _from_zero_outputs(fast: bool) -> xr.DataArray:
         depth=2,
         width=list(ZERO_WIDTHS[:4] if fast else ZERO_WIDTHS),
         c=2 * ZERO_SPACING ** np.arange(1, 25),
-        seeds=4 if fast else 20,
+        seeds=4 if fast else ZERO_STARTS,
         activation="relu",
         start="zero_output",
         processes=processes(),
@@ -244,6 +245,8 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         mean.sel(zero_width=slice(32, 128)).diff("zero_width"),
         note=", ".join(f"{int(width)}: {float(mean.sel(zero_width=width)):.3f}" for width in mean.zero_width),
     )
+    if from_zero.sizes["zero_seed"] >= ZERO_STARTS:
+        yield _law_of_the_width(from_zero)
     if "narrow_c_loss" in data:  # a few starts say nothing
         yield from _order_of_narrow_starts(data)
     if "c_sharp" not in data:
@@ -268,6 +271,20 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
                 step,
                 note=f"{step.size} of {counted.size} kinds; {broken} of {known} networks with both are out of order",
             )
+
+
+def _law_of_the_width(from_zero: xr.DataArray) -> Check:
+    """How the excess over 2 falls with the width, up to where the grid ends."""
+    narrow = from_zero.sel(zero_width=slice(None, 128))
+    excess = narrow.mean("zero_seed") - 2
+    error = narrow.std("zero_seed", ddof=1) / ZERO_STARTS**0.5 / excess
+    log_width = np.log(narrow.zero_width)
+    weights = (log_width - log_width.mean()) / ((log_width - log_width.mean()) ** 2).sum()
+    power = float((weights * np.log(excess)).sum())
+    spread = float(np.sqrt((weights**2 * error**2).sum()))
+    return heuristic("and their excess over 2 about as one over the root of the width, from 16 to 128").close(
+        -0.5, power, absolute=0.15, note=f"power {power:.2f} with standard error {spread:.2f}, {ZERO_STARTS} starts"
+    )
 
 
 def _order_of_narrow_starts(data: xr.Dataset) -> Iterator[Check]:
