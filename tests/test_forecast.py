@@ -114,6 +114,17 @@ def test_forecasts_do_not_depend_on_the_units_of_rate_and_loss(shift, size):
     np.testing.assert_allclose(made.loss / scale, plain.loss, rtol=1e-3)
 
 
+def test_what_little_is_known_does_not_depend_on_the_unit_of_loss():
+    """One short plateau does not tell the amplitudes apart: what they may be at most decides, too."""
+    rates, step, loss = (part[:40] if len(part) < STEPS else part for part in runs(0.01, 1)[0])
+    plain, scaled = (fit([(rates, step, factor * loss)]) for factor in (1.0, 2.0**10))
+    amplitude = np.r_[np.ones(plain.sizes["shape"]), np.full(plain.sizes["column"], 2.0**10)]
+    expected = plain.covariance.values * np.outer(amplitude, amplitude)
+    spread = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    np.testing.assert_allclose(scaled.covariance.values / spread, expected / spread, atol=1e-3)
+    assert np.diag(scaled.covariance.values)[-3:] == pytest.approx(np.diag(expected)[-3:], rel=1e-2)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Sensitivities: another batch size, another peak, one more run
 
