@@ -74,6 +74,18 @@ def test_at_one_curvature_the_schedule_is_the_exact_one(seed, curvature):
     assert np.all((exact >= 0) & (exact <= 1 / curvature))
 
 
+@pytest.mark.parametrize("unit", [2.0**-20, 2.0**10])
+def test_the_search_has_no_unit_of_rates(unit):
+    average, base, curvature = ema(0.8, 12), np.linspace(0.9, 0.5, 12), np.array([0.05, 0.4, 1.0])
+    plain = schedule_of_merge(average, base, MiniBatchQuadratic(curvature, 1.0), largest=1.2)
+    model = MiniBatchQuadratic(curvature / unit, 1.0)
+    scaled = schedule_of_merge(average, base * unit, model, largest=1.2 * unit)
+    np.testing.assert_allclose(scaled.learning_rate / unit, plain.learning_rate, rtol=1e-9)
+    assert float(scaled.start_residual) == pytest.approx(float(plain.start_residual), rel=1e-9)
+    assert float(scaled.residual) == pytest.approx(float(plain.residual), rel=1e-9)
+    assert float(scaled.average_risk) * unit == pytest.approx(float(plain.average_risk), rel=1e-9)
+
+
 def test_a_displaced_start_enters_as_bias():
     average, base, curvature = swa(6), constant(0.5, 6), np.array([0.3, 1.0])
     found = schedule_of_merge(average, base, MiniBatchQuadratic(curvature, 0.0, displacement=1.0))
