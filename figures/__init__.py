@@ -4,7 +4,9 @@ A figure is a module ``figures/<row>/<stem or paper>_<topic>.py``, known by its 
 ``sgdynamics.theory``. The first sentence of its docstring is the claim it shows, and it defines
 
 ``compute(fast: bool) -> xarray.Dataset``
-    theory and measurement, both labelled; with ``fast`` a coarser version in seconds, and no plotting,
+    theory and measurement, both labelled; with ``fast`` a coarser version in seconds, and no plotting. Of a quantity
+    x, ``x`` is the line of theory, ``x_measured`` with ``x_standard_error`` what was measured, and ``x_predicted``
+    theory at the places that were measured,
 ``draw(data) -> matplotlib.figure.Figure``
     the picture: lines are theory, points with bars are measurement (see ``engine.style``),
 ``checks(data) -> Iterable[Check]``

@@ -33,9 +33,20 @@ from figures.engine.check import Check, Claim, law, perturbed
 from figures.engine.colors import PALETTE
 from figures.engine.files import DirectoryInUse, replacing, share_as_worker, sole_use
 from figures.engine.findings import FINDINGS, Finding
+from figures.engine.labels import axis, described
 from figures.engine.report import Entry, write_report
 from figures.engine.runner import _is_current, _next
-from figures.engine.style import DOUBLE, SINGLE, measured_points, panels, style, theory_line
+from figures.engine.style import (
+    DOUBLE,
+    SINGLE,
+    compared,
+    measured_points,
+    panels,
+    style,
+    theory_line,
+    theory_strokes,
+    ticks,
+)
 from figures.engine.worker import Order
 
 CHECKOUT = Path(__file__).parents[1]
@@ -843,6 +854,60 @@ def test_lines_and_points_of_one_thing_share_a_colour_and_the_look_is_ours():
         assert figure.get_constrained_layout()
         assert panels()[0].get_size_inches()[0] == SINGLE
     plt.close("all")
+
+
+def _one_quantity() -> xr.Dataset:
+    line = axis("gain", [0.1, 0.2, 0.4]) ** 2
+    measured = axis("measured_gain", [0.1, 0.4]) ** 2
+    return xr.Dataset({"risk": line, "risk_measured": measured, "risk_standard_error": measured / 10})
+
+
+def test_theory_and_measurement_of_a_quantity_are_drawn_along_their_own_dims():
+    with style():
+        _, axes = panels()
+        compared(axes, _one_quantity(), "risk", color=PALETTE[1], label="risk", scale=100.0, linestyle="--")
+        (line, points), (bars,) = axes.lines, axes.collections
+        assert (line.get_label(), line.get_linestyle(), line.get_color()) == ("risk", "--", PALETTE[1])
+        np.testing.assert_allclose(line.get_xydata(), [[0.1, 1.0], [0.2, 4.0], [0.4, 16.0]])
+        np.testing.assert_allclose(points.get_xydata(), [[0.1, 1.0], [0.4, 16.0]])
+        np.testing.assert_allclose(bars.get_segments()[1], [[0.4, 14.4], [0.4, 17.6]])
+        compared(axes, _one_quantity(), "risk", color=PALETTE[2], marker="s", label="its points")
+        assert axes.get_legend_handles_labels()[1] == ["risk", "its points"]
+        assert axes.lines[-1].get_marker() == "s"
+    plt.close("all")
+
+
+def test_strokes_stand_at_their_cases_and_ticks_are_plain_numbers():
+    with style():
+        _, axes = panels()
+        theory_strokes(axes, [2.0, math.inf, 3.0], label="theory", color=PALETTE[0])
+        theory_strokes(axes, [5.0], sideways=True, after=0.5, color=PALETTE[0])
+        drawn = [line.get_xydata().tolist() for line in axes.lines]
+        assert drawn == [[[-0.35, 2], [0.35, 2]], [[1.65, 3], [2.35, 3]], [[5, -0.35], [5, 0.5]]]
+        assert axes.get_legend_handles_labels()[1] == ["theory"]
+        axes.set_xscale("log")
+        ticks(axes.xaxis, [0.5, 1, 20])
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0.5", "1", "20"]
+        assert not axes.get_xticklabels(minor=True)
+    plt.close("all")
+
+
+def test_every_variable_has_a_name_and_a_unit():
+    data = _one_quantity().assign(step_length=1.0, known=xr.DataArray(2.0, attrs={"long_name": "as known"}))
+    data.risk_measured.attrs["status"] = "exact"
+    found = described(data, {"risk": ("excess risk", "loss"), "gain": "gain x"}, source="derived", seed=0.0)
+    assert found.attrs == {"source": "derived", "seed": 0.0}
+    names = {name: (variable.attrs["long_name"], variable.attrs["units"]) for name, variable in found.variables.items()}
+    assert names == {
+        "risk": ("excess risk", "loss"),
+        "risk_measured": ("excess risk, measured", "loss"),
+        "risk_standard_error": ("standard error of excess risk", "loss"),
+        "gain": ("gain x", "1"),
+        "measured_gain": ("gain x", "1"),
+        "step_length": ("step length", "1"),
+        "known": ("as known", "1"),
+    }
+    assert found.risk_measured.attrs["status"] == "exact"
 
 
 def test_figures_that_share_runs_are_made_where_the_runs_are():

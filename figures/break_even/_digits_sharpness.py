@@ -338,10 +338,3 @@ def over_cells(cells: Sequence[Cell], seeds: int, found: Callable[[float, int, i
 def name_of(batch_size: int) -> str:
     """A batch size in words."""
     return "all" if batch_size == EXAMPLES else str(batch_size)
-
-
-def described(data: xr.Dataset, descriptions: Mapping[str, tuple[str, str]], source: str) -> xr.Dataset:
-    """The data of a figure, with long names, units and the recipe."""
-    for name, (long_name, units) in descriptions.items():
-        data[name].attrs = {"long_name": long_name, "units": units}
-    return data.assign_attrs(RECIPE, source=source)

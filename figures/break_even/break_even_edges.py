@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.break_even import gaussian_features
 from sgdynamics.theory.break_even import (
     batch_variance_factor,
@@ -79,6 +80,18 @@ def _measured_edge(features: Floats, batch_size: int, steps: int = 250) -> float
     return (low + high) / 2
 
 
+TEXTS = {
+    "edge": ("edge", "1/curvature"),
+    "full_batch_edge": ("edge of full-batch descent", "1/curvature"),
+    "measured_edge": ("rate at which the second moment neither grows nor shrinks, draw 0", "1/curvature"),
+    "other_ratio": "edge of the sharpest direction over the exact one, draws of other sizes",
+    "decay": "power by which eigenvalues fall",
+    "batch_size": ("batch size", "examples"),
+    "rule": "rule for the edge",
+    "draw": "seed of the draw",
+}
+
+
 def compute(fast: bool) -> xr.Dataset:
     draws = 12 if fast else 100
     edges = np.empty((len(DECAYS), BATCH_SIZES.size, len(RULES) + 1, draws))
@@ -98,44 +111,23 @@ def compute(fast: bool) -> xr.Dataset:
                 optimistic / mean_square_edge(features=features, batch_size=size),
                 optimistic / _measured_edge(features, size),
             )
-    rate = {"units": "1/curvature"}
-    return xr.Dataset(
+    data = xr.Dataset(
         {
-            "edge": (("decay", "batch_size", "rule", "draw"), edges[:, :, :-1], {"long_name": "edge", **rate}),
-            "full_batch_edge": (
-                ("decay", "draw"),
-                edges[:, 0, -1],
-                {"long_name": "edge of full-batch descent", **rate},
-            ),
-            "measured_edge": (
-                ("decay", "measured_batch_size"),
-                measured,
-                {"long_name": "rate at which the second moment neither grows nor shrinks, draw 0", **rate},
-            ),
-            "other_ratio": (
-                ("other", "other_batch_size"),
-                ratio[0],
-                {"long_name": "edge of the sharpest direction over the exact one, draws of other sizes", "units": "1"},
-            ),
-            "other_ratio_measured": (
-                ("other", "other_batch_size"),
-                ratio[1],
-                {"long_name": "the same over the rate at which the second moment stays", "units": "1"},
-            ),
+            "edge": (("decay", "batch_size", "rule", "draw"), edges[:, :, :-1]),
+            "full_batch_edge": (("decay", "draw"), edges[:, 0, -1]),
+            "measured_edge": (("decay", "measured_batch_size"), measured),
+            "other_ratio": (("other", "other_batch_size"), ratio[0]),
+            "other_ratio_measured": (("other", "other_batch_size"), ratio[1]),
         },
         {
-            "decay": ("decay", list(DECAYS), {"long_name": "power by which eigenvalues fall", "units": "1"}),
-            "batch_size": ("batch_size", BATCH_SIZES, {"long_name": "batch size", "units": "examples"}),
-            "rule": ("rule", list(RULES), {"long_name": "rule for the edge", "units": "1"}),
-            "measured_batch_size": (
-                "measured_batch_size",
-                MEASURED,
-                {"long_name": "batch size", "units": "examples"},
-            ),
-            "draw": ("draw", np.arange(draws), {"long_name": "seed of the draw", "units": "1"}),
+            "decay": list(DECAYS),
+            "batch_size": BATCH_SIZES,
+            "rule": list(RULES),
+            "measured_batch_size": MEASURED,
+            "draw": np.arange(draws),
         },
-        {"source": "derived", "examples": float(EXAMPLES), "dimensions": float(DIMENSIONS)},
     )
+    return described(data, TEXTS, source="derived", examples=float(EXAMPLES), dimensions=float(DIMENSIONS))
 
 
 def _draw_edges(axes: Axes, data: xr.Dataset) -> None:
@@ -162,13 +154,11 @@ def _draw_ratios(axes: Axes, data: xr.Dataset) -> None:
 
 def draw(data: xr.Dataset) -> Figure:
     figure, axes = panels(2, 3, width=DOUBLE, height=4.4, sharex=True, sharey="row", layout="constrained")
-    ticks = [1, 4, 16, 64]
     for i, decay in enumerate(DECAYS):
         here = data.sel(decay=decay)
         _draw_edges(axes[0, i], here)
         _draw_ratios(axes[1, i], here)
-        axes[1, i].set_xticks(ticks, [str(tick) for tick in ticks])
-        axes[1, i].minorticks_off()
+        ticks(axes[1, i].xaxis, [1, 4, 16, 64])
     axes[0, 0].set_ylabel("largest stable\nlearning rate [1/curvature]")
     axes[1, 0].set_ylabel("over the exact edge [1]")
     height = 1.08 * float(data.full_batch_edge.sel(decay=0.0, draw=0))

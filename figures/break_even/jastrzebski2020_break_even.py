@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import axis, described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.break_even import SelfStabilizingMode, draw_ensemble
 from sgdynamics.simulate.break_even import ensemble
 from sgdynamics.theory.break_even import (
@@ -110,7 +111,7 @@ def compute(fast: bool) -> xr.Dataset:
     forced = xr.concat(
         [_draws(rate, 16, 0.0, 1.0, a, 2 * steps, draws)[["mean_curvature"]] for rate, a in FORCED], "forced"
     )
-    rates = xr.DataArray(list(RATES), dims="learning_rate", coords={"learning_rate": list(RATES)})
+    rates = axis("learning_rate", RATES)
     sizes = xr.DataArray([float(size) for size in SIZES], dims="batch_size", coords={"batch_size": list(SIZES)})
     all_sizes = np.geomspace(8, EXAMPLES, 60)
     grid = xr.DataArray(all_sizes.round(), dims="size")
@@ -133,22 +134,26 @@ def compute(fast: bool) -> xr.Dataset:
         gap_predicted=stochastic_sharpness_gap(forced_rate, own, 1.0, sharpening=forced_sharpening),
     )
     data["published_variance"] = ("published_rate", list(PUBLISHED.values()))
-    for name, (text, units) in {
+    texts = {
         "mean_curvature": ("mean curvature at the plateau", "1 over learning rate"),
         "published_variance": ("gradient variance at the rates 0.01 and 0.1, as published", "squared gradient"),
         "plateau": ("curvature at the plateau, predicted", "1 over learning rate"),
         "path": ("curvature along one run", "1 over learning rate"),
         "projection_variance": ("gradient variance along the mode", "loss^2"),
         "noise": ("gradient variance along the mode, predicted", "loss^2"),
-        "break_even_step": ("step at which the curvature reaches its edge", "1"),
-        "earliest_break_even_step": ("the same, of the earliest run", "1"),
-        "least_step": ("least number of steps to the edge", "1"),
-        "dead_draws": ("runs with a dead mode, left out", "1"),
+        "break_even_step": "step at which the curvature reaches its edge",
+        "earliest_break_even_step": "the same, of the earliest run",
+        "least_step": "least number of steps to the edge",
+        "dead_draws": "runs with a dead mode, left out",
         "gap": ("2 over learning rate minus mean curvature, equal examples", "1 over learning rate"),
-    }.items():
-        data[name].attrs = {"long_name": text, "units": units}
-    return data.assign_attrs(
-        source="jastrzebski2018; jastrzebski2020", examples=float(EXAMPLES), draws=float(draws), steps=float(steps)
+    }
+    return described(
+        data,
+        texts,
+        source="jastrzebski2018; jastrzebski2020",
+        examples=float(EXAMPLES),
+        draws=float(draws),
+        steps=float(steps),
     )
 
 
@@ -200,8 +205,7 @@ def draw(data: xr.Dataset) -> Figure:
         ylabel="step at break-even",
         title="four times sooner at twice the rate",
     )
-    timing.set_xticks(list(RATES), [f"{rate:g}" for rate in RATES])
-    timing.minorticks_off()
+    ticks(timing.xaxis, RATES)
     timing.legend()
     curvature = np.geomspace(8, 45, 40)
     theory_line(
@@ -229,9 +233,8 @@ def draw(data: xr.Dataset) -> Figure:
         ylabel="gradient variance",
         title="a quarter of the noise at twice the rate",
     )
-    noise.set_xticks([10, 20, 40], ["10", "20", "40"])
-    noise.set_yticks([2, 8, 32], ["2", "8", "32"])
-    noise.minorticks_off()
+    ticks(noise.xaxis, [10, 20, 40])
+    ticks(noise.yaxis, [2, 8, 32])
     noise.legend(loc="upper left")
     return figure
 

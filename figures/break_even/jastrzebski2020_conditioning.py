@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from figures.break_even._digits_sharpness import covariance_path, standard_error
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import axis, described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.break_even import SelfStabilizingModes, draw_ensemble
 from sgdynamics.simulate.break_even import ensemble
 from sgdynamics.theory.break_even import clipped_modes
@@ -71,7 +72,7 @@ def _spectra(draws: int) -> xr.Dataset:
     ]
     found = xr.concat(rows, "batch_size").assign_coords(batch_size=list(SIZES))
     times = xr.DataArray(np.linspace((1 - WINDOW) * TIME, TIME, 41), dims="time")
-    at = xr.DataArray(list(RATES), dims="learning_rate", coords={"learning_rate": list(RATES)})
+    at = axis("learning_rate", RATES)
     fine = xr.DataArray(np.geomspace(0.04, 0.25, 60), dims="rate_line")
     for rates, tail in ((at, ""), (fine, "_line")):
         means = [clipped_modes(_modes(size, 0), rates, times).mean("time") for size in SIZES]
@@ -98,15 +99,14 @@ def _digits(seeds: int) -> xr.DataArray:
 
 def compute(fast: bool) -> xr.Dataset:
     data = xr.merge([_spectra(4 if fast else 20), _digits(1 if fast else DIGITS_SEEDS)])
-    for name, (text, units) in {
+    texts = {
         "curvature": ("curvature along the mode", "1 over learning rate"),
         "trace": ("trace of the Hessian", "1 over learning rate"),
-        "condition_ratio": ("smallest over largest curvature", "1"),
-        "dead_draws": ("draws with a dead mode, left out", "1"),
-        "digits_condition": ("trace over largest eigenvalue of the gradient covariance, mean along a run", "1"),
-    }.items():
-        data[name].attrs = {"long_name": text, "units": units}
-    return data.assign_attrs(source="jastrzebski2020", examples=float(EXAMPLES), time=TIME, window=WINDOW)
+        "condition_ratio": "smallest over largest curvature",
+        "dead_draws": "draws with a dead mode, left out",
+        "digits_condition": "trace over largest eigenvalue of the gradient covariance, mean along a run",
+    }
+    return described(data, texts, source="jastrzebski2020", examples=float(EXAMPLES), time=TIME, window=WINDOW)
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -125,8 +125,7 @@ def draw(data: xr.Dataset) -> Figure:
             label=rf"$\eta={rate:g}$",
         )
     spectrum.set(yscale="log", xlabel="mode", ylabel="curvature", title="only the top is clipped")
-    spectrum.set_yticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "40"])
-    spectrum.minorticks_off()
+    ticks(spectrum.yaxis, [2, 5, 10, 20, 40])
     spectrum.set_xticks([1, 4, 7, 10])
     spectrum.legend()
     for panel, name, label, title in (
@@ -148,8 +147,7 @@ def draw(data: xr.Dataset) -> Figure:
                 label=text,
             )
         panel.set(xscale="log", xlabel=r"learning rate  $\eta$", ylabel=label, title=title)
-        panel.set_xticks(list(RATES), [f"{rate:g}" for rate in RATES])
-        panel.minorticks_off()
+        ticks(panel.xaxis, RATES)
         panel.legend()
     for size, color, marker in zip(DIGITS_SIZES, (BLUE, VERMILION), ("o", "s"), strict=True):
         mean, error = _over_seeds(data.digits_condition.sel(digits_batch_size=size))
@@ -162,8 +160,7 @@ def draw(data: xr.Dataset) -> Figure:
         ylabel="trace / top eigenvalue",
         title="digits: worse conditioned gradients",
     )
-    digits.set_xticks(list(DIGITS_RATES), [f"{rate:g}" for rate in DIGITS_RATES])
-    digits.minorticks_off()
+    ticks(digits.xaxis, DIGITS_RATES)
     digits.legend()
     return figure
 

@@ -15,10 +15,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.break_even._digits_sharpness import EXAMPLES, described, name_of, over_cells, run, standard_error
+from figures.break_even._digits_sharpness import EXAMPLES, RECIPE, name_of, over_cells, run, standard_error
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREY, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, theory_strokes
 from sgdynamics.outcome import Outcome
 from sgdynamics.theory.break_even import predicted_break_even
 
@@ -51,9 +52,9 @@ def compute(fast: bool) -> xr.Dataset:
         "late_sharpness": ("mean sharpness of the last quarter of the measurements", "curvature"),
         "predicted": ("sharpness at the edge, spread as at the crossing; infinite where there is none", "curvature"),
         "early": ("sharpness at the edge, spread as before half of it was reached", "curvature"),
-        "factor": ("factor per step of the second moment, last quarter of the measurements", "1"),
+        "factor": "factor per step of the second moment, last quarter of the measurements",
     }
-    data = described(data, descriptions, "jastrzebski2020")
+    data = described(data, descriptions, source="jastrzebski2020", **RECIPE)
     data.outcome.attrs = outcome
     return data
 
@@ -77,12 +78,8 @@ def draw(data: xr.Dataset) -> Figure:
         ("predicted", BLUE, "-", "edge, at the crossing"),
         ("early", VERMILION, "--", "edge, told early"),
     ):
-        for number, value in enumerate(data[name].mean("seed").values):
-            if np.isfinite(value) and value < 8:
-                place = [number - 0.35, number + 0.35]
-                theory_line(
-                    left, place, [value, value], color=color, linestyle=style, label=label if not number else None
-                )
+        edge = data[name].mean("seed")
+        theory_strokes(left, edge.where(edge < 8), color=color, linestyle=style, label=label)
     names = data.cell.values.tolist()
     for cell, text in ((FREE, f"edge\nat {float(data.early.sel(cell=FREE).mean()):.0f}"), (NOISY, "stalls")):
         height = float(data.largest_sharpness.sel(cell=cell).mean())

@@ -29,6 +29,7 @@ from figures.break_even._digits_sharpness import (
 )
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.break_even import sharpness_bound
 
@@ -110,16 +111,14 @@ def compute(fast: bool) -> xr.Dataset:
             f"largest eigenvalue of the gradient covariance, largest of a run once its loss is below {PAST_THE_START}",
             "squared gradient",
         ),
-        "seed": ("seed of start and batches", "1"),
-        "noise_seed": ("seed of start and batches", "1"),
-        "path_seed": ("seed of start and batches", "1"),
+        "seed": "seed of start and batches",
+        "noise_seed": "seed of start and batches",
+        "path_seed": "seed of start and batches",
     }
     for prefix in ("", "noise_", "path_"):
         descriptions[f"{prefix}batch_size"] = ("batch size", "examples")
         descriptions["learning_rate" if not prefix else f"{prefix}rate"] = ("learning rate", "1/curvature")
-    for name, (long_name, units) in descriptions.items():
-        data[name].attrs = {"long_name": long_name, "units": units}
-    return data.assign_attrs(RECIPE, source="jastrzebski2020", time=TIME)
+    return described(data, descriptions, source="jastrzebski2020", time=TIME, **RECIPE)
 
 
 def _draw(axes: Axes, values: xr.DataArray, rate: str, size: str, seed: str = "seed") -> None:

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import axis, described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.uv import MultiExampleUV, UVNetwork
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.uv import trajectory
@@ -59,7 +60,7 @@ def _descend(rate: np.ndarray, depth: int, momentum: float = 0.0) -> np.ndarray:
 
 
 def _cycles() -> xr.Dataset:
-    ratio = xr.DataArray(RATIOS, dims="ratio", coords={"ratio": RATIOS})
+    ratio = axis("ratio", RATIOS)
     parts = []
     for depth in DEPTHS:
         edge, multiplier = persistent_edge(VALUE, depth), cycle_multiplier(ratio, depth)
@@ -95,7 +96,7 @@ def _cycles() -> xr.Dataset:
 
 
 def _catapults() -> xr.Dataset:
-    excess = xr.DataArray(EXCESS, dims="excess", coords={"excess": EXCESS})
+    excess = axis("excess", EXCESS)
     end = catapult_final_ntk(2 + excess, 1e-9)
     return xr.Dataset(
         {"mirror_error": mirror_ntk(2 + excess) - end, "reflected_error": reflected_ntk(2 + excess) - end}
@@ -104,7 +105,7 @@ def _catapults() -> xr.Dataset:
 
 def _momentum() -> xr.Dataset:
     """Catapults of wide networks with momentum, kernels over 1 + momentum; NaN where a run diverges."""
-    c = xr.DataArray(MOMENTUM_C, dims="c", coords={"c": MOMENTUM_C})
+    c = axis("c", MOMENTUM_C)
     ends = []
     for beta in MOMENTA:
         run = trajectory(1e-6, (1 + beta) * c, 1.0, kappa=1.0, steps=STEPS, momentum=beta)
@@ -154,10 +155,7 @@ def _several_examples() -> xr.Dataset:
 
 def compute(fast: bool) -> xr.Dataset:
     data = xr.merge([_cycles(), _catapults(), _momentum(), _peaks(), _several_examples()])
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="ghosh2025; lewkowycz2020")
+    return described(data, source="ghosh2025; lewkowycz2020")
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -187,8 +185,7 @@ def draw(data: xr.Dataset) -> Figure:
         theory_line(catapult, excess, error[0].item() * (excess / excess[0].item()) ** order, color=color)
         measured_points(catapult, excess, error, color=color, label=label)
     catapult.set(xscale="log", yscale="log", xlabel="$c - 2$", ylabel="error of the final kernel")
-    catapult.set_xticks([0.02, 0.05, 0.1, 0.2, 0.4], ["0.02", "0.05", "0.1", "0.2", "0.4"])
-    catapult.minorticks_off()
+    ticks(catapult.xaxis, [0.02, 0.05, 0.1, 0.2, 0.4])
     catapult.set_title("catapults just above 2")
     catapult.legend(fontsize=7, loc="upper left")
     low, high = catapult.get_ylim()

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.deep_linear import DeepLinearNetwork, ScalarChain, balanced_chain, balanced_network
 from sgdynamics.simulate.deep_linear import chain_trajectory, initial_ntk, network_flow
 from sgdynamics.theory.deep_linear import (
@@ -160,37 +161,35 @@ def compute(fast: bool) -> xr.Dataset:
         [_start((2, 3, 5) if fast else (2, 3, 5, 8)), _minima(), _descent(40 if fast else 120), _curves()],
         combine_attrs="drop",
     )
-    described = {
-        "ntk_mean": ("mean tangent kernel at the start", "1"),
-        "ntk_variance": ("variance of the tangent kernel at the start", "1"),
-        "ntk_mean_error": ("standard error of the mean kernel", "1"),
-        "ntk_variance_error": ("standard error of the variance of the kernel", "1"),
+    texts = {
+        "ntk_mean": "mean tangent kernel at the start",
+        "ntk_variance": "variance of the tangent kernel at the start",
+        "ntk_mean_error": "standard error of the mean kernel",
+        "ntk_variance_error": "standard error of the variance of the kernel",
         "end_sharpness": ("sharpness at the last two steps", "1/learning rate"),
-        "multiplier": ("factor of a small residual per step", "1"),
-        "final_residual": ("distance of the output from its target at the end", "1"),
-        "flow_sharpness": ("learning rate times sharpness of the flow solution", "1"),
-        "start_scaled": ("learning rate times sharpness of the flow solution at the start", "1"),
-        "end_scaled": ("learning rate times sharpness at the end", "1"),
-        "end_predicted": ("learning rate times predicted sharpness at the end", "1"),
-        "largest_ratio": ("largest ratio of two successive flow sharpnesses", "1"),
-        "strength": ("mode strength", "1"),
-        "strength_predicted": ("mode strength at the measured times", "1"),
-        "strength_measured": ("singular value of the network's map", "1"),
-        "depth": ("weight matrices", "1"),
-        "width": ("hidden width", "1"),
-        "minimum_depth": ("weights of the chain", "1"),
-        "target": ("target", "1"),
-        "edge_fraction": ("learning rate over the persistent edge", "1"),
-        "scaled_start": ("learning rate times sharpness of the flow solution at the start", "1"),
-        "step": ("step", "1"),
-        "curve_depth": ("weight matrices", "1"),
-        "mode": ("singular value of the target", "1"),
-        "line_time": ("learning rate times step", "1"),
-        "time": ("learning rate times step", "1"),
+        "multiplier": "factor of a small residual per step",
+        "final_residual": "distance of the output from its target at the end",
+        "flow_sharpness": "learning rate times sharpness of the flow solution",
+        "start_scaled": "learning rate times sharpness of the flow solution at the start",
+        "end_scaled": "learning rate times sharpness at the end",
+        "end_predicted": "learning rate times predicted sharpness at the end",
+        "largest_ratio": "largest ratio of two successive flow sharpnesses",
+        "strength": "mode strength",
+        "strength_predicted": "mode strength at the measured times",
+        "strength_measured": "singular value of the network's map",
+        "depth": "weight matrices",
+        "width": "hidden width",
+        "minimum_depth": "weights of the chain",
+        "target": "target",
+        "edge_fraction": "learning rate over the persistent edge",
+        "scaled_start": "learning rate times sharpness of the flow solution at the start",
+        "step": "step",
+        "curve_depth": "weight matrices",
+        "mode": "singular value of the target",
+        "line_time": "learning rate times step",
+        "time": "learning rate times step",
     }
-    for name, (text, units) in described.items():
-        data[name].attrs = {"long_name": text, "units": units}
-    return data.assign_attrs(source="kreisler2023", chain_depth=float(CHAIN_DEPTH), mode_start=MODE_START)
+    return described(data, texts, source="kreisler2023", chain_depth=float(CHAIN_DEPTH), mode_start=MODE_START)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -224,7 +223,7 @@ def _draw_start(over_depth: Axes, over_width: Axes, data: xr.Dataset) -> None:
         over_width.text(290, level, f"D={depth}", color=color, va="center", fontsize=7)
     over_width.set(xscale="log", yscale="log", title="narrow, deep starts scatter", xlabel="width n")
     over_width.set(ylabel="sd of K / D", xlim=(3.5, 800))
-    over_width.set_xticks([10, 100], ["10", "100"])
+    ticks(over_width.xaxis, [10, 100])
 
 
 def _draw_minima(axes: Axes, data: xr.Dataset) -> None:
@@ -255,7 +254,7 @@ def _draw_descent(along: Axes, ends: Axes, data: xr.Dataset) -> None:
     along.set_xscale("symlog", linthresh=1)
     along.set(title=r"descent: down to 2/$\eta$", xlabel="step", xlim=(-0.1, SHOWN_STEPS))
     along.set_ylabel(r"$\eta$ × flow-solution sharpness")
-    along.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
+    ticks(along.xaxis, [0, 1, 10, 100, 1000])
     along.text(800, 2.01, r"2/$\eta$", color=GREY, fontsize=7, va="bottom")
 
     order = np.argsort(data.start_scaled.values)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, asymptotic
 from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.edge_of_stability import ProductLoss, SelfStabilization
 from sgdynamics.outcome import Outcome
 from sgdynamics.simulate.edge_of_stability import product_orbits, self_stabilization_orbits
@@ -185,26 +186,24 @@ def _drifts() -> xr.Dataset:
 def compute(fast: bool) -> xr.Dataset:
     rates = (0.02, 0.05, 0.1, 0.2) if fast else (0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
     data = xr.merge([_gaps((0.01, *rates) if fast else rates), _crossover(10 if fast else 16), _cycles(), _drifts()])
-    described = {
+    texts = {
         "gap_measured": ("2/eta - final sharpness, simulated", "1 over learning rate"),
         "gap": ("2/eta - final sharpness, the law", "1 over learning rate"),
-        "drift": ("drift", "1"),
-        "end_excess_measured": ("eta S - 2 at the end, simulated", "1"),
-        "uv_end_excess_measured": ("eta S - 2 at the end, uv, simulated", "1"),
-        "uv_end_excess": ("eta S - 2 at the end, uv, the law", "1"),
-        "crossover_measured": ("end excess over drift, simulated", "1"),
-        "crossover": ("end excess over drift, exact solution of the reduced dynamics", "1"),
-        "uv_crossover_measured": ("end excess over drift, uv, simulated", "1"),
-        "uv_crossover": ("end excess over drift, uv, reduced dynamics", "1"),
-        "cycle_size": ("oscillating weight, absolute", "1"),
+        "drift": "drift",
+        "end_excess_measured": "eta S - 2 at the end, simulated",
+        "uv_end_excess_measured": "eta S - 2 at the end, uv, simulated",
+        "uv_end_excess": "eta S - 2 at the end, uv, the law",
+        "crossover_measured": "end excess over drift, simulated",
+        "crossover": "end excess over drift, exact solution of the reduced dynamics",
+        "uv_crossover_measured": "end excess over drift, uv, simulated",
+        "uv_crossover": "end excess over drift, uv, reduced dynamics",
+        "cycle_size": "oscillating weight, absolute",
         "cycle_excess": ("curvature - 2/eta", "1 over learning rate"),
-        "cycle_period": ("steps from one rise through the edge to the next", "1"),
-        "cycle_drift_measured": ("gain of the cycle's invariant over the sum of squared excesses", "1"),
-        "cycle_variance": ("mean square of the weight over two cycles", "1"),
+        "cycle_period": "steps from one rise through the edge to the next",
+        "cycle_drift_measured": "gain of the cycle's invariant over the sum of squared excesses",
+        "cycle_variance": "mean square of the weight over two cycles",
     }
-    for name, (text, units) in described.items():
-        data[name].attrs = {"long_name": text, "units": units}
-    return data.assign_attrs(source="zhu2022, ahn2022, damian2022", cycle_rate=CYCLE_RATE)
+    return described(data, texts, source="zhu2022, ahn2022, damian2022", cycle_rate=CYCLE_RATE)
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -226,9 +225,8 @@ def draw(data: xr.Dataset) -> Figure:
     here = data.uv_end_excess_measured.stack(point=("fraction", "start"))
     measured_points(uv, 1 - here.fraction, -here, color=PURPLE, markersize=4)
     uv.set(xscale="log", yscale="log", xlabel=r"$1-q$,  $q = \eta/\eta_c$", ylabel=r"$2 - \eta S_\infty$")
-    uv.set_xticks([0.001, 0.002, 0.005, 0.01], ["0.001", "0.002", "0.005", "0.01"])
-    uv.set_yticks([0.001, 0.002, 0.005, 0.01], ["0.001", "0.002", "0.005", "0.01"])
-    uv.minorticks_off()
+    ticks(uv.xaxis, [0.001, 0.002, 0.005, 0.01])
+    ticks(uv.yaxis, [0.001, 0.002, 0.005, 0.01])
     uv.set_title("uv network of width 1, 30 starts")
     uv.legend()
 

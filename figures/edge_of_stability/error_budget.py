@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact
 from figures.engine.colors import BLUE, GREEN, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.edge_of_stability import ProductLoss
 from sgdynamics.simulate.edge_of_stability import product_orbits
 from sgdynamics.theory.edge_of_stability import end_gap, error_budget, fitted_order, gap_drift
@@ -86,8 +86,7 @@ def draw(data: xr.Dataset) -> Figure:
             else:
                 measured_points(panel, rates, here.error, color=color)
         panel.set(xscale="log", yscale="log", xlabel=r"learning rate  $\eta$", title=title)
-        panel.set_xticks([0.02, 0.05, 0.1], ["0.02", "0.05", "0.1"])
-        panel.minorticks_off()
+        ticks(panel.xaxis, [0.02, 0.05, 0.1])
         low, high = panel.get_ylim()
         panel.set_ylim(low, high * (high / low) ** (0.12 * len(lines)))  # room for the legend
         panel.legend(loc="upper left", fontsize=6.5, handlelength=1.2, borderaxespad=0.1)

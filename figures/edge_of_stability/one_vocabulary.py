@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREY, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.schedules import constant
 from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.simulate import trainer
@@ -95,7 +96,7 @@ def _run(net: trainer.Network, x: Array, y: Array, gain: float, steps: int, meas
     )
     found = run[["sharpness", "gradient_variance"]].drop_vars("measured_time").rename(measured_step="step")
     found["loss"] = run.loss.drop_vars("time").sel(step=measured)
-    found["learning_rate"] = ((), gain / start, {"long_name": "learning rate", "units": "1/curvature"})
+    found["learning_rate"] = ((), gain / start)
     code = np.int8(_outcome(run, run.sharpness))
     found["outcome"] = ((), code, outcome_attributes(*OUTCOMES))
     return found
@@ -123,6 +124,15 @@ def _predicted_uv(net: trainer.Network, data: xr.Dataset, steps: int) -> xr.Data
     return found
 
 
+TEXTS = {
+    "learning_rate": ("learning rate", "1/curvature"),
+    "gain": "learning rate times sharpness at the start",
+    "step": "step",
+    "world": "what is trained",
+    "predicted_world": "what is trained",
+}
+
+
 def compute(fast: bool) -> xr.Dataset:
     steps = 400 if fast else 800
     # every step where orbits are compared, then sparsely
@@ -140,12 +150,8 @@ def compute(fast: bool) -> xr.Dataset:
     for name in ("sharpness", "gradient_variance", "loss"):
         data[f"{name}_predicted"] = theory[name].transpose("predicted_world", "gain", "step")
         data[f"{name}_predicted"].attrs = data[name].attrs
-    data["gain"].attrs = {"long_name": "learning rate times sharpness at the start", "units": "1"}
-    data["step"].attrs = {"long_name": "step", "units": "1"}
-    for name in ("world", "predicted_world"):
-        data[name].attrs = {"long_name": "what is trained", "units": "1"}
-    data.attrs = {"source": "derived", "label_noise": LABEL_NOISE, "uv_width": float(UV_WIDTH), "seed": 0.0}
-    return data
+    data.attrs = {}
+    return described(data, TEXTS, source="derived", label_noise=LABEL_NOISE, uv_width=float(UV_WIDTH), seed=0.0)
 
 
 def _draw_paths(axes: Axes, data: xr.Dataset, name: str) -> None:
@@ -169,7 +175,7 @@ def _draw_paths(axes: Axes, data: xr.Dataset, name: str) -> None:
             measured_points(axes, data.step[some], values[some], color=COLORS[world], marker=MARKERS[world])
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(0, float(data.step.max()) * 1.1)
-    axes.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    ticks(axes.xaxis, [0, 1, 10, 100])
     axes.set_xlabel("step")
 
 

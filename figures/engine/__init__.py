@@ -6,6 +6,7 @@ What does          module
 finds them         ``catalogue``, ``fingerprint``
 makes them         ``runner``, ``worker``, ``files``, ``locks``, ``randomness``
 compares numbers   ``check``, ``comparison``, ``findings``, ``sampling``, ``elsewhere``
+labels data        ``labels``
 draws              ``style``, ``colors``
 shows              ``report``, ``explorer``
 =================  =============================================================================

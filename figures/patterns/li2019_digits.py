@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import GREY
-from figures.engine.style import DOUBLE, measured_points, panels
+from figures.engine.style import DOUBLE, measured_points, panels, ticks
 from figures.patterns._runs import COLORS, LABELS, LARGE, SMALL, grid, network_run
 from sgdynamics.models.patterns import TwoPatternSample, TwoPatternSetting
 from sgdynamics.simulate import trainer
@@ -187,8 +187,7 @@ def _draw_ten(axes: Axes, data: xr.Dataset) -> None:
     axes.axvline(float(data.patch_step[-1]) / 2, color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", title="ten classes: patch first", xlabel="step", ylim=(0, 1))
     last = int(data.patch_step[-1])
-    axes.set_xticks([200, 2000, last], ["200", "2000", f"{last}"])
-    axes.minorticks_off()
+    ticks(axes.xaxis, [200, 2000, last])
     axes.set_ylabel("test error")
     axes.legend(loc="lower left", fontsize=6.5)
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels
+from figures.engine.style import DOUBLE, measured_points, panels, ticks
 from figures.patterns._desk import desk_run
 from figures.patterns._runs import LARGE, SMALL, WIDTH_Q, network_run, reduced_run
 from sgdynamics.models.patterns import TwoPatternSetting
@@ -118,8 +118,7 @@ def _draw_pairs(axes: Axes, data: xr.Dataset) -> None:
         axes.text(place, 1.1 * worse.max() + 0.02, "{} to\n{}".format(*means), fontsize=6.5, ha="center", va="bottom")
     axes.set(yscale="log", ylim=(0.85, 25), xlim=(-0.5, len(COLORS) - 0.5))
     axes.set_xticks(range(len(COLORS)), [LABELS[name] for name in COLORS])
-    axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
-    axes.minorticks_off()
+    ticks(axes.yaxis, [1, 2, 5, 10, 20])
     axes.set(title="how much worse the small rate ends", ylabel="P-only error, small over large rate")
     axes.plot([], [], color=BLACK, linestyle="none", marker="o", label="reduced model")
     axes.errorbar([], [], color=BLACK, linestyle="none", marker="o", markerfacecolor="white", label="network")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from figures.engine.check import Check, asymptotic, exact
 from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.patterns import (
     annealed_variance,
@@ -160,9 +161,7 @@ def compute(fast: bool) -> xr.Dataset:
     data["chain_variance"] = (("ratio", "decay_time"), [_chains(ratio) for ratio in RATIOS])
     data["chain_variance_standard_error"] = data.variance * np.sqrt(2 / CHAINS)
     texts = {"correlation": "correlation of the weights", "ratio": "large over small rate"}
-    for name in data.variables:
-        data[name].attrs = {"long_name": texts.get(str(name), str(name).replace("_", " ")), "units": "1"}
-    return data.assign_attrs(source="derived", seed=float(SEED))
+    return described(data, texts, source="derived", seed=float(SEED))
 
 
 def _draw_by_correlation(axes: Axes, data: xr.Dataset, line: str, points: str, x: str, there: str) -> None:

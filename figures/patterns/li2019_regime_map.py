@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
-from figures.engine.style import DOUBLE, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, panels, theory_line, ticks
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.theory.patterns import (
     P_LEVEL,
@@ -91,9 +92,7 @@ def compute(fast: bool) -> xr.Dataset:
     parts.append(_wall_quantities("rate_ratio", np.geomspace(2, 4500, fine), fine_separations))
     parts.append(_wall_quantities("weight_decay", np.geomspace(2e-5, 4.5e-3, fine), fine_separations))
     data = xr.merge(parts, combine_attrs="drop")
-    for name in data.variables:
-        data[name].attrs = {"long_name": str(name).replace("_", " "), "units": "1"}
-    return data.assign_attrs(source="derived", seed=0.0)
+    return described(data, source="derived", seed=0.0)
 
 
 def _draw_curves(axes: Axes, data: xr.Dataset) -> None:
@@ -129,7 +128,7 @@ def _draw_map(axes: Axes, data: xr.Dataset, axis: str) -> QuadMesh:
             axes.plot([], [], color=color, label=text)
     axes.set(xscale="log", yscale="log", xlim=(gap[axis].min(), gap[axis].max()))
     axes.set(ylim=(gap.separation.min(), gap.separation.max()))
-    axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
+    ticks(axes.yaxis, [0.02, 0.05, 0.1, 0.2, 0.5])
     axes.set_yticks([], minor=True)
     return image
 

@@ -278,6 +278,11 @@ def spread(values: xr.DataArray) -> xr.DataArray:
     return values.std("chain", ddof=1)
 
 
+def over_chains(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Mean over chains, and its standard error."""
+    return values.mean("chain"), standard_error(values)
+
+
 def agreement(values: xr.DataArray, other_standard_error: float | xr.DataArray | None = None) -> xr.DataArray:
     """How far the mean over chains may be from the number that one other chain gave: three combined standard errors.
 

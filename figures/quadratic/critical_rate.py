@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, bound, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import trainer
@@ -155,10 +156,7 @@ def _edges() -> xr.Dataset:
 def compute(fast: bool) -> xr.Dataset:
     networks = xr.concat([_network(start) for start in range(5 if fast else 20)], "start")
     data = xr.merge([_plateaus(20_000 if fast else 200_000), _run(), networks, _edges()])
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="kalra2026; mulayoff2024")
+    return described(data, source="kalra2026; mulayoff2024")
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -210,8 +208,7 @@ def draw(data: xr.Dataset) -> Figure:
     measured_points(edges, data.dimension, data.edge, color=BLACK, label="exact")
     theory_line(edges, data.dimension, data.one_step, color=BLUE, linestyle="--", label="no step may grow")
     edges.set(xscale="log", xlabel="dimension", ylabel="learning rate", title="edges in mean square")
-    edges.set_xticks(DIMENSIONS, [str(d) for d in DIMENSIONS])
-    edges.minorticks_off()
+    ticks(edges.xaxis, DIMENSIONS)
     edges.legend(fontsize=6.5)
     return figure
 

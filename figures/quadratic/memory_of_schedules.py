@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.quadratic import GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.models.schedules import linear
 from sgdynamics.simulate.quadratic import ensemble
@@ -88,10 +89,7 @@ def _risks() -> xr.Dataset:
 
 def compute(fast: bool) -> xr.Dataset:
     data = xr.merge([_curves(10_000 if fast else 100_000), _plans(), _risks()], compat="override")
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="derived")
+    return described(data, source="derived")
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -125,9 +123,8 @@ def draw(data: xr.Dataset) -> Figure:
     theory_line(risks, fine, best_schedule_risk(fine, A, source, noise), color=BLUE, label="limit of long runs")
     measured_points(risks, data.horizon, data.reached, color=BLUE, label="optimised")
     risks.set(xscale="log", yscale="log", xlabel="steps of the run", ylabel="lowest excess risk")
-    risks.set_xticks(HORIZONS, [str(steps) for steps in HORIZONS])
-    risks.minorticks_off()
-    risks.set_yticks([0.005, 0.01, 0.02], ["0.005", "0.01", "0.02"])
+    ticks(risks.xaxis, HORIZONS)
+    ticks(risks.yaxis, [0.005, 0.01, 0.02])
     risks.legend(fontsize=6.5)
     return figure
 

@@ -15,15 +15,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from figures.engine.check import Check, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import described
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, compared, measured_points, panels, theory_line, ticks
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, cosine, linear, swa
 from sgdynamics.simulate.quadratic import ensemble
@@ -118,24 +118,15 @@ def _final_risks(replicas: int) -> xr.Dataset:
     measured, standard_error = replica_mean(risks, replicas, block=250)
     rates = xr.concat([xr.zeros_like(schedules[:1]).assign_coords(schedule=[AVERAGE]) + base[0], schedules], "schedule")
     known_average = moments(model, constant(KNOWN_AVERAGE_RATE, STEPS), average=swa(STEPS)).excess_risk
-    loss = {"units": "loss"}
     found = xr.Dataset(
         {
-            "learning_rate": rates.assign_attrs(long_name="learning rate", units="1/curvature"),
-            "excess_risk": exact.assign_attrs(long_name="expected excess risk", **loss),
-            "excess_risk_measured": measured.rename(step="measured_step").assign_attrs(
-                long_name="mean excess risk, simulated", **loss
-            ),
-            "excess_risk_standard_error": standard_error.rename(step="measured_step").assign_attrs(
-                long_name="standard error of the mean excess risk", **loss
-            ),
-            "known_average_risk": known_average.squeeze(drop=True).assign_attrs(
-                long_name="excess risk of the average of a run at a given rate", **loss
-            ),
+            "learning_rate": rates,
+            "excess_risk": exact,
+            "excess_risk_measured": measured.rename(step="measured_step"),
+            "excess_risk_standard_error": standard_error.rename(step="measured_step"),
+            "known_average_risk": known_average.squeeze(drop=True),
         }
     )
-    for name in ("step", "measured_step"):
-        found[name].attrs = {"long_name": "step", "units": "1"}
     return found
 
 
@@ -183,33 +174,32 @@ def _steps_against_batch_size(replicas: int) -> xr.Dataset:
         predicted.append(float(moments(model, schedule, record=at).excess_risk[1]))
         error = float(middle.std("replica")) / np.sqrt(replicas)
         measured.append([*_crossing(runs, at), float(middle.mean("replica")), error])
-    labels = {"measured_batch_size": list(MEASURED_BATCH_SIZES)}
-    columns = np.array(measured).T
-    texts = (
-        ("steps_measured", "steps to the target, simulated", "1"),
-        ("steps_standard_error", "standard error of the steps to the target", "1"),
-        ("risk_near_target_measured", "mean excess risk at the step nearest to the target, simulated", "loss"),
-        ("risk_near_target_standard_error", "standard error of that risk", "loss"),
-        ("risk_near_target", "expected excess risk at the step nearest to the target", "loss"),
-    )
-    found = {
-        name: xr.DataArray(values, dims="measured_batch_size", coords=labels, attrs={"long_name": text, "units": units})
-        for (name, text, units), values in zip(texts, [*columns, predicted], strict=True)
-    }
-    found["steps"] = steps.assign_attrs(long_name="steps to the target at the best constant rate", units="1")
-    found["best_rate"] = rates.assign_attrs(long_name="best constant learning rate", units="1/curvature")
-    found["noiseless_steps"] = noiseless.assign_attrs(long_name="steps to the target without noise", units="1")
-    data = xr.Dataset(found)
-    for name in ("batch_size", "measured_batch_size"):
-        data[name].attrs = {"long_name": "batch size", "units": "examples"}
-    return data
+    names = ("steps_measured", "steps_standard_error", "risk_near_target_measured", "risk_near_target_standard_error")
+    columns = dict(zip(names, np.array(measured).T, strict=True)) | {"risk_near_target": predicted}
+    return xr.Dataset(
+        {name: ("measured_batch_size", values) for name, values in columns.items()},
+        {"measured_batch_size": list(MEASURED_BATCH_SIZES)},
+    ).assign(steps=steps, best_rate=rates, noiseless_steps=noiseless)
+
+
+TEXTS = {
+    "step": "step",
+    "steps": "steps to the target at the best constant rate",
+    "best_rate": ("best constant learning rate", "1/curvature"),
+    "noiseless_steps": "steps to the target without noise",
+    "risk_near_target": ("expected excess risk at the step nearest to the target", "loss"),
+    "batch_size": ("batch size", "examples"),
+    "schedule": "schedule",
+    "learning_rate": ("learning rate", "1/curvature"),
+    "excess_risk": ("expected excess risk", "loss"),
+    "known_average_risk": ("excess risk of the average of a run at a given rate", "loss"),
+}
 
 
 def compute(fast: bool) -> xr.Dataset:
     replicas = 3000 if fast else 20_000
     data = xr.merge([_final_risks(replicas), _steps_against_batch_size(replicas)], combine_attrs="drop_conflicts")
-    data["schedule"].attrs = {"long_name": "schedule", "units": "1"}
-    return data.assign_attrs(source="zhang2019", target=TARGET, modes=float(MODES))
+    return described(data, TEXTS, source="zhang2019", target=TARGET, modes=float(MODES))
 
 
 def _draw_schedules(axes: Axes, data: xr.Dataset) -> None:
@@ -221,16 +211,12 @@ def _draw_schedules(axes: Axes, data: xr.Dataset) -> None:
 
 def _draw_risks(axes: Axes, data: xr.Dataset) -> None:
     for name, color in COLORS.items():
-        here = 1e3 * data[["excess_risk", "excess_risk_measured", "excess_risk_standard_error"]].sel(schedule=name)
-        theory_line(axes, data.step, here.excess_risk, color=color, linestyle="--" if name == AVERAGE else "-")
-        measured_points(
-            axes, data.measured_step, here.excess_risk_measured, here.excess_risk_standard_error, color=color
-        )
+        here, dashes = data.sel(schedule=name), "--" if name == AVERAGE else "-"
+        compared(axes, here, "excess_risk", color=color, scale=1e3, linestyle=dashes)
     axes.set(title="greedy leads at first and ends last", xlabel="step", ylabel="excess risk / 0.001")
     axes.set(xscale="log", yscale="log")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks([1, 10, 100], ["1", "10", "100"])
-    axes.set_yticks([1, 2, 3, 4], ["1", "2", "3", "4"])
+    ticks(axes.xaxis, [1, 10, 100])
+    ticks(axes.yaxis, [1, 2, 3, 4])
 
 
 def _draw_final_risks(axes: Axes, data: xr.Dataset) -> None:
@@ -246,8 +232,7 @@ def _draw_final_risks(axes: Axes, data: xr.Dataset) -> None:
 
 
 def _draw_steps(axes: Axes, data: xr.Dataset) -> None:
-    theory_line(axes, data.batch_size, data.steps, color=BLUE)
-    measured_points(axes, data.measured_batch_size, data.steps_measured, data.steps_standard_error, color=BLUE)
+    compared(axes, data, "steps", color=BLUE)
     perfect = float(data.steps.isel(batch_size=0)) / data.batch_size
     theory_line(axes, data.batch_size, perfect, color=GREY, linestyle="--", label="perfect scaling")
     axes.axhline(float(data.noiseless_steps), color=GREY, linestyle=":", linewidth=0.9, label="no noise at all")

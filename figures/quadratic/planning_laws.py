@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, compared, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, power_decay, tail, warmup_stable_decay
 from sgdynamics.simulate.quadratic import ensemble
@@ -212,10 +213,7 @@ def compute(fast: bool) -> xr.Dataset:
     replicas = 20_000 if fast else 200_000
     data = xr.merge([_decays(replicas), _averages(replicas), _optimisers(replicas), _annealing()])
     data["turnaround_rate"] = learning_order_rate(SHARP, FLAT)
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="derived")
+    return described(data, source="derived")
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -243,17 +241,8 @@ def draw(data: xr.Dataset) -> Figure:
     decays.legend(fontsize=6.5)
 
     for momentum, (color, marker) in MOMENTA.items():
-        here = data.sel(momentum=momentum)
-        theory_line(averages, data.points, here["tail"], color=color)
-        measured_points(
-            averages,
-            data.points,
-            here.tail_measured,
-            here.tail_standard_error,
-            color=color,
-            marker=marker,
-            label=f"momentum {momentum:g}",
-        )
+        label = f"momentum {momentum:g}"
+        compared(averages, data.sel(momentum=momentum), "tail", color=color, marker=marker, label=label)
     theory_line(averages, data.points, 1 / data.points, color=BLACK, linestyle=":", label="1/points")
     averages.set(xscale="log", yscale="log", ylim=(7e-4, 1.0))
     averages.set(xlabel="iterates in the average", ylabel="variance / center variance")
@@ -298,14 +287,12 @@ def draw(data: xr.Dataset) -> Figure:
     return figure
 
 
+FEW_RUNS = "a variance of as many runs as a quick figure has time for"
+
+
 def checks(data: xr.Dataset) -> Iterator[Check]:
     yield exact("noise that a decay leaves, of simulated runs").statistical(
-        data.left,
-        data.left_measured,
-        data.left_standard_error,
-        "variance",
-        weakest=0.05,
-        reason="a variance of as many runs as a quick figure has time for",
+        data.left, data.left_measured, data.left_standard_error, "variance", weakest=0.05, reason=FEW_RUNS
     )
     for name, (exponent, amplitude, _, _) in SHAPES.items():
         here = data.left.sel(shape=name)
@@ -318,12 +305,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
             late_decay_noise_left(GAIN, LENGTHS[-1], exponent, amplitude), long.values, tolerance=0.05
         )
     yield exact("averages of runs at rest, plain and with momentum").statistical(
-        data["tail"],
-        data.tail_measured,
-        data.tail_standard_error,
-        "variance",
-        weakest=0.05,
-        reason="a variance of as many runs as a quick figure has time for",
+        data["tail"], data.tail_measured, data.tail_standard_error, "variance", weakest=0.05, reason=FEW_RUNS
     )
     yield asymptotic("long averages see the noise alone, with momentum or without").close(
         np.full(2, 1 / POINTS[-1]), data["tail"].isel(points=-1).values, tolerance=0.05
@@ -332,12 +314,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         here = data.sel(optimiser=name)
         claim = f"mean square at rest in one direction, {name}"
         yield (exact(claim) if name == "sign" else asymptotic(claim)).statistical(
-            here.rest,
-            here.rest_measured,
-            here.rest_standard_error,
-            "variance",
-            weakest=0.08,
-            reason="a variance of as many runs as a quick figure has time for",
+            here.rest, here.rest_measured, here.rest_standard_error, "variance", weakest=0.08, reason=FEW_RUNS
         )
     yield exact("test loss at a training loss, from the odds of two patterns").close(
         data.test.values, data.test_measured.values, tolerance=1e-6

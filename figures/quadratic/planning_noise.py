@@ -24,7 +24,8 @@ from scipy.optimize import brentq
 
 from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, compared, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import FiniteSumQuadratic, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, linear
 from sgdynamics.simulate.quadratic import ensemble
@@ -279,10 +280,7 @@ def compute(fast: bool) -> xr.Dataset:
             _scales(more * 20_000),
         ]
     )
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="derived")
+    return described(data, source="derived")
 
 
 def draw(data: xr.Dataset) -> Figure:
@@ -324,31 +322,14 @@ def draw(data: xr.Dataset) -> Figure:
     shuffled.legend(fontsize=6.5)
 
     for size, (color, marker) in FEATURES.items():
-        here = data.sel(features=size)
-        theory_line(tails, data.kurtosis, here.kurtosis_edge * size, color=color)
-        measured_points(
-            tails,
-            data.kurtosis,
-            here.kurtosis_edge_measured * size,
-            color=color,
-            marker=marker,
-            label=f"{size} feature" + "s" * (size > 1),
-        )
+        here, label = data.sel(features=size), f"{size} feature" + "s" * (size > 1)
+        compared(tails, here, "kurtosis_edge", color=color, marker=marker, label=label, scale=size)
     tails.set(ylim=(0, 2.1), xlabel="kurtosis of the features", ylabel="edge, learning rate x trace")
     tails.legend(fontsize=6.5)
 
     for name, color, marker in (("decay", BLUE, "o"), ("ramp", VERMILION, "s")):
-        steps = data[f"{name}_step"]
-        theory_line(ramps, steps, data[name], color=color)
-        measured_points(
-            ramps,
-            steps,
-            data[f"{name}_measured"],
-            data[f"{name}_standard_error"],
-            color=color,
-            marker=marker,
-            label={"decay": "linear decay", "ramp": "growing batch"}[name],
-        )
+        label = {"decay": "linear decay", "ramp": "growing batch"}[name]
+        compared(ramps, data, name, color=color, marker=marker, label=label)
     ramps.set(yscale="log", xlabel="step", ylabel="variance / center variance")
     ramps.legend(fontsize=6.5)
 
@@ -363,17 +344,7 @@ def draw(data: xr.Dataset) -> Figure:
     decays.legend(fontsize=6.5)
 
     for rate, color, marker in zip(RATES, (BLUE, ORANGE), ("o", "s"), strict=True):
-        here = data.sel(rate=rate)
-        theory_line(scales, data.recorded, here.scale, color=color)
-        measured_points(
-            scales,
-            data.recorded,
-            here.scale_measured,
-            here.scale_standard_error,
-            color=color,
-            marker=marker,
-            label=f"rate {rate:g}",
-        )
+        compared(scales, data.sel(rate=rate), "scale", color=color, marker=marker, label=f"rate {rate:g}")
     scales.set(yscale="log", xlabel="step", ylabel="noise scale (examples)")
     scales.legend(fontsize=6.5)
     return figure

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from figures.engine.check import Check, asymptotic, bound, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import axis, described
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.quadratic import FiniteSumQuadratic, GaussianLeastSquares
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble, top_lyapunov_exponent
@@ -99,17 +100,12 @@ def _edges(name: str, models: dict[float, Model], rates: Floats, measured: Seque
     edges = [[float(edge(model)) for model in models.values()] for edge in EDGES.values()]
     share = [_survival(model, rates, steps, replicas, seed=61) for model in models.values()]
     half = np.array([_half_survival(models[value], long_steps, many, seed=62) for value in measured]).T
-    labels = {"units": "1/mean curvature"}
-    found = xr.Dataset(
+    return xr.Dataset(
         {
-            f"edge_{name}": (("edge", name), edges, {"long_name": "learning rate at the edge", **labels}),
-            f"survival_{name}": ((name, f"rate_{name}"), share, {"long_name": "share of surviving runs", "units": "1"}),
-            f"half_{name}": (f"measured_{name}", half[0], {"long_name": "rate at which half survive", **labels}),
-            f"half_{name}_standard_error": (
-                f"measured_{name}",
-                half[1],
-                {"long_name": "standard error of the rate at which half survive", **labels},
-            ),
+            f"edge_{name}": (("edge", name), edges),
+            f"survival_{name}": ((name, f"rate_{name}"), share),
+            f"half_{name}": (f"measured_{name}", half[0]),
+            f"half_{name}_standard_error": (f"measured_{name}", half[1]),
         },
         coords={
             "edge": list(EDGES),
@@ -118,7 +114,6 @@ def _edges(name: str, models: dict[float, Model], rates: Floats, measured: Seque
             f"measured_{name}": list(measured),
         },
     )
-    return found
 
 
 def _tails(fast: bool) -> xr.Dataset:
@@ -127,7 +122,7 @@ def _tails(fast: bool) -> xr.Dataset:
     model = FiniteSumQuadratic(PAIR, center_covariance=1.0, sampling="replacement")
     levels = xr.DataArray(2.0 ** np.arange(19), dims="level")
     levels = levels.assign_coords(level=levels.values)
-    rates = xr.DataArray(list(TAIL_RATES), dims="tail_rate", coords={"tail_rate": list(TAIL_RATES)})
+    rates = axis("tail_rate", TAIL_RATES)
     schedule = constant(rates, TAIL_STEPS)
     ends = xr.DataArray([TAIL_FROM, TAIL_TO], dims=("end", "tail_rate"), coords={"tail_rate": list(TAIL_RATES)})
 
@@ -145,21 +140,14 @@ def _tails(fast: bool) -> xr.Dataset:
     slope = xr.DataArray(np.log(first / last) / span)
     slope_error = xr.DataArray(np.sqrt((1 - last / first) / (replicas * last)) / span)
     index = [float(tail_index(model, rate)) for rate in TAIL_RATES]
-    number = {"units": "1"}
     return xr.Dataset(
         {
-            "tail_probability": share.isel(level=slice(2, None)).assign_attrs(
-                long_name="share of runs beyond", **number
-            ),
-            "tail_probability_standard_error": error.isel(level=slice(2, None)).assign_attrs(
-                long_name="standard error of the share of runs beyond", **number
-            ),
-            "tail_index_measured": slope.assign_attrs(long_name="tail index, simulated", **number),
-            "tail_index_standard_error": slope_error.assign_attrs(
-                long_name="standard error of the tail index", **number
-            ),
-            "tail_index": ("tail_rate", index, {"long_name": "tail index", **number}),
-            "tail_anchor": ("tail_rate", first.values, {"long_name": "share of runs beyond the first level", **number}),
+            "tail_probability": share.isel(level=slice(2, None)),
+            "tail_probability_standard_error": error.isel(level=slice(2, None)),
+            "tail_index_measured": slope,
+            "tail_index_standard_error": slope_error,
+            "tail_index": ("tail_rate", index),
+            "tail_anchor": ("tail_rate", first.values),
         }
     ).drop_vars("edge", errors="ignore")
 
@@ -183,22 +171,11 @@ def _growth(fast: bool) -> xr.Dataset:
             half_log_growth_there=0.5 * np.log(mean_square_growth(model, some, momentum=momentum)),
         )
     both = xr.concat(list(found.values()), xr.DataArray(list(found), dims="rule", name="rule"), combine_attrs="drop")
-    per_step = {"units": "1/step"}
-    texts = {
-        "lyapunov_exponent": "growth rate of almost every run, simulated",
-        "standard_error": "standard error of the growth rate",
-        "half_log_growth": "growth rate of the root mean square",
-        "half_log_growth_there": "growth rate of the root mean square at the rates measured",
-    }
-    for name, text in texts.items():
-        both[name].attrs = {"long_name": text, **per_step}
-    both["path_growth"] = path.assign_attrs(long_name="growth rate of almost every run", **per_step)
-    both["path_growth_there"] = path_there.assign_attrs(
-        long_name="growth rate of almost every run at the rates measured", **per_step
-    )
+    both["path_growth"] = path
+    both["path_growth_there"] = path_there
 
     # well below the edge in mean square, where fourth moments are finite and a sample variance means something
-    stable = xr.DataArray([0.4, 0.8, 1.2], dims="stable_rate", coords={"stable_rate": [0.4, 0.8, 1.2]})
+    stable = axis("stable_rate", [0.4, 0.8, 1.2])
     noisy = FiniteSumQuadratic(PAIR, center_covariance=1.0, sampling="replacement")
 
     def squares(indices: Indices) -> xr.DataArray:
@@ -206,11 +183,31 @@ def _growth(fast: bool) -> xr.Dataset:
         return square.squeeze(("step", "mode"), drop=True)
 
     mean, error = replica_mean(squares, 200_000 if fast else 500_000, block=50_000)
-    both["stable_variance"] = mean.assign_attrs(long_name="stationary variance, simulated", units="center variance")
-    both["stable_variance_standard_error"] = error.assign_attrs(
-        long_name="standard error of the stationary variance", units="center variance"
-    )
+    both["stable_variance"] = mean
+    both["stable_variance_standard_error"] = error
     return both
+
+
+TEXTS: dict[str, str | tuple[str, str]] = {
+    "path_growth": ("growth rate of almost every run", "1/step"),
+    "path_growth_there": ("growth rate of almost every run at the rates measured", "1/step"),
+    "stable_variance": ("stationary variance, simulated", "center variance"),
+    "known_tail_index": "tail index at known rates",
+    "tail_probability": "share of runs beyond",
+    "tail_index": "tail index",
+    "tail_anchor": "share of runs beyond the first level",
+    "lyapunov_exponent": ("growth rate of almost every run, simulated", "1/step"),
+    "standard_error": ("standard error of the growth rate", "1/step"),
+    "half_log_growth": ("growth rate of the root mean square", "1/step"),
+    "noise": "relative standard deviation of the curvature",
+    "batch_size": ("batch size", "examples"),
+    "level": ("distance from the minimum", "standard deviation of the centers"),
+}
+TEXTS |= {f"edge_{name}": ("learning rate at the edge", "1/mean curvature") for name in ("noise", "batch_size")}
+TEXTS |= {f"survival_{name}": ("share of surviving runs", "1") for name in ("noise", "batch_size")}
+TEXTS |= {f"half_{name}": ("rate at which half survive", "1/mean curvature") for name in ("noise", "batch_size")}
+RATES = ("rate_noise", "rate_batch_size", "tail_rate", "growth_rate", "measured_rate", "stable_rate")
+TEXTS |= {name: ("learning rate", "1/mean curvature") for name in RATES}
 
 
 def compute(fast: bool) -> xr.Dataset:
@@ -232,21 +229,8 @@ def compute(fast: bool) -> xr.Dataset:
     )
     data = xr.merge([by_noise, by_size, _tails(fast), _growth(fast)], combine_attrs="drop_conflicts")
     indices = [tail_index(FiniteSumQuadratic(PAIR), rate) for rate in OTHER_INDICES.values]
-    data["known_tail_index"] = ("known_tail", indices, {"long_name": "tail index at known rates", "units": "1"})
-    attributes = {
-        "edge": ("edge", "1"),
-        "noise": ("relative standard deviation of the curvature", "1"),
-        "measured_noise": ("relative standard deviation of the curvature", "1"),
-        "batch_size": ("batch size", "examples"),
-        "measured_batch_size": ("batch size", "examples"),
-        "level": ("distance from the minimum", "standard deviation of the centers"),
-        "rule": ("rule", "1"),
-    }
-    rates = ("rate_noise", "rate_batch_size", "tail_rate", "growth_rate", "measured_rate", "stable_rate")
-    attributes |= {name: ("learning rate", "1/mean curvature") for name in rates}
-    for name, (text, units) in attributes.items():
-        data[name].attrs = {"long_name": text, "units": units}
-    return data.assign_attrs(source="derived", momentum=MOMENTUM, examples=float(EXAMPLES))
+    data["known_tail_index"] = ("known_tail", indices)
+    return described(data, TEXTS, source="derived", momentum=MOMENTUM, examples=float(EXAMPLES))
 
 
 # Runs that are lost are dark: what survives is paper.
@@ -326,8 +310,7 @@ def draw(data: xr.Dataset) -> Figure:
         axes[0, 0].text(*place, text, fontsize=7)
     _draw_map(axes[0, 1], data, "batch_size")
     axes[0, 1].set(xscale="log", title="larger batches: the edges meet", xlabel="batch size", ylim=(0.1, 3.0))
-    axes[0, 1].set_xticks(data.batch_size.values, [f"{size:g}" for size in data.batch_size.values])
-    axes[0, 1].minorticks_off()
+    ticks(axes[0, 1].xaxis, data.batch_size.values)
     _draw_tails(axes[1, 0], data)
     _draw_growth(axes[1, 1], data)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)

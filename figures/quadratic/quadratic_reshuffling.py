@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from figures.engine.check import Check, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import axis, described
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, compared, panels, ticks
 from sgdynamics.models.quadratic import FiniteSumQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble
@@ -86,11 +87,11 @@ def _squares(model: FiniteSumQuadratic, rates: xr.DataArray, record: Indices, re
 
 
 def _along(name: str, values: tuple[float, ...]) -> xr.DataArray:
-    return xr.DataArray(list(values), dims=name, coords={name: list(values)})
+    return axis(name, values)
 
 
 def _against_gain(replicas: int) -> xr.Dataset:
-    gain = xr.DataArray(GAINS, dims="gain", coords={"gain": GAINS})
+    gain = axis("gain", GAINS)
     at = _along("measured_gain", MEASURED_GAINS)
 
     def exact(gains: xr.DataArray) -> xr.DataArray:
@@ -126,7 +127,7 @@ def _against_gain(replicas: int) -> xr.Dataset:
 
 
 def _against_epoch(replicas: int) -> xr.Dataset:
-    batches = xr.DataArray(np.arange(2.0, 65.0), dims="batches", coords={"batches": np.arange(2.0, 65.0)})
+    batches = axis("batches", np.arange(2.0, 65.0))
     at = _along("measured_batches", EPOCHS)
     gain = _along("epoch_gain", EPOCH_GAINS)
     measured = [
@@ -179,7 +180,7 @@ def _inside_an_epoch(replicas: int) -> xr.Dataset:
 
 
 def _random_curvature(replicas: int) -> xr.Dataset:
-    rates = xr.DataArray(RATES, dims="rate", coords={"rate": RATES})
+    rates = axis("rate", RATES)
     at = _along("measured_rate", MEASURED_RATES)
     steps = EXAMPLES // BATCH_SIZE
     exact, there, measured, edges = [], [], [], []
@@ -218,9 +219,13 @@ def _enumerated_ratio() -> float:
 
 TEXTS = {
     "variance": ("variance at epoch ends", "center variance"),
-    "ratio": ("variance over that of independent batches", "1"),
+    "ratio": "variance over that of independent batches",
     "inner_variance": ("variance inside of an epoch", "center variance"),
-    "growth": ("growth of the second moment over an epoch", "1"),
+    "growth": "growth of the second moment over an epoch",
+    "enumerated_ratio": "ratio of variances from all orders of an epoch",
+    "known_ratio": "the same ratio by the formula",
+    "growth_edge": ("learning rate at the edge", "1/mean curvature"),
+    "rate": ("learning rate", "1/mean curvature"),
 }
 
 
@@ -231,55 +236,33 @@ def compute(fast: bool) -> xr.Dataset:
     parts.append(_random_curvature(4 * replicas))
     data = xr.merge(parts, combine_attrs="drop_conflicts")
     data["enumerated_ratio"] = _enumerated_ratio()
-    data["enumerated_ratio"].attrs = {"long_name": "ratio of variances from all orders of an epoch", "units": "1"}
-    for name, (text, units) in TEXTS.items():
-        data[name].attrs = {"long_name": text, "units": units}
-        if f"{name}_there" in data:
-            data[f"{name}_there"].attrs = {"long_name": f"{text}, where measured", "units": units}
-        data[f"{name}_measured"].attrs = {"long_name": f"{text}, simulated", "units": units}
-        data[f"{name}_standard_error"].attrs = {"long_name": f"standard error of the {text}", "units": units}
     data["known_ratio"] = reshuffled_variance(KNOWN_GAIN, EXAMPLES) / stationary_variance(KNOWN_GAIN)
-    data["known_ratio"].attrs = {"long_name": "the same ratio by the formula", "units": "1"}
-    data["growth_edge"].attrs = {"long_name": "learning rate at the edge", "units": "1/mean curvature"}
-    for coordinate in map(str, data.coords):
-        if not data[coordinate].attrs:
-            text = coordinate.removeprefix("measured_").removeprefix("inner_").removeprefix("epoch_")
-            data[coordinate].attrs = {"long_name": text, "units": "1/mean curvature" if text == "rate" else "1"}
-    return data.assign_attrs(source="derived", examples=float(EXAMPLES), batch_size=float(BATCH_SIZE))
+    return described(data, TEXTS, source="derived", examples=float(EXAMPLES), batch_size=float(BATCH_SIZE))
 
 
 def _draw_gain(axes: Axes, data: xr.Dataset) -> None:
     for sampling, color in COLORS.items():
-        here = data.sel(sampling=sampling)
-        theory_line(axes, data.gain, here.variance, color=color, label=LABELS[sampling])
-        measured_points(axes, data.measured_gain, here.variance_measured, here.variance_standard_error, color=color)
+        compared(axes, data.sel(sampling=sampling), "variance", color=color, label=LABELS[sampling])
     axes.set(xscale="log", yscale="log", xlabel=r"gain  $x = \eta h$", ylabel=r"variance at epoch ends / $\sigma^2$")
     axes.set_title(f"batches of {BATCH_SIZE} of {EXAMPLES} examples")
-    axes.set_xticks([0.02, 0.1, 0.5, 2], ["0.02", "0.1", "0.5", "2"])
+    ticks(axes.xaxis, [0.02, 0.1, 0.5, 2])
     axes.legend(loc="lower right", fontsize=6.5)
 
 
 def _draw_ratio(axes: Axes, data: xr.Dataset) -> None:
     for gain, color in zip(EPOCH_GAINS, EPOCH_COLORS, strict=True):
-        here = data.sel(epoch_gain=gain)
-        theory_line(axes, data.batches, here.ratio, color=color, label=f"gain {gain:g}")
-        measured_points(axes, data.measured_batches, here.ratio_measured, here.ratio_standard_error, color=color)
+        compared(axes, data.sel(epoch_gain=gain), "ratio", color=color, label=f"gain {gain:g}")
     axes.axhline(1.0, color=BLACK, linewidth=0.9)
     axes.text(2.1, 1.03, "independent batches", fontsize=7)
     axes.set(xscale="log", ylim=(0, 1.25), xlabel="batches per epoch, of one example", ylabel="variance / independent")
-    axes.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
-    axes.minorticks_off()
+    ticks(axes.xaxis, [2, 4, 8, 16, 32, 64])
     axes.set_title("short epochs leave the least")
     axes.legend(loc="lower right", fontsize=7)
 
 
 def _draw_inside(axes: Axes, data: xr.Dataset) -> None:
     for gain, color in zip(EPOCH_GAINS, EPOCH_COLORS, strict=True):
-        here = data.sel(inner_gain=gain) / (gain / (2 - gain))
-        theory_line(axes, data.inner_step, here.inner_variance, color=color)
-        measured_points(
-            axes, data.inner_step, here.inner_variance_measured, here.inner_variance_standard_error, color=color
-        )
+        compared(axes, data.sel(inner_gain=gain) / (gain / (2 - gain)), "inner_variance", color=color)
     axes.axhline(1.0, color=BLACK, linewidth=0.9)
     axes.set(ylim=(0, 1.25), xlabel="steps since the end of an epoch of 8", ylabel="variance / independent")
     axes.set_title("inside of an epoch the noise comes and goes")
@@ -288,8 +271,7 @@ def _draw_inside(axes: Axes, data: xr.Dataset) -> None:
 def _draw_growth(axes: Axes, data: xr.Dataset) -> None:
     for order in data.order.values:
         here = data.sel(order=order)
-        theory_line(axes, data.rate, here.growth, color=COLORS[order], label=LABELS[order])
-        measured_points(axes, data.measured_rate, here.growth_measured, here.growth_standard_error, color=COLORS[order])
+        compared(axes, here, "growth", color=COLORS[order], label=LABELS[order])
         axes.axvline(float(here.growth_edge), color=COLORS[order], linestyle=":", linewidth=0.9)
     axes.axhline(1.0, color=BLACK, linewidth=0.6, zorder=1)
     axes.set(yscale="log", ylim=(1e-3, 30), xlabel=r"learning rate $\eta\,\bar h$")

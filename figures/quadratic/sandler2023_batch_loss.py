@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
@@ -38,6 +39,7 @@ from figures.quadratic._digits_chains import (
     Window,
     agreement,
     chains,
+    over_chains,
     standard_error,
 )
 from sgdynamics.models.schedules import constant
@@ -256,55 +258,55 @@ def _chain(chain: Chain, sample: Sample) -> xr.Dataset:
 
 LOSS, SQUARED = "loss", "weight^2"
 STEEPEST = f"{STEEP} steepest directions"
-DESCRIPTIONS = {
+TEXTS = {
+    "step_length": "step length over the learning rate",
+    "lag": "steps since just before the batch was used",
+    "position": "position on the chord, 0 and 1 at its ends",
+    "distance": "steps between two iterates",
+    "step": "steps since the start",
+    "chain": "independent chain",
     "batch_loss": ("loss of the batch along its gradient, mean over batches", LOSS),
     "full_loss": ("full loss along batch gradients, mean over batches", LOSS),
     "held_out_loss": ("expected loss on held-out inputs along batch gradients, mean over batches", LOSS),
     "best_full_loss": ("full loss at the mean of a window, mean over windows", LOSS),
     "predicted_batch_change": ("change of the batch loss along its gradient, predicted", LOSS),
     "predicted_full_change": ("change of the full loss along a batch gradient, predicted", LOSS),
-    "vertex": ("step length of the lowest full loss on its parabola, over the learning rate", "1"),
-    "batch_fit": ("R^2 of a parabola for the batch loss along its gradient", "1"),
+    "vertex": "step length of the lowest full loss on its parabola, over the learning rate",
+    "batch_fit": "R^2 of a parabola for the batch loss along its gradient",
     "followed_loss": ("loss of a batch along the trajectory, mean over batches", LOSS),
     "predicted_followed_change": ("change of the loss of a batch since just before its use, predicted", LOSS),
     "chord_loss": ("full loss along chords of the trajectory, mean over chords", LOSS),
     "predicted_chord_change": ("change of the full loss along a chord, predicted", LOSS),
-    "relaxing_modes": ("modes that relax within a window", "1"),
-    "chord_fit": ("R^2 of a parabola for the batch loss along a chord", "1"),
-    "consecutive_cosine": ("cosine of consecutive batch gradients, mean", "1"),
-    "independent_cosine": ("cosine of gradients of independent batches at one point, mean", "1"),
-    "predicted_cosine": ("cosine of gradients of independent batches at one point, predicted", "1"),
+    "relaxing_modes": "modes that relax within a window",
+    "chord_fit": "R^2 of a parabola for the batch loss along a chord",
+    "consecutive_cosine": "cosine of consecutive batch gradients, mean",
+    "independent_cosine": "cosine of gradients of independent batches at one point, mean",
+    "predicted_cosine": "cosine of gradients of independent batches at one point, predicted",
     "shared_batches": (f"squared distance of two runs on shared batches, {STEEPEST}", SQUARED),
     "shared_start": (f"squared distance of two runs from a shared start, {STEEPEST}", SQUARED),
     "displacement_steep": (f"squared displacement, {STEEPEST}", SQUARED),
     "displacement_middle": ("squared displacement, other directions that relax within the window", SQUARED),
     "displacement_flat": ("squared displacement, all other directions", SQUARED),
 }
-COORDINATES = {
-    "step_length": (STEP_LENGTHS, "step length over the learning rate", "1"),
-    "lag": (LAGS, "steps since just before the batch was used", "1"),
-    "position": (POSITIONS, "position on the chord, 0 and 1 at its ends", "1"),
-    "distance": (DISTANCES, "steps between two iterates", "1"),
-    "step": (np.concatenate([[0], DISTANCES]), "steps since the start", "1"),
+PLACES = {
+    "step_length": STEP_LENGTHS,
+    "lag": LAGS,
+    "position": POSITIONS,
+    "distance": DISTANCES,
+    "step": np.concatenate([[0], DISTANCES]),
 }
 
 
 def compute(fast: bool) -> xr.Dataset:
     every = chains(5 if fast else 16)
     data = xr.concat([_chain(chain, HALF if fast else ALL) for chain in every], "chain")
-    for name in data:
-        long_name, units = DESCRIPTIONS.get(str(name)) or DESCRIPTIONS[str(name).removeprefix("predicted_")]
-        suffix = "" if str(name) in DESCRIPTIONS else ", predicted"
-        data[name].attrs = {"long_name": long_name + suffix, "units": units}
-    for dim, (values, long_name, units) in COORDINATES.items():
-        data = data.assign_coords({dim: (dim, values, {"long_name": long_name, "units": units})})
-    chain = ("chain", np.arange(len(every)), {"long_name": "independent chain", "units": "1"})
-    return data.assign_coords(chain=chain).assign_attrs(source="sandler2023", **RECIPE)
+    data = data.assign_coords(PLACES | {"chain": np.arange(len(every))})
+    return described(data, TEXTS, source="sandler2023", **RECIPE)
 
 
 def _points(axes: Axes, x: xr.DataArray, values: xr.DataArray, color: str, label: str | None = None) -> None:
     """Mean over chains with its standard error."""
-    measured_points(axes, x, values.mean("chain"), standard_error(values), color=color, label=label)
+    measured_points(axes, x, *over_chains(values), color=color, label=label)
 
 
 def _draw_step(axes: Axes, data: xr.Dataset) -> None:
@@ -358,7 +360,6 @@ def _draw_followed(axes: Axes, data: xr.Dataset) -> None:
     _points(axes, data.lag, change, BLUE)
     axes.set_xscale("symlog", linthresh=2, linscale=0.5)
     axes.set_xticks([-100, -10, 0, 1, 10, 100], ["−100", "−10", "0", "1", "10", "100"])
-    axes.minorticks_off()
     axes.annotate("its step", (0.5, -0.05), (-60, -0.07), color=GREY, arrowprops={"arrowstyle": "->", "color": GREY})
     axes.set(
         title="a batch is learnt at once, forgotten slowly",
@@ -443,23 +444,21 @@ def _step_checks(data: xr.Dataset) -> Iterator[Check]:
     yield heuristic(
         f"the loss of a batch falls along its own gradient, up to {FALLS_UNTIL} learning rates", "sandler2023, abstract"
     ).negative(
-        falls.mean("chain"),
-        standard_error(falls),
+        *over_chains(falls),
         note=f"lowest at {lowest:g} learning rates; beyond, the step overshoots in the steepest directions",
     )
     below = data.batch_loss.sel(step_length=8) - data.best_full_loss
     yield heuristic(
         "one long step takes the loss of its batch below the best full loss", "sandler2023, abstract"
-    ).negative(below.mean("chain"), standard_error(below))
+    ).negative(*over_chains(below))
     for name, words in (("full", "the full loss"), ("held_out", "the loss on held-out inputs")):
         rises = data[f"{name}_loss"].diff("step_length").sel(step_length=slice(1.5, None))
         yield heuristic(f"{words} rises all the way beyond one learning rate", "sandler2023, abstract").positive(
-            rises.mean("chain"), standard_error(rises)
+            *over_chains(rises)
         )
     yield heuristic("the full loss is lowest at half the learning rate").statistical(
         0.5,
-        data.vertex.mean(),
-        standard_error(data.vertex),
+        *over_chains(data.vertex),
         "mean",
         weakest=0.25,
         reason="exact for a quadratic at rest; on the network the depth of the parabola is 1e-3 of the loss",
@@ -467,8 +466,7 @@ def _step_checks(data: xr.Dataset) -> Iterator[Check]:
     step = data.full_loss.sel(step_length=1) - data.full_loss.sel(step_length=0)
     yield heuristic("the full loss is the same before and after a step").statistical(
         0.0,
-        step.mean(),
-        standard_error(step),
+        *over_chains(step),
         "mean",
         scale=-data.batch_loss.sel(step_length=[0, 1]).diff("step_length").mean(),
         weakest=0.02,
@@ -495,7 +493,7 @@ def _rest_checks(data: xr.Dataset) -> Iterator[Check]:
     for name, words, sign in (("consecutive", "consecutive batches", -1), ("independent", "independent batches", 1)):
         cosine = data[f"{name}_cosine"]
         claim = heuristic(f"gradients of {words} point {'along' if sign > 0 else 'against'} each other")
-        yield (claim.positive if sign > 0 else claim.negative)(cosine.mean(), standard_error(cosine))
+        yield (claim.positive if sign > 0 else claim.negative)(*over_chains(cosine))
         yield heuristic(f"cosine of gradients of {words}, from curvature and gradient noise alone").close(
             sign * data.predicted_cosine.mean(),
             cosine.mean(),
@@ -542,8 +540,7 @@ def _rest_checks(data: xr.Dataset) -> Iterator[Check]:
         "sandler2023, section 1",
     ).below(
         0.02,
-        shrunk.mean(),
-        standard_error(shrunk),
+        *over_chains(shrunk),
         note="a quadratic would leave nothing: the batches of the network have curvatures of their own",
     )
     for name, words, tolerance in (
@@ -564,7 +561,7 @@ def _rest_checks(data: xr.Dataset) -> Iterator[Check]:
     }
     yield heuristic(
         "steep directions are at rest: no further apart after 400 steps than after 50", "sandler2023, section 1"
-    ).below(1.0, growth["steep"].mean(), standard_error(growth["steep"]))
+    ).below(1.0, *over_chains(growth["steep"]))
     yield heuristic(
         "flat directions still move: squared displacement after 400 steps over that after 50", "sandler2023, section 1"
     ).above(4.0, growth["flat"].mean())

@@ -19,13 +19,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
 from figures.engine.elsewhere import elsewhere
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, theory_strokes, ticks
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
     RATE,
@@ -36,6 +36,7 @@ from figures.quadratic._digits_chains import (
     Window,
     agreement,
     chains,
+    over_chains,
     standard_error,
 )
 from sgdynamics.models.quadratic import MiniBatchQuadratic
@@ -124,7 +125,10 @@ def _chain(chain: Chain) -> xr.Dataset:
     )
 
 
-DESCRIPTIONS = {
+TEXTS = {
+    "rule": "what replaces the last iterate",
+    "separation": "steps between the two points",
+    "chain": "independent chain",
     "change": ("change of the full loss against the last iterate, mean over windows", "loss"),
     "held_out_change": ("change of the expected loss on held-out inputs, mean over windows", "loss"),
     "window_error": ("standard error of the change of the full loss over the windows of a chain", "loss"),
@@ -133,37 +137,30 @@ DESCRIPTIONS = {
     "curvature": ("curvature, mean over a group of modes", "loss / squared parameter"),
     "variance": ("variance within the window, mean over a group of modes", "weight^2"),
     "predicted_variance": ("variance within the window, predicted", "weight^2"),
-    "relaxing_modes": ("modes that relax within a window", "1"),
+    "relaxing_modes": "modes that relax within a window",
 }
 
 
 def compute(fast: bool) -> xr.Dataset:
     every = chains(6 if fast else 16)
     data = xr.concat([_chain(chain) for chain in every], "chain")
-    data = data.assign_coords(
-        rule=("rule", list(RULES), {"long_name": "what replaces the last iterate", "units": "1"}),
-        separation=("separation", GRID, {"long_name": "steps between the two points", "units": "1"}),
-        chain=("chain", np.arange(len(every)), {"long_name": "independent chain", "units": "1"}),
-    )
-    for name, (long_name, units) in DESCRIPTIONS.items():
-        data[name].attrs = {"long_name": long_name, "units": units}
-    return data.assign_attrs(source="sandler2023", **RECIPE)
+    data = data.assign_coords(rule=list(RULES), separation=GRID, chain=np.arange(len(every)))
+    return described(data, TEXTS, source="sandler2023", **RECIPE)
 
 
 def _draw_separations(axes: Axes, data: xr.Dataset) -> None:
     theory_line(axes, data.separation, 1e3 * data.predicted_two_points.mean("chain"), color=BLUE)
     two = 1e3 * data.change.sel(rule=[f"two points {separation}" for separation in SEPARATIONS])
-    measured_points(axes, SEPARATIONS, two.mean("chain"), standard_error(two), color=BLUE)
+    measured_points(axes, SEPARATIONS, *over_chains(two), color=BLUE)
     half = 1e3 * data.change.sel(rule="half rate")
     aside = 2600
     predicted = 1e3 * float(data.predicted_change.sel(rule="half rate").mean())
     theory_line(axes, [aside / 1.5, aside * 1.5], [predicted, predicted], color=VERMILION)
-    measured_points(axes, aside, half.mean("chain"), standard_error(half), color=VERMILION)
+    measured_points(axes, aside, *over_chains(half), color=VERMILION)
     axes.text(aside * 1.5, -15.5, "run at half rate", color=VERMILION, ha="right", va="top")
     axes.text(1.2, -9.0, "midpoint of\ntwo iterates", color=BLUE, ha="left", va="top")
     axes.set_xscale("log")
-    axes.set_xticks([1, 10, 100, 800], ["1", "10", "100", "800"])
-    axes.minorticks_off()
+    ticks(axes.xaxis, [1, 10, 100, 800])
     axes.set(
         title="two points far apart: nearly half the rate",
         xlabel="steps between the two points",
@@ -177,9 +174,7 @@ def _draw_rules(axes: Axes, data: xr.Dataset) -> None:
     ranked = data.isel(rule=order)
     places = np.arange(ranked.sizes["rule"])
     predicted = 1e3 * ranked.predicted_change.mean("chain")
-    for number, (place, value) in enumerate(zip(places, predicted.values, strict=True)):
-        label = "predicted" if number == 0 else None
-        theory_line(axes, [value, value], [place - 0.35, place + 0.6], color=BLACK, label=label)
+    theory_strokes(axes, predicted, sideways=True, after=0.6, color=BLACK, label="predicted")
     for values, color, marker, shift, label in (
         (ranked.change, BLUE, "o", 0.0, "full loss"),
         (ranked.held_out_change, GREEN, "s", 0.25, "held-out loss"),
@@ -203,7 +198,7 @@ def _draw_variances(axes: Axes, data: xr.Dataset) -> None:
     x = data.curvature.mean("chain")
     predicted, measured = 1e3 * data.predicted_variance, 1e3 * data.variance
     theory_line(axes, x, predicted.mean("chain"), color=BLUE)
-    measured_points(axes, x, measured.mean("chain"), standard_error(measured), color=BLUE)
+    measured_points(axes, x, *over_chains(measured), color=BLUE)
     axes.set(
         title="each direction has the variance predicted",
         xscale="log",
@@ -212,8 +207,7 @@ def _draw_variances(axes: Axes, data: xr.Dataset) -> None:
         ylabel=rf"variance within {WINDOW} steps / $10^{{-3}}$",
         ylim=(0.6, 10),
     )
-    axes.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    ticks(axes.yaxis, [1, 2, 5, 10])
 
 
 def _draw_chains(axes: Axes, data: xr.Dataset) -> None:
@@ -246,7 +240,7 @@ def draw(data: xr.Dataset) -> Figure:
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
     change, predicted = data.change, data.predicted_change.mean("chain")
-    mean, error = change.mean("chain"), standard_error(change)
+    mean, error = over_chains(change)
     yield heuristic("every average and every lower rate lowers the full loss", "sandler2023, abstract").negative(
         mean.drop_sel(rule="two points 1"), error.drop_sel(rule="two points 1")
     )
@@ -265,14 +259,13 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     ordered = change.sel(rule=[f"two points {separation}" for separation in SEPARATIONS[:4]]).diff("rule")
     yield heuristic(
         f"two points gain more the further they are apart, up to {SEPARATIONS[3]} steps", "sandler2023, abstract"
-    ).negative(ordered.mean("chain"), standard_error(ordered))
+    ).negative(*over_chains(ordered))
     apart = change.sel(rule=FAR) - change.sel(rule="half rate")
     yield heuristic(
         "two far points are worth half the learning rate, but for the gains 2x/(4-x) and x/2 being different"
     ).statistical(
         predicted.sel(rule=FAR) - predicted.sel(rule="half rate"),
-        apart.mean("chain"),
-        standard_error(apart),
+        *over_chains(apart),
         "mean",
         scale=abs(mean.sel(rule="half rate")),
         weakest=0.25,
@@ -281,7 +274,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     longer = change.sel(rule="uniform") - change.sel(rule=[FAR, "EMA 0.98", "EMA 0.995"])
     yield heuristic(
         "the uniform average gains more than two points or a shorter average", "sandler2023, abstract"
-    ).negative(longer.mean("chain"), standard_error(longer))
+    ).negative(*over_chains(longer))
     ratio = data.variance / data.predicted_variance
     yield heuristic("variance of the iterates within a window, direction by direction").close(
         data.predicted_variance.mean("chain"),

@@ -14,14 +14,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from figures.engine.check import Check, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from figures.engine.labels import axis, described
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, compared, measured_points, panels, theory_line, ticks
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, ema, swa, tail, two_point
 from sgdynamics.simulate.quadratic import ensemble
@@ -132,7 +132,7 @@ def _from_a_displaced_start(replicas: int) -> xr.Dataset:
     mean, second = raw.rename(at="measured_step")
     second_error = raw_error.rename(at="measured_step").isel(power=1)
     variance = second - mean**2
-    gain = {"gain": ("mode", np.array(GAINS), {"long_name": "gain", "units": "1"})}
+    gain = {"gain": ("mode", np.array(GAINS))}
     found = xr.Dataset(
         {
             "mean_error": exact.mean_error,
@@ -147,16 +147,6 @@ def _from_a_displaced_start(replicas: int) -> xr.Dataset:
         }
     )
     found = found.assign_coords(gain).swap_dims(mode="gain")
-    for name, text, units in (
-        ("mean_error", "mean error", "standard deviation of the centers"),
-        ("variance", "variance", "variance of the centers"),
-        ("second_moment", "mean squared error", "variance of the centers"),
-    ):
-        found[name].attrs = {"long_name": text, "units": units}
-        found[f"{name}_measured"].attrs = {"long_name": f"{text}, simulated", "units": units}
-        found[f"{name}_standard_error"].attrs = {"long_name": f"standard error of the {text}", "units": units}
-    found["step"].attrs = {"long_name": "step", "units": "1"}
-    found["measured_step"].attrs = {"long_name": "step", "units": "1"}
     return found
 
 
@@ -207,23 +197,19 @@ def _at_rest(replicas: int) -> xr.Dataset:
 
     measured, standard_error = replica_mean(squares, replicas, block=2048)
     grid = np.unique(np.concatenate([np.geomspace(0.03, 1.0, 60), np.linspace(1.0, 3.79, 400)]))
-    swept = xr.DataArray(grid, dims="stationary_gain", coords={"stationary_gain": grid})
+    swept = axis("stationary_gain", grid)
     exact = xr.concat([_stationary_variance(rule, swept) for rule in rules], "rule")
     there = xr.concat([_stationary_variance(rule, gains.sel(rule=rule, drop=True)) for rule in rules], "rule")
-    units = {"units": "variance of the centers"}
     found = xr.Dataset(
         {
-            "stationary_variance": exact.assign_attrs(long_name="stationary variance", **units),
-            "stationary_variance_predicted": there.assign_attrs(long_name="stationary variance", **units),
-            "stationary_variance_measured": measured.assign_attrs(long_name="stationary variance, simulated", **units),
-            "stationary_variance_standard_error": standard_error.assign_attrs(
-                long_name="standard error of the stationary variance", **units
-            ),
-            "measured_gain": gains.assign_attrs(long_name="gain", units="1"),
-            "edge": edges.assign_attrs(long_name="gain at the stability edge", units="1"),
+            "stationary_variance": exact,
+            "stationary_variance_predicted": there,
+            "stationary_variance_measured": measured,
+            "stationary_variance_standard_error": standard_error,
+            "measured_gain": gains,
+            "edge": edges,
         }
     )
-    found["stationary_gain"].attrs = {"long_name": "gain", "units": "1"}
     return found.rename(mode="point", rule="stationary_rule")
 
 
@@ -246,7 +232,23 @@ def _growth_exponent() -> xr.DataArray:
         stepper=["SGD", *STEPPERS],
         edge_fraction=("edge_fraction", list(AROUND_THE_EDGE), {"long_name": "gain over the edge", "units": "1"}),
     )
-    return exponent.assign_attrs(long_name="growth exponent of the variance", units="1")
+    return exponent
+
+
+TEXTS = {
+    "mean_error": ("mean error", "standard deviation of the centers"),
+    "variance": ("variance", "variance of the centers"),
+    "second_moment": ("mean squared error", "variance of the centers"),
+    "growth_exponent": "growth exponent of the variance",
+    "step": "step",
+    "stationary_gain": "gain",
+    "rule": "rule",
+    "stationary_rule": "rule",
+    "stepper": "rule",
+    "gain": "gain",
+    "stationary_variance": ("stationary variance", "variance of the centers"),
+    "edge": "gain at the stability edge",
+}
 
 
 def compute(fast: bool) -> xr.Dataset:
@@ -259,10 +261,8 @@ def compute(fast: bool) -> xr.Dataset:
         ],
         combine_attrs="drop_conflicts",
     )
-    for name in ("rule", "stationary_rule", "stepper"):
-        data[name].attrs = {"long_name": "rule", "units": "1"}
-    return data.assign_attrs(
-        source="sandler2023", displacement=DISPLACEMENT, momentum=MOMENTUM, beta=BETA, points=float(POINTS)
+    return described(
+        data, TEXTS, source="sandler2023", displacement=DISPLACEMENT, momentum=MOMENTUM, beta=BETA, points=float(POINTS)
     )
 
 
@@ -300,16 +300,9 @@ def draw(data: xr.Dataset) -> Figure:
     for panel, title, gain in zip(axes[0], TITLES, GAINS, strict=True):
         here = data.sel(gain=gain)
         for rule in here.rule.values:
-            theory_line(panel, here.step, here.second_moment.sel(rule=rule), color=COLORS[rule])
-            measured_points(
-                panel,
-                here.measured_step,
-                here.second_moment_measured.sel(rule=rule),
-                here.second_moment_standard_error.sel(rule=rule),
-                color=COLORS[rule],
-            )
+            compared(panel, here.sel(rule=rule), "second_moment", color=COLORS[rule])
         panel.set(xscale="log", yscale="log", xlabel="step", title=title)
-        panel.set_xticks([1, 10, 100], ["1", "10", "100"])
+        ticks(panel.xaxis, [1, 10, 100])
     axes[0, 0].set_ylabel(r"mean squared error / $\sigma^2$")
 
     momentum, averages, histogram = axes[1]
@@ -321,8 +314,7 @@ def draw(data: xr.Dataset) -> Figure:
     _draw_stationary(averages, data, AVERAGES)
     averages.axvline(float(data.edge.sel(stationary_rule="SGD")), color=BLACK, linestyle=":", linewidth=0.9)
     averages.set(title="averaging cuts the noise", xscale="log", xlim=(0.05, 2.2), ylim=(2e-3, 60))
-    averages.xaxis.set_minor_formatter(NullFormatter())
-    averages.set_xticks([0.1, 1.0], ["0.1", "1"])
+    ticks(averages.xaxis, [0.1, 1.0])
 
     deviations = _deviations(data)
     bins = np.linspace(-4, 4, 17)
@@ -354,12 +346,8 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     for rule in data.stationary_rule.values:
         here = data.sel(stationary_rule=rule)
         uniform = f", over {STATIONARY_STEPS} steps" if rule == "SWA" else ""
-        yield exact(f"stationary variance against gain: {LABELS.get(rule, rule)}{uniform}").statistical(
-            here.stationary_variance_predicted,
-            here.stationary_variance_measured,
-            here.stationary_variance_standard_error,
-            "variance",
-        )
+        claim = f"stationary variance against gain: {LABELS.get(rule, rule)}{uniform}"
+        yield exact(claim).agreement(here, "stationary_variance", "variance")
     yield exact(
         "at the edges 2, 2(1+m) and 2(1+m)/(1+2m) the variance grows like the step, 2% below it does not grow"
     ).close(

@@ -14,11 +14,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check, asymptotic, bound, exact
+from figures.engine.check import Check, asymptotic, bound, exact, law
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import axis, described
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, compared, panels, theory_line, ticks
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate.quadratic import ensemble
@@ -62,36 +63,24 @@ def _chords(replicas: int) -> xr.Dataset:
     ends = errors.isel(step=0, drop=True), last.assign_coords(measured_separation=list(SEPARATIONS))
 
     midpoint, midpoint_error = _excess(ends, 0.5)
-    chosen = [end.sel(gain=CHORD_GAIN, drop=True) for end in ends]
-    of_chord = chosen[0], chosen[1].sel(measured_separation=list(CHORD_SEPARATIONS))
-    places = [_excess(of_chord, position) for position in POSITIONS]
-    chord = xr.concat([place[0] for place in places], "measured_position")
-    chord_error = xr.concat([place[1] for place in places], "measured_position")
-    names = {"measured_separation": "chord_separation"}
-    text = {"long_name": "excess risk over that at the ends", "units": "1"}
-
-    grid = np.unique(np.geomspace(1, 300, 80).round())
-    gain = xr.DataArray(list(GAINS), dims="gain", coords={"gain": list(GAINS)})
-    separation = xr.DataArray(grid, dims="separation", coords={"separation": grid})
-    chord_separation = xr.DataArray(
-        list(CHORD_SEPARATIONS), dims="chord_separation", coords={"chord_separation": list(CHORD_SEPARATIONS)}
-    )
-    along = np.linspace(-0.35, 1.35, 69)
-    position = xr.DataArray(along, dims="position", coords={"position": along})
-    there = midpoint["measured_separation"]
-    placed = xr.DataArray(list(POSITIONS), dims="measured_position", coords={"measured_position": list(POSITIONS)})
+    first, last = (end.sel(gain=CHORD_GAIN, drop=True) for end in ends)
+    last = last.sel(measured_separation=list(CHORD_SEPARATIONS)).rename(measured_separation="chord_separation")
+    places = [_excess((first, last), position) for position in POSITIONS]
+    placed = axis("measured_position", POSITIONS)
+    chord, chord_error = (xr.concat(part, placed) for part in zip(*places, strict=True))
+    gain, separation = axis("gain", GAINS), axis("separation", np.unique(np.geomspace(1, 300, 80).round()))
+    chord_separation = axis("chord_separation", CHORD_SEPARATIONS)
     return xr.Dataset(
         {
-            "chord": chord_excess(CHORD_GAIN, chord_separation, position).assign_attrs(text),
-            "chord_predicted": chord_excess(CHORD_GAIN, chord_separation, placed).assign_attrs(text),
-            "chord_measured": chord.rename(names).assign_attrs(text),
-            "chord_standard_error": chord_error.rename(names).assign_attrs(text),
-            "midpoint": chord_excess(gain, separation, 0.5).assign_attrs(text),
-            "midpoint_predicted": chord_excess(gain, there, 0.5).assign_attrs(text),
-            "midpoint_measured": midpoint.assign_attrs(text),
-            "midpoint_standard_error": midpoint_error.assign_attrs(text),
-        },
-        coords={"measured_position": list(POSITIONS)},
+            "chord": chord_excess(CHORD_GAIN, chord_separation, axis("position", np.linspace(-0.35, 1.35, 69))),
+            "chord_predicted": chord_excess(CHORD_GAIN, chord_separation, placed),
+            "chord_measured": chord,
+            "chord_standard_error": chord_error,
+            "midpoint": chord_excess(gain, separation, 0.5),
+            "midpoint_predicted": chord_excess(gain, midpoint["measured_separation"], 0.5),
+            "midpoint_measured": midpoint,
+            "midpoint_standard_error": midpoint_error,
+        }
     )
 
 
@@ -105,59 +94,53 @@ def _equivalent_gains(replicas: int) -> xr.Dataset:
         midpoint: xr.DataArray = errors.mean("step")
         return midpoint**2
 
-    variance, error = replica_mean(squares, replicas)
-    there = np.array(MEASURED_GAINS)
+    measured_gain = axis("measured_gain", MEASURED_GAINS)
     variance, error = (
-        item.rename(mode="measured_gain").assign_coords(measured_gain=there) for item in (variance, error)
+        item.rename(mode="measured_gain").assign_coords(measured_gain=measured_gain)
+        for item in replica_mean(squares, replicas)
     )
-    measured_gain = variance["measured_gain"]
-    grid = np.linspace(0.01, 1.99, 100)
-    gain = xr.DataArray(grid, dims="base_gain", coords={"base_gain": grid})
-    text = {"long_name": "equivalent gain", "units": "1"}
+    base_gain = axis("base_gain", np.linspace(0.01, 1.99, 100))
     return xr.Dataset(
         {
-            "equivalent": equivalent_gain(two_point_variance(gain, FAR)).assign_attrs(text),
-            "equivalent_predicted": equivalent_gain(two_point_variance(measured_gain, FAR)).assign_attrs(text),
-            "equivalent_measured": equivalent_gain(variance).assign_attrs(text),
+            "equivalent": equivalent_gain(two_point_variance(base_gain, FAR)),
+            "equivalent_predicted": equivalent_gain(two_point_variance(measured_gain, FAR)),
+            "equivalent_measured": equivalent_gain(variance),
             # the derivative of 2V/(1+V) carries the error of the variance over
-            "equivalent_standard_error": (2 * error / (1 + variance) ** 2).assign_attrs(text),
+            "equivalent_standard_error": 2 * error / (1 + variance) ** 2,
+            # what one would say for small gains, and what is true of every gain
+            "naive": base_gain / 2,
+            "naive_predicted": measured_gain / 2,
+            "far_limit": 2 * measured_gain / (4 - measured_gain),
         }
     )
+
+
+TEXTS = {
+    "chord": "excess risk over that at the ends",
+    "midpoint": "excess risk over that at the ends",
+    "equivalent": "equivalent gain",
+    "known_gain": "equivalent gain of the gain 0.1",
+    "naive": "half the gain",
+    "far_limit": "far limit of the equivalent gain",
+    "base_gain": "gain of the run",
+    "measured_gain": "gain of the run",
+    "position": "position on the chord",
+    "separation": ("separation of the two iterates", "steps"),
+    "chord_separation": ("separation of the two iterates", "steps"),
+}
 
 
 def compute(fast: bool) -> xr.Dataset:
     replicas = 120_000 if fast else 400_000
     data = xr.merge([_chords(replicas), _equivalent_gains(replicas)], combine_attrs="drop_conflicts")
-    for name, text, units in (
-        ("gain", "gain", "1"),
-        ("base_gain", "gain of the run", "1"),
-        ("measured_gain", "gain of the run", "1"),
-        ("position", "position on the chord", "1"),
-        ("measured_position", "position on the chord", "1"),
-        ("separation", "separation of the two iterates", "steps"),
-        ("measured_separation", "separation of the two iterates", "steps"),
-        ("chord_separation", "separation of the two iterates", "steps"),
-    ):
-        data[name].attrs = {"long_name": text, "units": units}
     known = xr.DataArray(list(OTHER_GAINS.values), dims="known_separation")
-    data["known_gain"] = equivalent_gain(two_point_variance(0.1, known)).assign_attrs(
-        long_name="equivalent gain of the gain 0.1", units="1"
-    )
-    # What one would say for small gains, and what is true of every gain.
-    for name, value, text in (
-        ("naive", data.base_gain / 2, "half the gain"),
-        ("naive_predicted", data.measured_gain / 2, "half the gain"),
-        ("far_limit", 2 * data.measured_gain / (4 - data.measured_gain), "far limit of the equivalent gain"),
-    ):
-        data[name] = value.assign_attrs(long_name=text, units="1")
-    return data.assign_attrs(source="sandler2023", chord_gain=CHORD_GAIN, far_separation=float(FAR))
+    data["known_gain"] = equivalent_gain(two_point_variance(0.1, known))
+    return described(data, TEXTS, source="sandler2023", chord_gain=CHORD_GAIN, far_separation=float(FAR))
 
 
 def _draw_chords(axes: Axes, data: xr.Dataset) -> None:
     for separation, color in zip(CHORD_SEPARATIONS, COLORS, strict=True):
-        here = data.sel(chord_separation=separation)
-        theory_line(axes, here.position, here.chord, color=color, label=f"{separation}")
-        measured_points(axes, here.measured_position, here.chord_measured, here.chord_standard_error, color=color)
+        compared(axes, data.sel(chord_separation=separation), "chord", color=color, label=f"{separation}")
     axes.set(ylim=(0.4, 1.72), xlabel="position on the chord", ylabel="excess risk / that at the ends")
     axes.set_title(f"gain {CHORD_GAIN}: the middle is lower")
     axes.legend(title="steps apart", ncols=2, loc="upper center", columnspacing=1.2)
@@ -166,22 +149,17 @@ def _draw_chords(axes: Axes, data: xr.Dataset) -> None:
 def _draw_midpoints(axes: Axes, data: xr.Dataset) -> None:
     axes.axhline(0.5, color=GREY, linestyle=":", linewidth=0.9)
     for gain, color in zip(GAINS, (SKY, GREEN, ORANGE, VERMILION), strict=True):
-        here = data.sel(gain=gain)
-        theory_line(axes, here.separation, here.midpoint, color=color, label=f"{gain:g}")
-        measured_points(
-            axes, here.measured_separation, here.midpoint_measured, here.midpoint_standard_error, color=color
-        )
+        compared(axes, data.sel(gain=gain), "midpoint", color=color, label=f"{gain:g}")
     axes.set(xscale="log", ylim=(0.2, 1.03), xlabel="steps apart", ylabel="excess risk, midpoint / ends")
-    axes.set_xticks([1, 10, 100], ["1", "10", "100"])
+    ticks(axes.xaxis, [1, 10, 100])
     axes.set_title("far apart, one half remains")
     axes.legend(title="gain", loc="upper right", bbox_to_anchor=(1.0, 1.0))
 
 
 def _draw_equivalent_gains(axes: Axes, data: xr.Dataset) -> None:
     theory_line(axes, data.base_gain, data.base_gain, color=BLACK, linestyle=":", label="no averaging, $x$")
-    theory_line(axes, data.base_gain, data.equivalent, color=VERMILION, label="two far points, $2x/(4-x)$")
+    compared(axes, data, "equivalent", color=VERMILION, label="two far points, $2x/(4-x)$")
     theory_line(axes, data.base_gain, data.naive, color=GREY, linestyle="--", label="naive, $x/2$")
-    measured_points(axes, data.measured_gain, data.equivalent_measured, data.equivalent_standard_error, color=VERMILION)
     axes.set(xlim=(0, 2), ylim=(0, 2.6), xticks=[0, 1, 2], yticks=[0, 1, 2])
     axes.set(title="more than half the rate", xlabel=r"gain $x = \eta h$", ylabel="equivalent gain")
     axes.legend(loc="upper left")
@@ -196,16 +174,12 @@ def draw(data: xr.Dataset) -> Figure:
 
 
 def checks(data: xr.Dataset) -> Iterator[Check]:
-    yield exact("excess risk on the chord at seven places and four separations").statistical(
-        data.chord_predicted, data.chord_measured, data.chord_standard_error, "variance"
-    )
+    yield law("excess risk on the chord at seven places and four separations").agreement(data, "chord", "variance")
     middle = data.chord_measured.sel(measured_position=0.5, drop=True)
     yield bound("the chord is lowest in the middle, at every separation").below(
         data.chord_measured.drop_sel(measured_position=0.5), middle, note="measured on the same runs"
     )
-    yield exact("excess risk at the midpoint, eight separations and four gains").statistical(
-        data.midpoint_predicted, data.midpoint_measured, data.midpoint_standard_error, "variance"
-    )
+    yield law("excess risk at the midpoint, eight separations and four gains").agreement(data, "midpoint", "variance")
     yield asymptotic(
         f"{FAR} steps apart the midpoint has half the excess risk, at gains from {CHORD_GAIN} on",
         "sandler2023, abstract: averaging two points many steps apart",
@@ -215,9 +189,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         data.midpoint_standard_error.sel(measured_separation=FAR, gain=slice(CHORD_GAIN, None)),
         "variance",
     )
-    yield exact(f"equivalent gain of two points {FAR} apart, ten gains").statistical(
-        data.equivalent_predicted, data.equivalent_measured, data.equivalent_standard_error, "variance"
-    )
+    yield law(f"equivalent gain of two points {FAR} apart, ten gains").agreement(data, "equivalent", "variance")
     yield asymptotic("the far limit of the equivalent gain is 2x/(4-x)").statistical(
         data.far_limit, data.equivalent_measured, data.equivalent_standard_error, "variance"
     )

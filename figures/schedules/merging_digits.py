@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from figures.quadratic._digits_chains import (
     MEASURED_WINDOW,
     RATE,
@@ -34,6 +35,7 @@ from figures.quadratic._digits_chains import (
     Modes,
     Window,
     chains,
+    over_chains,
     standard_error,
 )
 from sgdynamics.models.quadratic import MiniBatchQuadratic
@@ -129,7 +131,12 @@ def _measured(chain: Chain, windows: Sequence[Window], plans: Plans) -> xr.Datas
     )
 
 
-DESCRIPTIONS = {
+TEXTS = {
+    "spacing": "steps between checkpoints",
+    "rule": "rule that the checkpoints are merged by",
+    "run": "run that was really made",
+    "chain": "independent chain",
+    "knowledge": "what is known of curvature and noise",
     "change": ("change of the full loss against the last checkpoint, mean over windows", "loss"),
     "held_out_change": ("change of the expected loss on held-out inputs, mean over windows", "loss"),
     "distance": ("squared distance to the decayed run, in the metric of half the Hessian", "loss"),
@@ -153,16 +160,8 @@ def _chain(chain: Chain, windows: int) -> xr.Dataset:
 def compute(fast: bool) -> xr.Dataset:
     every = chains(3 if fast else 8)
     data = xr.concat([_chain(chain, MEASURED_WINDOW + 1 if fast else WINDOWS) for chain in every], "chain")
-    data = data.assign_coords(
-        spacing=("spacing", list(SPACINGS), {"long_name": "steps between checkpoints", "units": "1"}),
-        rule=("rule", list(RULES), {"long_name": "rule that the checkpoints are merged by", "units": "1"}),
-        run=("run", list(RERUNS), {"long_name": "run that was really made", "units": "1"}),
-        chain=("chain", np.arange(len(every)), {"long_name": "independent chain", "units": "1"}),
-    )
-    data["knowledge"].attrs = {"long_name": "what is known of curvature and noise", "units": "1"}
-    for name, (long_name, units) in DESCRIPTIONS.items():
-        data[name].attrs = {"long_name": long_name, "units": units}
-    return data.assign_attrs(source="sandler2023", **RECIPE)
+    data = data.assign_coords(spacing=list(SPACINGS), rule=list(RULES), run=list(RERUNS), chain=np.arange(len(every)))
+    return described(data, TEXTS, source="sandler2023", **RECIPE)
 
 
 KNOWLEDGE = (("spectrum", BLACK, "predicted, spectrum"), ("three numbers", GREY, "three numbers"))
@@ -245,12 +244,11 @@ def _draw_spacings(axes: Axes, data: xr.Dataset) -> None:
         predicted = 1e3 * data.predicted_change.sel(rule=rule, knowledge="spectrum").mean("chain")
         measured = 1e3 * data.change.sel(rule=rule)
         theory_line(axes, SPACINGS, predicted, color=color, label=rule)
-        measured_points(axes, SPACINGS, measured.mean("chain"), standard_error(measured), color=color)
+        measured_points(axes, SPACINGS, *over_chains(measured), color=color)
     decay = 1e3 * float(data.predicted_rerun.sel(knowledge="spectrum").isel(run=0).mean())
     theory_line(axes, SPACINGS, [decay] * len(SPACINGS), color=BLACK, linestyle="--", label="the decay itself")
     axes.set_xscale("log")
-    axes.set_xticks(SPACINGS, [str(spacing) for spacing in SPACINGS])
-    axes.minorticks_off()
+    ticks(axes.xaxis, SPACINGS)
     axes.legend(loc="upper left", ncol=2, fontsize=6.5)
     axes.set(
         title="sparser checkpoints gain a little less",
@@ -347,7 +345,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     worse = (data.change.sel(rule="binomial") - data.change.sel(rule=["wsm", "risk"])).sel(spacing=list(SPACINGS[:2]))
     yield heuristic(
         "where noise limits the loss, matching the bias alone (binomial) gains less than wsm and risk"
-    ).positive(worse.mean("chain"), standard_error(worse))
+    ).positive(*over_chains(worse))
     three = data.predicted_change.sel(knowledge="three numbers", drop=True)
     yield heuristic("change of the full loss from three numbers: largest curvature, trace and gradient noise").close(
         three.mean("chain"),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from figures.engine.check import Check, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import described
 from figures.engine.sampling import replica_mean
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
@@ -168,9 +169,14 @@ def _by_gain(weights: Weights) -> xr.DataArray:
     return xr.DataArray(found, dims=("drawn_stride", "rule", "gain"), coords={"drawn_stride": list(DRAWN_STRIDES)})
 
 
-DESCRIPTIONS = {
+TEXTS = {
+    "target": "decay",
+    "stride": "steps between checkpoints",
+    "rule": "rule that the checkpoints are merged by",
+    "gain": "learning rate times curvature",
+    "cut": "fraction that the learning rate is cut to",
     "risk": ("expected excess risk of the merged point", "loss"),
-    "residual": ("distance to the decayed run over its risk", "1"),
+    "residual": "distance to the decayed run over its risk",
     "decayed": ("expected excess risk of the decayed run", "loss"),
     "measured_risk": ("excess risk of the merged point, mean over runs", "loss"),
     "measured_risk_error": ("its standard error", "loss"),
@@ -190,20 +196,18 @@ def compute(fast: bool) -> xr.Dataset:
     data = data.merge(_merged(weights, replicas)).merge(_two_checkpoints(replicas))
     data["by_gain"] = _by_gain(weights)
     data["base_risk"] = float(merge_plan(TARGETS["linear"], RATE, [0, STEPS], rule="uniform", model=MODEL).base_risk)
-    coordinates: dict[str, tuple[list[object], str]] = {
-        "target": (list(TARGETS), "decay"),
-        "stride": (list(STRIDES), "steps between checkpoints"),
-        "measured_stride": (list(MEASURED_STRIDES), "steps between checkpoints"),
-        "rule": (list(RULES), "rule that the checkpoints are merged by"),
-        "gain": ((RATE * CURVATURE).tolist(), "learning rate times curvature"),
-        "cut": (CUTS.tolist(), "fraction that the learning rate is cut to"),
-        "measured_cut": (list(MEASURED_CUTS), "fraction that the learning rate is cut to"),
-    }
-    for name, (values, text) in coordinates.items():
-        data = data.assign_coords({name: (name, values, {"long_name": text, "units": "1"})})
-    for name, (long_name, units) in DESCRIPTIONS.items():
-        data[name].attrs = {"long_name": long_name, "units": units}
-    return data.assign_attrs(
+    data = data.assign_coords(
+        target=list(TARGETS),
+        stride=list(STRIDES),
+        measured_stride=list(MEASURED_STRIDES),
+        rule=list(RULES),
+        gain=RATE * CURVATURE,
+        cut=CUTS,
+        measured_cut=list(MEASURED_CUTS),
+    )
+    return described(
+        data,
+        TEXTS,
         source="sandler2023",
         steps=float(STEPS),
         exact_at=EXACT_AT,

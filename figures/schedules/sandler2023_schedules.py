@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, bound, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.labels import axis, described
 from figures.engine.sampling import Indices, replica_mean
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.style import DOUBLE, compared, measured_points, panels, theory_line, ticks
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, ema, swa, tail, two_point
 from sgdynamics.simulate.quadratic import ensemble
@@ -68,16 +69,16 @@ def _schedules(averages: xr.DataArray) -> xr.Dataset:
         ema_schedule_gain(GAIN, BETA, STEPS - step),
         two_point_schedule_gain(GAIN, SEPARATION, STEPS - step),
     ]
-    labels = {"average": averages["average"], "step": ("step", step, {"long_name": "step", "units": "1"})}
+    labels = {"average": averages["average"], "step": ("step", step)}
     gain = xr.DataArray(closed, dims=("average", "step"), coords=labels)
     solved = average_to_gains(averages, GAIN * MADE_FOR)
     start, weights = center_weights(gain)
     return xr.Dataset(
         {
-            "gain": gain.assign_attrs(long_name="gain of the equivalent schedule, closed form", units="1"),
-            "gain_solved": solved.assign_attrs(long_name="gain of the equivalent schedule, solved for", units="1"),
-            "start_weight": start.assign_attrs(long_name="weight of the start", units="1"),
-            "center_weight": weights.assign_attrs(long_name="weight of the batch center", units="1"),
+            "gain": gain,
+            "gain_solved": solved,
+            "start_weight": start,
+            "center_weight": weights,
         }
     )
 
@@ -98,13 +99,6 @@ def _one_run(schedules: xr.DataArray, averages: xr.DataArray) -> xr.Dataset:
     base, ends, scheduled = _runs((MADE_FOR,), schedules, averages, np.array([4]))
     found = xr.Dataset({"base_run": base, "averaged_end": ends, "scheduled_run": scheduled})
     found = found.squeeze(["replica", "mode"], drop=True).rename(step="iterate")
-    for name, text in (
-        ("base_run", "error of the base run"),
-        ("averaged_end", "error of the average"),
-        ("scheduled_run", "error of the run with the equivalent schedule"),
-    ):
-        found[name].attrs = {"long_name": text, "units": "standard deviation of the centers"}
-    found["iterate"].attrs = {"long_name": "step", "units": "1"}
     return found
 
 
@@ -119,30 +113,23 @@ def _mismatch(schedules: xr.DataArray, averages: xr.DataArray, replicas: int) ->
         distance: xr.DataArray = noise + (DISPLACEMENT * (start - scheduled_start)) ** 2
         return distance
 
-    swept = xr.DataArray(grid, dims="curvature", coords={"curvature": grid})
+    swept = axis("curvature", grid)
     chosen = np.array(MEASURED_CURVATURES)
-    there = xr.DataArray(chosen, dims="measured_curvature", coords={"measured_curvature": chosen})
+    there = axis("measured_curvature", chosen)
 
     def squared(indices: Indices) -> xr.DataArray:
         _, ends, scheduled = _runs(MEASURED_CURVATURES, schedules, averages, indices)
         return (ends - scheduled.isel(step=-1, drop=True)) ** 2
 
     measured, standard_error = replica_mean(squared, replicas, block=1024)
-    units = {"units": "variance of the centers"}
     found = xr.Dataset(
         {
-            "distance": between(swept).assign_attrs(long_name="mean squared distance", **units),
-            "distance_predicted": between(there).assign_attrs(long_name="mean squared distance", **units),
-            "distance_measured": measured.rename(mode="measured_curvature").assign_attrs(
-                long_name="mean squared distance, simulated", **units
-            ),
-            "distance_standard_error": standard_error.rename(mode="measured_curvature").assign_attrs(
-                long_name="standard error of the mean squared distance", **units
-            ),
+            "distance": between(swept),
+            "distance_predicted": between(there),
+            "distance_measured": measured.rename(mode="measured_curvature"),
+            "distance_standard_error": standard_error.rename(mode="measured_curvature"),
         }
     )
-    for name in ("curvature", "measured_curvature"):
-        found[name].attrs = {"long_name": "curvature over that the schedule is made for", "units": "1"}
     return found
 
 
@@ -179,25 +166,40 @@ def _effective_rates(replicas: int) -> xr.Dataset:
         return errors**2
 
     variance, variance_error = replica_mean(squares, replicas, block=replicas)
-    chosen = np.array(MEASURED_GAINS)
-    measured = variance.rename(mode="measured_gain").assign_coords(measured_gain=chosen)
-    error = variance_error.rename(mode="measured_gain").assign_coords(measured_gain=chosen)
-    grid = np.geomspace(1e-4, 1, 121)
-    swept = xr.DataArray(grid, dims="base_gain", coords={"base_gain": grid})
-    there = measured["measured_gain"]
-    text = {"long_name": "effective over actual learning rate", "units": "1"}
-    found = xr.Dataset(
+    there = axis("measured_gain", MEASURED_GAINS)
+    measured, error = (
+        item.rename(mode="measured_gain").assign_coords(measured_gain=there) for item in (variance, variance_error)
+    )
+    swept = axis("base_gain", np.geomspace(1e-4, 1, 121))
+    return xr.Dataset(
         {
-            "effective_rate": (equivalent_gain(variances(swept)) / swept).assign_attrs(text),
-            "effective_rate_predicted": (equivalent_gain(variances(there)) / there).assign_attrs(text),
-            "effective_rate_measured": (equivalent_gain(measured) / there).assign_attrs(text),
+            "effective_rate": equivalent_gain(variances(swept)) / swept,
+            "effective_rate_predicted": equivalent_gain(variances(there)) / there,
+            "effective_rate_measured": equivalent_gain(measured) / there,
             # the derivative of 2V/(1+V) carries the error of the variance over
-            "effective_rate_standard_error": (2 * error / (1 + measured) ** 2 / there).assign_attrs(text),
+            "effective_rate_standard_error": 2 * error / (1 + measured) ** 2 / there,
         }
     )
-    for name in ("base_gain", "measured_gain"):
-        found[name].attrs = {"long_name": "gain of the base run", "units": "1"}
-    return found
+
+
+TEXTS = {
+    "base_run": ("error of the base run", "standard deviation of the centers"),
+    "averaged_end": ("error of the average", "standard deviation of the centers"),
+    "scheduled_run": ("error of the run with the equivalent schedule", "standard deviation of the centers"),
+    "iterate": "step",
+    "curvature": "curvature over that the schedule is made for",
+    "base_gain": "gain of the base run",
+    "measured_gain": "gain of the base run",
+    "average": "averaging rule",
+    "rule": "averaging rule",
+    "step": "step",
+    "gain": "gain of the equivalent schedule, closed form",
+    "gain_solved": "gain of the equivalent schedule, solved for",
+    "start_weight": "weight of the start",
+    "center_weight": "weight of the batch center",
+    "distance": ("mean squared distance", "variance of the centers"),
+    "effective_rate": "effective over actual learning rate",
+}
 
 
 def compute(fast: bool) -> xr.Dataset:
@@ -210,9 +212,7 @@ def compute(fast: bool) -> xr.Dataset:
         _effective_rates(90_000 if fast else 300_000),
     ]
     data = xr.merge(parts, combine_attrs="drop_conflicts")
-    for name in ("average", "rule"):
-        data[name].attrs = {"long_name": "averaging rule", "units": "1"}
-    return data.assign_attrs(source="sandler2023", base_gain=GAIN, made_for_curvature=MADE_FOR)
+    return described(data, TEXTS, source="sandler2023", base_gain=GAIN, made_for_curvature=MADE_FOR)
 
 
 def _draw_schedules(axes: Axes, data: xr.Dataset) -> None:
@@ -251,7 +251,7 @@ def _draw_mismatch(axes: Axes, data: xr.Dataset) -> None:
         measured_points(axes, here.measured_curvature, root, here.distance_standard_error / (2 * root), color=color)
     axes.annotate("exactly 0", (MADE_FOR, 2.2e-4), xytext=(0.02, 3.2e-4), arrowprops={"arrowstyle": "->"})
     axes.set(xscale="log", yscale="log", ylim=(1e-4, 1), xlim=(0.01, 10))
-    axes.set_xticks([0.01, 0.1, 1, 10], ["0.01", "0.1", "1", "10"])
+    ticks(axes.xaxis, [0.01, 0.1, 1, 10])
     axes.set(
         title="another curvature: it misses",
         xlabel="curvature / that the schedule is made for",
@@ -261,15 +261,7 @@ def _draw_mismatch(axes: Axes, data: xr.Dataset) -> None:
 
 def _draw_effective_rates(axes: Axes, data: xr.Dataset) -> None:
     for rule, color in RULE_COLORS.items():
-        here = data.sel(rule=rule)
-        theory_line(axes, data.base_gain, here.effective_rate, color=color, label=rule)
-        measured_points(
-            axes,
-            data.measured_gain,
-            here.effective_rate_measured,
-            here.effective_rate_standard_error,
-            color=color,
-        )
+        compared(axes, data.sel(rule=rule), "effective_rate", color=color, label=rule)
     axes.set(xscale="log", ylim=(0, 1.35), yticks=[0, 0.25, 0.5, 0.75, 1])
     axes.set(title="averaging cuts steep directions only", xlabel=r"gain $x = \eta h$ of a direction")
     axes.set_ylabel("effective / actual learning rate")
@@ -303,11 +295,11 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     yield bound("at any other curvature shown the schedule misses the average by more than 1e-3").above(
         1e-3, np.sqrt(others.distance_measured), note="root mean square, in standard deviations of the batch centers"
     )
-    yield exact("mean squared distance between average and schedule at other curvatures").statistical(
-        others.distance_predicted, others.distance_measured, others.distance_standard_error, "variance"
+    yield exact("mean squared distance between average and schedule at other curvatures").agreement(
+        others, "distance", "variance"
     )
-    yield exact("effective learning rate of five averages at gains from 1e-4 to 1").statistical(
-        data.effective_rate_predicted, data.effective_rate_measured, data.effective_rate_standard_error, "variance"
+    yield exact("effective learning rate of five averages at gains from 1e-4 to 1").agreement(
+        data, "effective_rate", "variance"
     )
     steep = data.effective_rate_measured.sel(rule="EMA 0.99")
     yield exact(

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import (
     EXAMPLES,
+    RECIPE,
     TIME,
     TOLERANCE,
-    described,
     objective,
     run,
     start,
@@ -29,6 +29,7 @@ from figures.break_even._digits_sharpness import (
 )
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.sharpest_directions import stationary_minimiser
@@ -111,20 +112,20 @@ def compute(fast: bool) -> xr.Dataset:
     descriptions = {
         "moment": ("sum of the learning rates so far", "1/curvature"),
         "time": ("sum of the learning rates so far", "1/curvature"),
-        "step": ("step, mean over neighbouring measurements", "1"),
-        "rank": ("rank of the direction by curvature", "1"),
-        "seed": ("seed of start and batches", "1"),
+        "step": "step, mean over neighbouring measurements",
+        "rank": "rank of the direction by curvature",
+        "seed": "seed of start and batches",
         "change": ("change of the loss along the direction", "loss"),
         "parabola": ("the same by slope and curvature", "loss"),
         "step_change": ("change of the loss at multiples of the mean step", "loss"),
         "step_parabola": ("the same by slope and curvature", "loss"),
-        "multiple": ("multiple of the mean step", "1"),
-        "minimum_at_start": ("minimum along the sharpest direction over the mean step, before the first", "1"),
+        "multiple": "multiple of the mean step",
+        "minimum_at_start": "minimum along the sharpest direction over the mean step, before the first",
         "curvature": ("curvature of the loss along the direction", "curvature"),
         "step_length": ("mean length of a step along the direction", "parameter"),
-        "minimum": ("minimum along the sharpest direction over the mean step", "1"),
+        "minimum": "minimum along the sharpest direction over the mean step",
     }
-    data = described(data, descriptions, "jastrzebski2018")
+    data = described(data, descriptions, source="jastrzebski2018", **RECIPE)
     return data.assign_attrs(learning_rate=RATE, batch_size=float(BATCH_SIZE))
 
 

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from figures.break_even._digits_sharpness import (
     EXAMPLES,
     NUDGED_TIME,
+    RECIPE,
     STEERED_BATCH,
     STEERED_DIRECTIONS,
     STEERED_RATE,
     TOLERANCE,
     accuracy,
-    described,
     nudged,
     problem,
     standard_error,
@@ -31,7 +31,8 @@ from figures.break_even._digits_sharpness import (
 )
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, GREY, VERMILION
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import trainer
 from sgdynamics.theory.break_even import sharpness_bound
@@ -117,7 +118,7 @@ def compute(fast: bool) -> xr.Dataset:
     descriptions = {
         "sharpness": ("largest sharpness of the run", "curvature"),
         "loss": ("training loss at the end", "loss"),
-        "test_accuracy": ("accuracy on the test images at the end", "1"),
+        "test_accuracy": "accuracy on the test images at the end",
         "nudged_edge": ("edge of stability of the nudged directions", "curvature"),
         "edge": ("edge of stability of all other directions", "curvature"),
     }
@@ -125,7 +126,7 @@ def compute(fast: bool) -> xr.Dataset:
         descriptions["gain"] = ("test accuracy at the end, Nudged-SGD less SGD", "1")
         descriptions["gain_at_loss"] = ("the same at equal training loss", "1")
         descriptions["split"] = ("split into training and test images", "1")
-    data = described(data, descriptions, "jastrzebski2018")
+    data = described(data, descriptions, source="jastrzebski2018", **RECIPE)
     return data.assign_attrs(learning_rate=STEERED_RATE, batch_size=float(STEERED_BATCH), time=NUDGED_TIME)
 
 
@@ -140,7 +141,7 @@ def draw(data: xr.Dataset) -> Figure:
         values = scale * data[name]
         measured_points(panel, data.gamma, values.mean("seed"), standard_error(values), color=color)
         panel.set(xscale="log", xlabel=r"$\gamma$, 1 is SGD")
-        panel.set_xticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
+        ticks(panel.xaxis, [0.01, 0.1, 1])
     axes[0].set(title="sharper with smaller steps", ylabel="largest sharpness", ylim=(0, 1.5 * edge))
     axes[0].legend(loc="lower left", fontsize=6)
     axes[1].set(title="a little faster", ylabel="final training loss")

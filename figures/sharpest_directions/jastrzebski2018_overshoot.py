@@ -17,9 +17,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.break_even._digits_sharpness import EXAMPLES, described, late, name_of, over_cells, standard_error
+from figures.break_even._digits_sharpness import EXAMPLES, RECIPE, late, name_of, over_cells, standard_error
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.sharpest_directions import (
     increase_probability,
@@ -61,7 +62,7 @@ def compute(fast: bool) -> xr.Dataset:
             f"predicted_{name}": (f"{label}, at stationarity", "1"),
             f"law_of_{name}": (f"{label}, at stationarity", "1"),
         }
-    return described(data, descriptions, "jastrzebski2018")
+    return described(data, descriptions, source="jastrzebski2018", **RECIPE)
 
 
 def _draw(axes: Axes, data: xr.Dataset, name: str) -> None:

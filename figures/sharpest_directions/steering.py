@@ -17,16 +17,17 @@ from matplotlib.figure import Figure
 
 from figures.break_even._digits_sharpness import (
     CHECKPOINT_STEPS,
+    RECIPE,
     REFRESH,
     STEERED_BATCH,
     STEERED_DIRECTIONS,
     STEERED_RATE,
-    described,
     standard_error,
     steered,
 )
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.theory.break_even import sharpness_bound
 
@@ -63,17 +64,17 @@ def compute(fast: bool) -> xr.Dataset:
     data["edge"] = sharpness_bound(STEERED_RATE)
     missing = "; missing after the run was stopped"
     descriptions = {
-        "rule": ("what of the step is kept", "1"),
-        "refresh": ("steps between two looks at the Hessian", "1"),
-        "step": ("steps after the checkpoint", "1"),
-        "seed": ("seed of start and batches", "1"),
+        "rule": "what of the step is kept",
+        "refresh": "steps between two looks at the Hessian",
+        "step": "steps after the checkpoint",
+        "seed": "seed of start and batches",
         "sharpness": ("sharpness", "curvature"),
         "loss": ("training loss", "loss"),
         "bulk_sharpness": (f"sharpness, bulk{missing}", "curvature"),
         "bulk_loss": (f"training loss, bulk{missing}", "loss"),
         "edge": ("edge of stability", "curvature"),
     }
-    data = described(data, descriptions, "jastrzebski2018")
+    data = described(data, descriptions, source="jastrzebski2018", **RECIPE)
     return data.assign_attrs(
         learning_rate=STEERED_RATE,
         batch_size=float(STEERED_BATCH),

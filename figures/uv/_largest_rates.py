@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from figures.engine.check import Check, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREY, VERMILION
 from figures.engine.elsewhere import elsewhere
-from figures.engine.style import measured_points, theory_line
+from figures.engine.style import measured_points, theory_line, ticks
 from sgdynamics.models.uv import UVNetwork
 from sgdynamics.simulate.uv import phase_diagram, thresholds, trajectory
 from sgdynamics.theory.uv import critical_learning_rate, largest_learning_rate, mean_largest_c
@@ -136,7 +136,7 @@ def draw_largest_rates(over_targets: Axes, over_widths: Axes, data: xr.Dataset) 
         title=f"random networks, target {WIDTH_TARGET:g}",
         ylim=(2.2, 4.1),
     )
-    over_widths.set_xticks([4, 16, 64, 256], ["4", "16", "64", "256"])
+    ticks(over_widths.xaxis, [4, 16, 64, 256])
     over_widths.axhline(4, color=GREY, linestyle=":", linewidth=0.9)
     over_widths.text(4, 3.98, "target 0, any width", color=GREY, va="top", fontsize=7)
     over_widths.legend(loc="lower right", bbox_to_anchor=(1.0, 0.53), fontsize=7)

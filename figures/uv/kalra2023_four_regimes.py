@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLUE, GREEN, GREY, PURPLE, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, panels, theory_line
 from figures.uv._network_phases import CLASSES, images
 from sgdynamics.models.schedules import constant
@@ -107,9 +108,7 @@ def compute(fast: bool) -> xr.Dataset:
         "usual_loss": "training loss, usual start",
         "label_noise": "share of random labels",
     }
-    for name, text in texts.items():
-        data[name].attrs = {"long_name": text, "units": "1"}
-    return data.assign_attrs(source="kalra2023", network=f"{DEPTH} layers, tanh, width {WIDTH}")
+    return described(data, texts, source="kalra2023", network=f"{DEPTH} layers, tanh, width {WIDTH}")
 
 
 def _name(run: xr.Dataset) -> str:

@@ -22,6 +22,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import axis, described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
@@ -71,16 +72,13 @@ def compute(fast: bool) -> xr.Dataset:
     if not fast:
         data = data.merge(_narrow_starts())
     width = np.unique(np.round(np.geomspace(8, 2000, 60)))
-    along = xr.DataArray(width, dims="wall_width", coords={"wall_width": width})
+    along = axis("wall_width", width)
     walls = {
         "uv_c_loss": uv.mean_c_loss(along, "hessian"),
         "uv_c_sharp": xr.full_like(along, uv.wide_c_sharp(1.0)),
         "uv_c_max": uv.mean_c_max(along, "hessian"),
     }
-    for name, wall in walls.items():
-        data[name] = wall.assign_attrs(long_name=name.replace("_", " "), units="1")
-    data.wall_width.attrs = {"long_name": "width of the uv network", "units": "1"}
-    return data.assign_attrs(source="kalra2023")
+    return described(data.assign(walls), {"wall_width": "width of the uv network"}, source="kalra2023")
 
 
 def _from_zero_outputs(fast: bool) -> xr.DataArray:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from figures.engine.check import Check, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREY, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import axis, described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.simulate.uv import bifurcation, lyapunov
 from sgdynamics.theory.uv import (
@@ -61,9 +62,14 @@ def _period(q: float) -> int:
     return int(np.unique(path.round(7)).size)
 
 
+TEXTS = {
+    "q": "learning rate over the largest one with a stable minimum",
+}
+
+
 def compute(fast: bool) -> xr.Dataset:
     values = np.linspace(LOWEST, HIGHEST, 601 if fast else 1601)
-    q = xr.DataArray(values, dims="q", coords={"q": values})
+    q = axis("q", values)
     ends = bifurcation(q, transient=3000, keep=60 if fast else 200, imbalance=IMBALANCE)
     exponents = lyapunov(q, steps=20_000 if fast else 100_000, transient=5000)
     along, across = _exact_exponents(q)
@@ -99,11 +105,7 @@ def compute(fast: bool) -> xr.Dataset:
         },
         coords={"between": between, "cycle_q": cycle_q.values, "known_q": known.q.values},
     )
-    for name in (*data.data_vars, "between", "cycle_q", "known_q"):
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    data["q"].attrs = {"long_name": "learning rate over the largest one with a stable minimum", "units": "1"}
-    return data.assign_attrs(source="kalra2025", imbalance=IMBALANCE)
+    return described(data, TEXTS, source="kalra2025", imbalance=IMBALANCE)
 
 
 def draw(data: xr.Dataset) -> Figure:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import measured_points, panels, theory_line
 from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
@@ -80,19 +81,7 @@ def compute(fast: bool) -> xr.Dataset:
     )
     texts = {"ratio_mean": "mean of saturated over initial sharpness", "diverged": "runs that diverged"}
     texts |= {"kept_ratio": "saturated over initial sharpness", "kept_c": "learning rate times initial sharpness"}
-    for name in (
-        "kept_ratio",
-        "kept_c",
-        "ratio_mean",
-        "ratio_standard_error",
-        "diverged",
-        "uv_ratio",
-        "wall_c",
-        "depth",
-        "width",
-    ):
-        data[name].attrs = {"long_name": texts.get(name, name.replace("_", " ")), "units": "1"}
-    return data.assign_attrs(source="kalra2023")
+    return described(data, texts, source="kalra2023")
 
 
 def draw(data: xr.Dataset) -> Figure:

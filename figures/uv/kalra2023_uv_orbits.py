@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
+from figures.engine.labels import axis, described
 from figures.engine.style import DOUBLE, panels, theory_line
 from figures.uv._largest_rates import checks_of_largest_rates, draw_largest_rates, over_targets, over_widths
 from figures.uv._starts import random_starts
@@ -79,7 +80,7 @@ def _orbits() -> xr.Dataset:
 
 def _one_step_at_fixed_points() -> xr.Dataset:
     """Where one step carries the four fixed points."""
-    q = xr.DataArray([BELOW, BEYOND], dims="q", coords={"q": [BELOW, BEYOND]})
+    q = axis("q", [BELOW, BEYOND])
     points = fixed_points(q)
     step = trajectory(points.residual + q, points.ntk, 1.0, kappa=1.0, target=q, steps=1).isel(step=1, drop=True)
     return xr.Dataset(
@@ -174,10 +175,7 @@ def compute(fast: bool) -> xr.Dataset:
         _flow(30 if fast else 150).rename(network="flow_network"),
     ]
     data = xr.merge(parts, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="kalra2023")
+    return described(data, source="kalra2023")
 
 
 def _draw_plane(axes: Axes, data: xr.Dataset, q: float) -> None:

@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check, asymptotic, exact, heuristic
+from figures.engine.check import Check, asymptotic, exact, heuristic, law
 from figures.engine.colors import BLACK, VERMILION
 from figures.engine.elsewhere import elsewhere
+from figures.engine.labels import axis, described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.models.uv import alignment_quantile, start_ratio
 from sgdynamics.outcome import Outcome
@@ -97,7 +98,7 @@ def compute(fast: bool) -> xr.Dataset:
     c = np.linspace(0.05, 4.95, 99 if fast else 197)
     cells = over_seeds(phase_diagram(c, np.array(WIDTHS), steps=STEPS, seeds=200 if fast else 500))
     width = np.unique(np.round(1 / np.linspace(1 / 600, 1 / 3.7, 60)))
-    along = xr.DataArray(width, dims="wall_width", coords={"wall_width": width})
+    along = axis("wall_width", width)
     walls = _walls(along)
     points, seeds = (160, 18_000) if fast else (240, 30_000)
     measured = xr.concat([_measured(width, points, seeds) for width in MEASURED_WIDTHS], "measured_width")
@@ -122,12 +123,7 @@ def compute(fast: bool) -> xr.Dataset:
         compat="no_conflicts",
     )
     data = data.assign(no_threshold=no_catapult_probability(data.measured_width.astype(float)))
-    for name in data.data_vars:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    for name in ("c", "width", "wall_width", "measured_width"):
-        data[name].attrs = {"long_name": name.replace("_", " "), "units": "1"}
-    return data.assign_attrs(source="kalra2023", steps=float(STEPS), seeds=float(seeds))
+    return described(data, source="kalra2023", steps=float(STEPS), seeds=float(seeds))
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
@@ -199,9 +195,7 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
         "c_max": "mean over starts of where runs begin to diverge, 2(1 + sqrt(1 + 12 rho)), widths 4 to 128",
     }
     for name, claim in claims.items():
-        yield exact(claim).statistical(
-            data[f"{name}_predicted"], data[f"{name}_measured"], data[f"{name}_standard_error"], "mean"
-        )
+        yield law(claim).agreement(data, name, "mean")
     share, seeds = data.no_threshold, data.attrs["seeds"]
     yield exact("share of starts whose loss no first step raises, P(rho > 1/8)").close(
         share,

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from figures.engine.check import Check, asymptotic, exact
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
+from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line
 from sgdynamics.simulate import trainer
 from sgdynamics.simulate.uv import persistent_catapults, scheduled_trajectory, trajectory
@@ -103,10 +104,7 @@ def _searches() -> xr.Dataset:
 
 def compute(fast: bool) -> xr.Dataset:
     data = xr.merge([_delays(), _catapults(), _searches()])
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="kalra2024")
+    return described(data, source="kalra2024")
 
 
 def draw(data: xr.Dataset) -> Figure:

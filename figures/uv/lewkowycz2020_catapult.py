@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from figures.engine.check import Check, asymptotic, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from figures.engine.elsewhere import elsewhere
-from figures.engine.style import DOUBLE, measured_points, panels, theory_line
+from figures.engine.labels import axis, described
+from figures.engine.style import DOUBLE, measured_points, panels, theory_line, ticks
 from figures.uv._starts import random_starts
 from sgdynamics.models.uv import UVNetwork
 from sgdynamics.outcome import Outcome
@@ -88,7 +88,7 @@ def _phases(c: xr.DataArray, count: int) -> xr.DataArray:
 
 def _band(values: np.ndarray, dim: str) -> xr.Dataset:
     """Smallest and largest kernel at the end that infinite width allows."""
-    c = xr.DataArray(values, dims=dim, coords={dim: values})
+    c = axis(dim, values)
     coarse, fine = c[values <= FINE], c[values > FINE]
     end = catapult_final_ntk(coarse, _phases(coarse, FEW))
     low, high = [end.min("phase")], [end.max("phase")]
@@ -192,10 +192,7 @@ def compute(fast: bool) -> xr.Dataset:
         _around_four(200 if fast else 1000).to_dataset(name="share_diverged"),
     ]
     data = xr.merge(parts, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
-    for name in data.variables:
-        data[name].attrs.setdefault("long_name", str(name).replace("_", " "))
-        data[name].attrs.setdefault("units", "1")
-    return data.assign_attrs(source="lewkowycz2020")
+    return described(data, source="lewkowycz2020")
 
 
 def _power(width: int) -> str:
@@ -262,8 +259,7 @@ def draw(data: xr.Dataset) -> Figure:
         measured_points(height, data.peak_c - 2, mean, here.peak_spread, color=color, marker=marker)
     height.set(xscale="log", yscale="log", xlabel="$c - 2$", ylabel=r"$\eta^2$ peak loss / width")
     height.set_title("how high: one curve for all widths")
-    height.set_xticks([0.05, 0.1, 0.2, 0.5, 1], ["0.05", "0.1", "0.2", "0.5", "1"])
-    height.xaxis.set_minor_formatter(NullFormatter())
+    ticks(height.xaxis, [0.05, 0.1, 0.2, 0.5, 1])
     height.legend(loc="lower right")
 
     for c, (color, _) in TIME_C.items():
