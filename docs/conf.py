@@ -47,7 +47,7 @@ figures_made = os.environ.get("SGDYNAMICS_FIGURES", str(HERE.parent / "out" / "f
 
 
 class FormulaDocumenter(autodoc.FunctionDocumenter):
-    """A formula is documented as the function it is, with its facts at the end."""
+    """A formula is documented as the function it is."""
 
     objtype = "formula"
     directivetype = "function"
@@ -59,11 +59,11 @@ class FormulaDocumenter(autodoc.FunctionDocumenter):
         return isinstance(member, Formula)
 
     def get_doc(self):
-        """The docstring and the facts."""
-        thing = self.object
-        assumptions = ", ".join(thing.assumptions).replace("|", r"\|") or "none"
-        lines = [f":Status: {thing.status}", f":Assumptions: {assumptions}", f":Source: {thing.source}", ""]
-        return [*(super().get_doc() or []), lines]
+        """The docstring, with bars of the facts as they are."""
+        return [
+            [line.replace("|", r"\|") if line.startswith(":Assumptions:") else line for line in lines]
+            for lines in super().get_doc() or []
+        ]
 
 
 def setup(app):

@@ -173,8 +173,8 @@ def test_doubling_finds_the_rate_to_start_from():
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: scheduled_trajectory(0.1, 1.0, [[0.1]], kappa=1.0), "rates"),
-        (lambda: scheduled_trajectory(0.1, 1.0, [-0.1], kappa=1.0), "rates"),
+        (lambda: scheduled_trajectory(0.1, 1.0, [[0.1]], kappa=1.0), "schedule"),
+        (lambda: scheduled_trajectory(0.1, 1.0, [-0.1], kappa=1.0), "schedule"),
         (lambda: scheduled_trajectory([0.1], 1.0, [0.1], kappa=1.0), "output"),
         (lambda: scheduled_trajectory(1.0, 0.1, [0.1], kappa=1.0), "ntk"),
         (lambda: persistent_catapults(0.1, 1.0, kappa=1.0, strength=4.0, peak=1.0, steps=1), "strength"),

@@ -532,7 +532,7 @@ def bind(
     try:
         return signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{owner}: {error}") from None
+        raise TypeError(f"{owner}: {str(error).replace('missing a required argument: ', 'missing ')}") from None
 
 
 def checked(**domains: Domain) -> Callable[[Callable[P, R]], Callable[P, R]]:

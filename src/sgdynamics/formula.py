@@ -257,7 +257,6 @@ class Formula(Generic[P, R]):
             name for name, domain in self.domains.items() if isinstance(domain, Interval)
         )
         self.edge = edge
-        self.__doc__ = documented(function.__doc__, self.signature, self._entries())
         self.status = status
         self.symbolic = symbolic
         self.source = source
@@ -265,6 +264,22 @@ class Formula(Generic[P, R]):
         parts = function.__module__.removeprefix("sgdynamics.").split(".")
         self.stem: str = parts[1] if len(parts) > 1 else parts[0]
         self.name: str = ".".join([*parts[:2], function.__name__])
+        said = documented(function.__doc__, self.signature, self._entries())
+        self.__doc__ = said and f"{said.rstrip()}\n\n{self._facts()}\n"
+
+    def _facts(self) -> str:
+        """How it is called and what it rests on, at the end of its documentation."""
+        said = {
+            "Call": f"``{self.__name__}{self._call()}``",
+            "Status": self.status,
+            "Assumptions": ", ".join(self.assumptions) or "none",
+            "Source": self.source,
+        }
+        return "\n".join(f":{name}: {fact}" for name, fact in said.items())
+
+    def _call(self) -> inspect.Signature:
+        bare = [one.replace(annotation=inspect.Parameter.empty) for one in self.signature.parameters.values()]
+        return inspect.Signature(bare)
 
     def _entries(self) -> dict[str, Parameter | str]:
         """What the documentation says of every parameter."""
@@ -274,10 +289,8 @@ class Formula(Generic[P, R]):
         return {**self.parameters, name: f"{self.parameters[name]} {self.edge}"}
 
     def __repr__(self) -> str:
-        bare = [one.replace(annotation=inspect.Parameter.empty) for one in self.signature.parameters.values()]
-        call = inspect.Signature(bare)
         assumed = f"; assumes {', '.join(self.assumptions)}" if self.assumptions else ""
-        return f"<formula {self.name}{call}: {self.status}, source {self.source}{assumed}>"
+        return f"<formula {self.name}{self._call()}: {self.status}, source {self.source}{assumed}>"
 
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled by reference, so that worker processes meet the same object

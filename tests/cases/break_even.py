@@ -109,7 +109,7 @@ SOUND = {
         "sampling": "without replacement",
         "reference": RUN,
         "early": 0.5,
-        "tolerance": 0.15,
+        "tol": 0.15,
     },
 }
 

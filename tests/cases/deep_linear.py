@@ -37,7 +37,7 @@ SOUND = {
         "learning_rate": 0.1,
         "steps": 3,
         "record": [3],
-        "tolerance": 1e-12,
+        "tol": 1e-12,
     },
     "simulate.deep_linear.network_trajectory": {
         "model": NETWORK,
@@ -45,10 +45,10 @@ SOUND = {
         "learning_rate": 0.1,
         "steps": 3,
         "record": [3],
-        "tolerance": 1e-12,
+        "tol": 1e-12,
     },
-    "simulate.deep_linear.chain_flow": {"model": CHAIN, "weights": WEIGHTS, "time": [0.0, 1.0], "rtol": 1e-8},
-    "simulate.deep_linear.network_flow": {"model": NETWORK, "weights": MATRICES, "time": [0.0, 1.0], "rtol": 1e-8},
+    "simulate.deep_linear.chain_flow": {"model": CHAIN, "weights": WEIGHTS, "time": [0.0, 1.0], "tol": 1e-8},
+    "simulate.deep_linear.network_flow": {"model": NETWORK, "weights": MATRICES, "time": [0.0, 1.0], "tol": 1e-8},
     "simulate.deep_linear.initial_ntk": {"widths": [3, 2], "replicas": 2, "seed": 0},
     "simulate.deep_linear.initial_weights": {"widths": [3, 2], "replicas": 2, "seed": 0, "scale": 1.0},
 }

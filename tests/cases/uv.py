@@ -87,7 +87,7 @@ SOUND = {
         "alignment": 0.25,
     },
     "simulate.uv.trajectory": {**POINT, "learning_rate": 0.1, "kappa": 1.0, "target": 1.0, "steps": 3, "momentum": 0.5},
-    "simulate.uv.scheduled_trajectory": {**POINT, "rates": [0.1, 0.2], "kappa": 1.0, "target": 1.0},
+    "simulate.uv.scheduled_trajectory": {**POINT, "schedule": [0.1, 0.2], "kappa": 1.0, "target": 1.0},
     "simulate.uv.persistent_catapults": {
         **POINT,
         "kappa": 1.0,

@@ -129,7 +129,7 @@ def _run(
     learning_rate=nonnegative,
     steps=integer(1),
     record=optional(increasing_steps),
-    tolerance=one(nonnegative),
+    tol=one(nonnegative),
 )
 def chain_trajectory(
     model: ScalarChain,
@@ -138,7 +138,7 @@ def chain_trajectory(
     *,
     steps: int,
     record: Numeric = None,
-    tolerance: float = 1e-12,
+    tol: float = 1e-12,
 ) -> xr.Dataset:
     r"""Gradient descent on chains of scalar weights.
 
@@ -154,7 +154,7 @@ def chain_trajectory(
         :math:`T \ge 1`.
     record : array of int, optional
         Increasing steps in 0..T to keep; the last one where nothing is said.
-    tolerance : float
+    tol : float
         Loss at the last recorded step up to which a run counts as converged.
 
     Where an argument is backed by dask, the result is lazy.
@@ -208,7 +208,7 @@ def chain_trajectory(
             ),
             input_core_dims=[["layer"], [], []],
             output_core_dims=dims,
-            kwargs={"record": kept, "tolerance": float(tolerance)},
+            kwargs={"record": kept, "tolerance": float(tol)},
             dask="parallelized",
             output_dtypes=[np.float64] * len(names),
             dask_gufunc_kwargs={"output_sizes": {"step": kept.size}},

@@ -48,8 +48,8 @@ def _integrated(
     return times, found.y.T
 
 
-@checked(model=instance_of(ScalarChain), weights=chain_weights, time=nonnegative, rtol=one(tolerance_domain))
-def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, rtol: float = 1e-10) -> xr.Dataset:
+@checked(model=instance_of(ScalarChain), weights=chain_weights, time=nonnegative, tol=one(tolerance_domain))
+def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, tol: float = 1e-10) -> xr.Dataset:
     r"""Gradient flow :math:`\dot w = -\nabla L` of one chain.
 
     Parameters
@@ -60,7 +60,7 @@ def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, rtol:
         The start.
     time : array, shape (times,), or float
         Strictly increasing times >= 0 to record; learning rate times step.
-    rtol : float
+    tol : float
         Relative tolerance of the integrator (an explicit Runge-Kutta method of order 8).
 
     Returns
@@ -85,7 +85,7 @@ def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, rtol:
     if np.ndim(model.target):
         raise complain("chain_flow", "model", "a chain with one number as its target", model.target)
     target = np.asarray(model.target)
-    times, path = _integrated("chain_flow", lambda w: -chains.gradient(w, target), start, time, rtol)
+    times, path = _integrated("chain_flow", lambda w: -chains.gradient(w, target), start, time, tol)
     with np.errstate(all="ignore"):
         data = xr.Dataset(
             {
@@ -103,9 +103,9 @@ def chain_flow(model: ScalarChain, weights: ArrayLike, time: ArrayLike, *, rtol:
     return described(data)
 
 
-@checked(model=instance_of(DeepLinearNetwork), weights=weight_matrices, time=nonnegative, rtol=one(tolerance_domain))
+@checked(model=instance_of(DeepLinearNetwork), weights=weight_matrices, time=nonnegative, tol=one(tolerance_domain))
 def network_flow(
-    model: DeepLinearNetwork, weights: Sequence[ArrayLike], time: ArrayLike, *, rtol: float = 1e-10
+    model: DeepLinearNetwork, weights: Sequence[ArrayLike], time: ArrayLike, *, tol: float = 1e-10
 ) -> xr.Dataset:
     r"""Gradient flow of one deep linear network.
 
@@ -116,7 +116,7 @@ def network_flow(
         The start.
     time : array, shape (times,), or float
         Strictly increasing times >= 0 to record; learning rate times step.
-    rtol : float
+    tol : float
         Relative tolerance of the integrator (an explicit Runge-Kutta method of order 8).
 
     Returns
@@ -158,7 +158,7 @@ def network_flow(
 
     with one_blas_thread():
         flat = np.concatenate([layer.ravel() for layer in start])
-        times, path = _integrated("network_flow", downhill, flat, time, rtol)
+        times, path = _integrated("network_flow", downhill, flat, time, tol)
         layers = layers_of(path)
         data = xr.Dataset(
             {

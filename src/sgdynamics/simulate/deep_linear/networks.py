@@ -88,7 +88,7 @@ def _run(
     learning_rate=nonnegative,
     steps=integer(1),
     record=optional(increasing_steps),
-    tolerance=one(nonnegative),
+    tol=one(nonnegative),
 )
 def network_trajectory(
     model: DeepLinearNetwork,
@@ -97,7 +97,7 @@ def network_trajectory(
     *,
     steps: int,
     record: Numeric = None,
-    tolerance: float = 1e-12,
+    tol: float = 1e-12,
 ) -> xr.Dataset:
     r"""Gradient descent on deep linear networks.
 
@@ -114,7 +114,7 @@ def network_trajectory(
     record : array of int, optional
         Increasing steps in 0..T to keep; the last one where nothing is said. The whole Hessian is formed and
         diagonalised at each of them.
-    tolerance : float
+    tol : float
         Loss at the last recorded step up to which a run counts as converged.
 
     Returns
@@ -161,7 +161,7 @@ def network_trajectory(
         ),
         input_core_dims=[[]],
         output_core_dims=[[*many, "step"], [*many, "step"], [*many, "step", "hidden_layer"], many, many],
-        kwargs={"start": start, "model": model, "record": kept, "tolerance": float(tolerance)},
+        kwargs={"start": start, "model": model, "record": kept, "tolerance": float(tol)},
         dask="parallelized",
         output_dtypes=[np.float64] * len(names),
         dask_gufunc_kwargs={"output_sizes": sizes},

@@ -98,11 +98,13 @@ def _labelled(states: list[tuple[float, float, float, float]], rates: Floats) ->
 @checked(
     output=one(real),
     ntk=one(nonnegative),
-    rates=schedule_of_rates,
+    schedule=schedule_of_rates,
     kappa=one(positive),
     target=one(real),
 )
-def scheduled_trajectory(output: float, ntk: float, rates: Numeric, *, kappa: float, target: float = 0.0) -> xr.Dataset:
+def scheduled_trajectory(
+    output: float, ntk: float, schedule: Numeric, *, kappa: float, target: float = 0.0
+) -> xr.Dataset:
     r"""Gradient descent on the uv network with a rate for every step.
 
     Status: exact, as :func:`trajectory`, of one start.
@@ -111,7 +113,7 @@ def scheduled_trajectory(output: float, ntk: float, rates: Numeric, *, kappa: fl
     ----------
     output, ntk : float
         :math:`f_0` and :math:`\lambda_0 \ge 2\sqrt\kappa|f_0|`.
-    rates : array, shape (T,)
+    schedule : array, shape (T,)
         :math:`\eta_1..\eta_T \ge 0`.
     kappa : float
         :math:`\kappa > 0`.
@@ -140,9 +142,9 @@ def scheduled_trajectory(output: float, ntk: float, rates: Numeric, *, kappa: fl
     >>> diverges(end), diverges(np.append(np.full(60, 1.2), end)), diverges(np.append(np.linspace(0, 2.5, 200), end))
     (True, False, True)
     """
-    given = np.asarray(rates)
+    given = np.asarray(schedule)
     if given.ndim != 1:
-        raise complain("scheduled_trajectory", "rates", "of shape (T,)", f"shape {given.shape}")
+        raise complain("scheduled_trajectory", "schedule", "of shape (T,)", f"shape {given.shape}")
     network = _Walker("scheduled_trajectory", output, ntk, kappa, target)
     states = [network.state()]
     for rate in given.tolist():

@@ -160,7 +160,7 @@ def _verdict(run: Measured, share: Array, early: _Route, tolerance: float, refer
     sampling=optional(choice(*SAMPLINGS)),
     reference=optional(instance_of(xr.Dataset)),
     early=one(_FRACTION),
-    tolerance=one(_FRACTION),
+    tol=one(_FRACTION),
 )
 def predicted_break_even(
     run: xr.Dataset,
@@ -171,7 +171,7 @@ def predicted_break_even(
     sampling: str | None = None,
     reference: xr.Dataset | None = None,
     early: float = 0.5,
-    tolerance: float = 0.15,
+    tol: float = 0.15,
 ) -> xr.Dataset:
     r"""Break-even step, sharpness and gradient variance of a measured run, by the edge of its sharpest direction.
 
@@ -213,7 +213,7 @@ def predicted_break_even(
         A run at a small learning rate, with ``sharpness``: how the sharpness grows without an edge.
     early : float
         Share of the edge up to which the early route looks, in (0, 1).
-    tolerance : float
+    tol : float
         Relative accuracy that is asked of the edge and of the conditions, in (0, 1).
 
     Returns
@@ -258,7 +258,7 @@ def predicted_break_even(
         raise complain(owner, "reference", "of at least two finite measurements", reference)
     share = what.sharpness / what.edge
     top = float(share.max())
-    level = min(top, 1.0) if top >= 1 - _ROUNDING else 1 - float(tolerance)
+    level = min(top, 1.0) if top >= 1 - _ROUNDING else 1 - tol
     step, place = _crossing(what.step, share, level)
     window = _early_window(share, float(early))
     before = _beforehand(what, window, free)
@@ -266,8 +266,8 @@ def predicted_break_even(
     nothing = _Route(math.inf, math.inf, dict.fromkeys(what.noises, math.inf))
     routes = {"measured": _at_the_crossing(what, place, step) if reached else nothing, "early": before}
     last = int(place) if reached else share.size - 1
-    conditions = _conditions(what, share, last, before, float(tolerance), free)
-    outcome = _verdict(what, share, before, float(tolerance), free)
+    conditions = _conditions(what, share, last, before, tol, free)
+    outcome = _verdict(what, share, before, tol, free)
     return _table(what, share, along, routes, conditions, outcome, level)
 
 
