@@ -1,29 +1,41 @@
 r"""Laws that plan a run: shapes of decays, averages with momentum, Adam and signs, and a large rate first.
 
-Top left, the share of a plateau's noise that a decay leaves, by its length: dashed lines know the end of the decay
-only. Top right, averages of the last iterates of runs at rest, plain and with momentum: long ones see the noise alone.
-Bottom left, what three optimisers come to rest at in one direction. Bottom right, descent on two linear patterns whose
-test loss weighs them otherwise than the training loss: a large rate first ends lower where the flat pattern counts
-more, makes no difference where the two losses are in proportion, and ends higher in the opposite case.
+Left, above, the share of a plateau's noise that a decay leaves, by its length: dashed lines know the end of the decay
+only. Middle, above, averages of the last iterates of runs at rest, plain and with momentum: long ones see the noise
+alone. Below, what optimisers come to rest at in one direction. In the middle descent on two linear patterns whose test
+loss weighs them otherwise than the training loss: a large rate first ends lower where the flat pattern counts more,
+makes no difference where the two losses are in proportion, and ends higher in the opposite case. Right, above, how much
+of every update is left in weights with decoupled decay; points are what a nudge of one update leaves. Below, the worst
+case of convex functions beside the risk of a quadratic, both at the last iterate, for peaks of five schedules: the
+bound is some ten to a hundred times as large, and wants a smaller peak.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.engine.check import Check, asymptotic, exact
+from figures.engine.check import Check, asymptotic, bound, exact, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from figures.engine.labels import described
 from figures.engine.style import DOUBLE, compared, measured_points, panels, theory_line
 from sgdynamics.models.quadratic import MiniBatchQuadratic
-from sgdynamics.models.schedules import constant, power_decay, tail, warmup_stable_decay
+from sgdynamics.models.schedules import (
+    constant,
+    cosine,
+    inverse_sqrt,
+    linear,
+    power_decay,
+    tail,
+    warmup_stable_decay,
+)
 from sgdynamics.simulate.quadratic import ensemble
+from sgdynamics.theory.forecast import last_iterate_bound
 from sgdynamics.theory.quadratic import (
     adam_gain,
     adam_momentum_gain,
@@ -37,6 +49,7 @@ from sgdynamics.theory.quadratic import (
     sign_descent_variance,
     stationary_variance,
 )
+from sgdynamics.theory.schedules import update_weights
 
 # shape of the decay: exponent and amplitude of its end
 SHAPES = {
@@ -63,6 +76,18 @@ PATTERNS = {  # test curvatures of the sharp and of the flat pattern
     "sharp counts more": ([1.0, 1e-4], VERMILION, "^"),
 }
 FIRST, LEVELS = 250, np.geomspace(1e-1, 1e-6, 11)
+
+DECAY, UPDATES = 0.5, 200
+SHRINKING = {"constant": (constant, BLUE, "o"), "linear": (linear, ORANGE, "s"), "cosine": (cosine, GREEN, "^")}
+
+RUN, PEAKS = 200, np.geomspace(0.02, 1.0, 9)
+SCHEDULES: dict[str, tuple[Callable[[float], np.ndarray], str, str]] = {
+    "constant": (lambda peak: constant(peak, RUN), BLUE, "o"),
+    "inverse root": (lambda peak: inverse_sqrt(peak, RUN, 10), BLACK, "v"),
+    "stable, decay": (lambda peak: warmup_stable_decay(peak, RUN, 0, RUN // 5), VERMILION, "d"),
+    "linear": (lambda peak: linear(peak, RUN), ORANGE, "s"),
+    "cosine": (lambda peak: cosine(peak, RUN), GREEN, "^"),
+}
 
 
 def _decay(shape: Any, steps: int) -> Any:
@@ -209,15 +234,81 @@ def _annealing() -> xr.Dataset:
     )
 
 
+def _weights() -> xr.Dataset:
+    """What is left of every update under decoupled weight decay, and the difference that a nudge of it makes."""
+    predicted, measured = np.empty((2, len(SHRINKING), UPDATES))
+    updates = np.random.default_rng(6).normal(size=UPDATES)
+    for i, (made, _, _) in enumerate(SHRINKING.values()):
+        rates = made(0.1, UPDATES)
+        predicted[i] = update_weights(rates, DECAY).weight
+
+        def last(updates: np.ndarray, rates: np.ndarray = rates) -> float:
+            weight = 1.0
+            for rate, update in zip(rates, updates, strict=True):
+                weight = (1 - rate * DECAY) * weight - rate * update
+            return weight
+
+        measured[i] = [-DECAY * (last(updates + nudge) - last(updates)) for nudge in np.eye(UPDATES)]
+    dims = ("shrinking", "made_at")
+    return xr.Dataset(
+        {"left_of_update": (dims, predicted), "left_of_update_measured": (dims, measured)},
+        coords={"shrinking": list(SHRINKING), "made_at": np.arange(1, UPDATES + 1)},
+    )
+
+
+def _worst_cases(replicas: int) -> xr.Dataset:
+    """The bound on the last iterate, with the gradients of the run, beside the risk that runs of a quadratic have."""
+    curvature = np.geomspace(1, 0.01, 8)
+    model = MiniBatchQuadratic(curvature, 1.0, displacement=1.0)
+    worst, risk, spread = np.empty((3, len(SCHEDULES), PEAKS.size))
+    for i, (made, _, _) in enumerate(SCHEDULES.values()):
+        for j, peak in enumerate(PEAKS):
+            rates = made(peak)
+            rates = rates[rates > 0]
+            law = moments(model, rates[:-1], record=np.arange(rates.size))
+            squares = (curvature**2 * (law.mean_error**2 + law.variance + 1)).sum("mode")
+            worst[i, j] = last_iterate_bound(
+                rates, distance=math.sqrt(curvature.size), gradient_bound=math.sqrt(float(squares.max()))
+            )
+            run = ensemble(model, rates[:-1], replicas=replicas, seed=7)
+            risks = run.error.values.reshape(replicas, -1) ** 2 @ curvature / 2
+            risk[i, j], spread[i, j] = risks.mean(), risks.std() / math.sqrt(replicas)
+    dims = ("planned", "peak")
+    return xr.Dataset(
+        {"worst_case": (dims, worst), "risk_measured": (dims, risk), "risk_standard_error": (dims, spread)},
+        coords={"planned": list(SCHEDULES), "peak": PEAKS},
+    )
+
+
 def compute(fast: bool) -> xr.Dataset:
     replicas = 20_000 if fast else 200_000
-    data = xr.merge([_decays(replicas), _averages(replicas), _optimisers(replicas), _annealing()])
+    data = xr.merge([_decays(replicas), _averages(replicas), _optimisers(replicas), _annealing(), _weights()])
+    data = data.merge(_worst_cases(replicas // 20))
     data["turnaround_rate"] = learning_order_rate(SHARP, FLAT)
     return described(data, source="derived")
 
 
 def draw(data: xr.Dataset) -> Figure:
-    figure, ((decays, averages), (optimisers, annealing)) = panels(2, 2, width=DOUBLE, height=5.0)
+    figure, ((decays, averages, shrinking), (optimisers, annealing, worst)) = panels(
+        2, 3, width=1.4 * DOUBLE, height=5.0
+    )
+    for name, (_, color, marker) in SHRINKING.items():
+        here = data.sel(shrinking=name)
+        theory_line(shrinking, data.made_at, here.left_of_update, color=color)
+        some = here.isel(made_at=slice(4, None, 15))
+        measured_points(shrinking, some.made_at, some.left_of_update_measured, color=color, marker=marker, label=name)
+    shrinking.set(xlabel="update", ylabel="weight in the last weights")
+    shrinking.legend(fontsize=6.5)
+
+    for name, (_, color, marker) in SCHEDULES.items():
+        here = data.sel(planned=name)
+        theory_line(worst, data.peak, here.worst_case, color=color)
+        measured_points(
+            worst, data.peak, here.risk_measured, here.risk_standard_error, color=color, marker=marker, label=name
+        )
+    worst.set(xscale="log", yscale="log", ylim=(0.01, 100))
+    worst.set(xlabel="peak learning rate", ylabel="risk (points), worst case (lines)")
+    worst.legend(fontsize=6.5, ncols=2, loc="upper left")
     lengths = np.geomspace(20, 4000, 60)
     for name, (exponent, amplitude, color, marker) in SHAPES.items():
         here = data.sel(shape=name)
@@ -331,3 +422,18 @@ def checks(data: xr.Dataset) -> Iterator[Check]:
     yield exact("the large rate is beyond that at which the order of learning turns around").below(
         LARGE, data.turnaround_rate
     )
+    yield exact("what is left of every update under decoupled weight decay, on any schedule").close(
+        data.left_of_update.values, data.left_of_update_measured.values, tolerance=1e-9
+    )
+    yield bound("the risk of the last iterate is below the worst case of convex functions", "defazio2023").below(
+        data.worst_case.values, data.risk_measured.values
+    )
+    yield heuristic(
+        "the worst case wants a smaller peak of every schedule than the risk does", "schaipp2025; derived"
+    ).above(data.peak.values[data.worst_case.argmin("peak")], data.peak.values[data.risk_measured.argmin("peak")])
+    # from the last to the first by the worst case
+    ranked = data.drop_sel(planned="cosine").min("peak").sortby("worst_case", ascending=False).risk_measured.values
+    yield heuristic(
+        "at the best peaks the worst case ranks constant, root, stable and linear as the risk does, last to first",
+        "schaipp2025; derived",
+    ).above(ranked[1:], ranked[:-1], note="cosine is first by the risk and second by the worst case")

@@ -32,4 +32,4 @@ __all__ = [
     "spectrum_left",
 ]
 
-SOURCES = ("luo2025", "defazio2023")
+SOURCES = ("luo2025", "defazio2023", "schaipp2025")
