@@ -9,9 +9,6 @@ from rst import plain, raw, title, toctree
 
 from figures.engine.catalogue import FigureModule, catalogue
 
-DOCS = Path(__file__).parent.parent
-ESSENCE = DOCS / "essence"
-
 # The section of the gallery that a row of figures is shown in.
 SECTIONS = {
     "quadratic": "Averages and schedules",
@@ -57,9 +54,7 @@ def _page(figure: FigureModule, made: Path, checks: list[dict]) -> str:
     if (made / f"{figure.name}.png").exists():
         text += f".. image:: {figure.name}.png\n   :alt: {plain(figure.claim)}\n\n"
     text += "".join(f"{plain(paragraph)}\n\n" for paragraph in figure.look.splitlines())
-    essence = ESSENCE / f"{figure.name}.txt"
-    if essence.exists():
-        text += title("In ten lines", "-") + f".. literalinclude:: ../essence/{essence.name}\n   :language: pycon\n\n"
+    text += title("In ten lines", "-") + f".. literalinclude:: ../essence/{figure.name}.txt\n   :language: pycon\n\n"
     text += title("Numbers", "-")
     if checks:
         text += raw(table(checks))
