@@ -138,3 +138,10 @@ def test_what_is_asked_of_neighbours_is_two_clicks_away():
         for name, _, place in (target.partition("#") for target in targets):
             assert name in one | two, row
             assert not place or place in places(docs / name), row
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.stem)
+def test_formulas_are_not_torn(page):
+    """A line that begins with a sign and a blank begins a list, and ends the formula before it."""
+    for paragraph in re.split(r"\n\s*\n|\n(?=[-+*] |\||#|\d+\. )", prose(page)):
+        assert paragraph.replace("$$", "").count("$") % 2 == 0, paragraph

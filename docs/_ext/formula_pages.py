@@ -48,7 +48,7 @@ def _entry(item) -> str:
     text += _first_sentence(item.__doc__ or "") + "\n\n"
     if item.symbolic and len(written := item.latex()) <= LONGEST:
         text += f".. math:: {written}\n\n"
-    facts = [("Status", item.status if isinstance(item, Formula) else plain(item.qualification))]
+    facts = [("Status", item.status if isinstance(item, Formula) else " ".join(item.qualification.split()))]
     if isinstance(item, Formula):
         ranges = "; ".join(f"``{parameter}`` {plain(domain.text)}" for parameter, domain in item.domains.items())
         facts.append(("Parameters", ranges))
