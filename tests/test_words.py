@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pydoc
+import re
 
 import pytest
 
@@ -12,6 +13,11 @@ import sgdynamics
 from sgdynamics.cli import _parser as command
 from sgdynamics.formula import REGISTRY, Formula
 from sgdynamics.theory.schedules import gain_kept, merge_plan
+
+# Aliases of words beside other things: callables for activations and losses, sizes for units.
+ALIASES = {"Shape", "AnyActivation", "AnyLoss"}
+# Figures walk over the words of this row as strings.
+PATTERNS = ("models.patterns", "theory.patterns", "simulate.patterns")
 
 
 def public():
@@ -137,3 +143,24 @@ def test_help_says_how_a_formula_is_called_and_what_it_rests_on():
         assert f"Status: {item.status}" in said
         assert ", ".join(item.assumptions) in said
         assert item.source in said
+
+
+def test_words_are_typed_as_the_words_that_are_taken():
+    """Annotations of rules, activations, samplings and other words are the options that the check knows."""
+    tried = 0
+    for name, item in PUBLIC.items():
+        if isinstance(item, type) or name.startswith(PATTERNS):
+            continue
+        for parameter, domain in getattr(item, "domains", {}).items():
+            options = getattr(getattr(domain, "domain", domain), "options", None)
+            if options is None or parameter == "kind":
+                continue
+            said = str(
+                inspect.signature(inspect.unwrap(getattr(item, "function", item))).parameters[parameter].annotation
+            )
+            if "Literal" in said:
+                assert set(re.findall(r"'([^']+)'", said.replace('"', "'"))) == set(options), (name, parameter)
+            else:
+                assert said in ALIASES, (name, parameter, said)
+            tried += 1
+    assert tried > 25

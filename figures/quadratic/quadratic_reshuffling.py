@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -38,7 +39,7 @@ from sgdynamics.theory.quadratic import (
 
 Floats = NDArray[np.float64]
 
-SAMPLINGS = ("replacement", "without_replacement", "reshuffled")
+SAMPLINGS: tuple[Any, ...] = ("replacement", "without_replacement", "reshuffled")
 LABELS = {
     "replacement": "with replacement",
     "without_replacement": "without, a fresh sample each step",

@@ -10,6 +10,7 @@ its own, so the distance is given by gain (learning rate times curvature).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -43,7 +44,7 @@ TARGETS = {
     "cosine": (1 + np.cos(np.pi * np.arange(1, STEPS + 1) / STEPS)) / 2,
     "jump to 0.1": np.where(np.arange(1, STEPS + 1) <= STEPS // 2, RATE, 0.1 * RATE),
 }
-RULES = ("wsm", "exact", "binomial", "lsq_nonneg", "risk", "uniform")
+RULES: tuple[Any, ...] = ("wsm", "exact", "binomial", "lsq_nonneg", "risk", "uniform")
 COLORS = dict(zip(RULES, (GREEN, VERMILION, GREY, BLUE, ORANGE, PURPLE), strict=True))
 EXACT_AT = 0.03
 STRIDES = (1, 2, 4, 5, 10, 20, 40, 50, 100)
@@ -126,10 +127,10 @@ def _merged(weights: Weights, replicas: int) -> xr.Dataset:
 
 def _two_checkpoints(replicas: int) -> xr.Dataset:
     """Risks of what tail sums and least squares make of two checkpoints, and of the run whose rate is cut."""
-    rules = ("wsm", "lsq", "run")
+    rules: tuple[Any, ...] = ("wsm", "lsq", "run")
     found = np.empty((len(rules), CUTS.size))
     for place, cut in enumerate(CUTS):
-        for row, rule in enumerate(("wsm", "lsq")):
+        for row, rule in enumerate(rules[:2]):
             plan = merge_plan(constant(cut * RATE, STEPS), RATE, [0, STEPS], rule=rule, model=MODEL)
             found[row, place] = float(plan.merged_risk)
         found[2, place] = float(plan.target_risk)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -28,7 +29,7 @@ from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
 from sgdynamics.theory import uv
 
-ACTIVATIONS = ("relu", "linear")
+ACTIVATIONS: tuple[Any, ...] = ("relu", "linear")
 SHAPES = ((2, 32), (2, 64), (2, 256), (3, 64), (5, 32), (5, 64), (5, 256))
 FAST_SHAPES = ((2, 16), (2, 128), (4, 16))
 SPACING = 2**0.1

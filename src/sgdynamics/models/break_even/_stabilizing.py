@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Stabilizing(Shown):
     sharpening: Any
     restoring: float = 1.0
     batch_size: int = 1
-    sampling: str = "without_replacement"
+    sampling: Literal["without_replacement", "replacement"] = "without_replacement"
     start: Any = 0.1
     start_curvature: Any = 1.0
     oscillation_floor: float = 1e-6

@@ -3,7 +3,7 @@ r"""Examples that differ in curvature, drawn from a seed."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def draw_ensemble(
     *,
     relative_variance: float,
     force_deviation: float = 0.0,
-    law: str = "gaussian",
+    law: Literal["gaussian", "gamma"] = "gaussian",
     modes: int | None = None,
     exact_moments: bool = True,
     seed: int | np.random.SeedSequence,

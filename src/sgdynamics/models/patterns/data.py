@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +176,7 @@ class TwoPatternSample(Shown):
         return mask
 
     @checked(kind=choice(*_NAMES))
-    def count(self, kind: str) -> int:
+    def count(self, kind: Literal["P only", "Q only", "both"]) -> int:
         """How many examples are of a kind.
 
         Parameters

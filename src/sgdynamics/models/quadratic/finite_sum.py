@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class FiniteSumQuadratic(Shown):
     center_covariance: Any = 0.0
     displacement: Any = 0.0
     batch_size: int = 1
-    sampling: str = "without_replacement"
+    sampling: Literal["replacement", "without_replacement", "reshuffled"] = "without_replacement"
     probabilities: Any = None
 
     domains: ClassVar[Mapping[str, Domain]] = {

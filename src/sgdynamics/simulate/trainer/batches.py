@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ class Batches(Shown):
     _: KW_ONLY
     replacement: bool = False
     label_noise: float = 0.0
-    label_noise_kind: str = "fresh"
+    label_noise_kind: Literal["fresh", "fixed"] = "fresh"
     seed: int | np.random.SeedSequence
 
     domains: ClassVar[Mapping[str, Domain]] = {

@@ -9,7 +9,7 @@ for zeros. Of the two the smaller is formed: the second from the factors of the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -81,7 +81,7 @@ def gradient_covariance(
     *,
     k: int = 1,
     centred: bool = True,
-    route: str = "smaller",
+    route: Literal["smaller", "examples", "parameters"] = "smaller",
     vectors: bool = False,
 ) -> xr.Dataset:
     r"""The exact covariance of per-example gradients, :math:`K` with divisor n: its largest eigenvalues and its trace.

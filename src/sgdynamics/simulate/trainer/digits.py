@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +41,7 @@ class Split(NamedTuple):
 
 
 @checked(standardisation=choice("raw", "mean_image", "raw_deviation", "per_image"))
-def digits(standardisation: str = "mean_image") -> Digits:
+def digits(standardisation: Literal["raw", "mean_image", "raw_deviation", "per_image"] = "mean_image") -> Digits:
     r"""The digits, with statistics of all 1797 images. Nothing is downloaded.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,9 @@ Array = NDArray[Any]
 
 
 @checked(objective=an_objective, v=arguments.columns, part=choice("whole", "gauss_newton"))
-def per_example_curvatures(objective: Objective, v: ArrayLike, *, part: str = "whole") -> Array:
+def per_example_curvatures(
+    objective: Objective, v: ArrayLike, *, part: Literal["whole", "gauss_newton"] = "whole"
+) -> Array:
     r"""The second derivative of every example's loss along directions; their mean is :math:`v^T H v`.
 
     With :math:`z` the outputs of the network at an example and dots for derivatives along :math:`v`,

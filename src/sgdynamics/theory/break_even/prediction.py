@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -168,7 +168,7 @@ def predicted_break_even(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     examples: int | None = None,
-    sampling: str | None = None,
+    sampling: Literal["full batch", "with replacement", "without replacement", "reshuffled"] | None = None,
     reference: xr.Dataset | None = None,
     early: float = 0.5,
     tol: float = 0.15,

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -134,7 +134,7 @@ def mean_square_edge(
     batch_size: int = 1,
     *,
     features: ArrayLike | None = None,
-    sampling: str = "without_replacement",
+    sampling: Literal["without_replacement", "replacement"] = "without_replacement",
 ) -> float:
     r"""Largest learning rate at which SGD on the given examples is stable in mean square, in all directions at once.
 
@@ -195,7 +195,7 @@ def sharpest_direction_edge(
     batch_size: int = 1,
     *,
     features: ArrayLike | None = None,
-    sampling: str = "without_replacement",
+    sampling: Literal["without_replacement", "replacement"] = "without_replacement",
 ) -> float:
     r"""Edge of the sharpest direction alone, the top eigenvector of the mean Hessian.
 
@@ -252,7 +252,7 @@ def strict_edge(
     batch_size: int = 1,
     *,
     features: ArrayLike | None = None,
-    sampling: str = "without_replacement",
+    sampling: Literal["without_replacement", "replacement"] = "without_replacement",
 ) -> float:
     r"""Largest learning rate at which no single batch is unstable, :math:`2/\max_B \lambda_1(H_B)`.
 
@@ -315,7 +315,12 @@ def _edge_within(lowest: float, highest: float) -> float:
     batch_size=integer(1),
     sampling=_SAMPLING,
 )
-def direction_edges(curvatures: ArrayLike, batch_size: int = 1, *, sampling: str = "without_replacement") -> xr.Dataset:
+def direction_edges(
+    curvatures: ArrayLike,
+    batch_size: int = 1,
+    *,
+    sampling: Literal["without_replacement", "replacement"] = "without_replacement",
+) -> xr.Dataset:
     r"""All edges of one direction whose examples have the given curvatures: which one is meant matters.
 
     ``mean``, :math:`2/\lambda`, is that of full-batch descent. ``mean_square`` is the break-even criterion.

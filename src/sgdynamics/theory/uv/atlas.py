@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -152,7 +152,7 @@ def regime(
     width: Numeric,
     *,
     target: Numeric = 0.0,
-    units: str = "hessian",
+    units: Literal["ntk", "hessian"] = "hessian",
     input_norm: Numeric = 1.0,
     init_scale: Numeric = 1.0,
     parametrization: Numeric = 0.0,

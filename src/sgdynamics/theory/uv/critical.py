@@ -7,6 +7,8 @@ width. The start enters through :math:`\rho = \kappa f_0^2/\lambda_0^2 \in [0, 1
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sgdynamics.domains import Numeric, nonnegative
 from sgdynamics.formula import formula, sqrt, where
 from sgdynamics.models.uv.dynamics import flow_root
@@ -60,7 +62,7 @@ def first_loss_ratio(c: Numeric, rho: Numeric) -> Numeric:
 @formula(
     PARAMETERS, quantity="normalised rate", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET
 )
-def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
+def c_loss(rho: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Smallest normalised rate beyond which the first step raises the loss.
 
     .. math:: c = \frac{4}{1+\sqrt{1-8\rho}}, \qquad \rho \le \tfrac18,
@@ -82,7 +84,9 @@ def c_loss(rho: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_ONE_EXAMPLE)
-def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0.0, units: str = "ntk") -> Numeric:
+def c_loss_at(
+    output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0.0, units: Literal["ntk", "hessian"] = "ntk"
+) -> Numeric:
     r"""Smallest normalised rate beyond which a step from this point raises the loss, for any target.
 
     With :math:`\Delta = f-y` the residual is multiplied by :math:`1 - c + c^2\kappa f\Delta/\lambda^2`, so that
@@ -106,7 +110,7 @@ def c_loss_at(output: Numeric, ntk: Numeric, kappa: Numeric, target: Numeric = 0
 
 
 @formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_ZERO_TARGET)
-def c_sharp(rho: Numeric, units: str = "ntk") -> Numeric:
+def c_sharp(rho: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Smallest normalised rate beyond which the first step raises the top Hessian eigenvalue, in both units of it.
 
     With :math:`h` of :func:`sharpness_over_ntk` it is the one root of

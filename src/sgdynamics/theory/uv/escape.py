@@ -13,6 +13,8 @@ is the tripling of an angle.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sgdynamics.domains import Numeric, nonnegative
 from sgdynamics.formula import formula
 from sgdynamics.models.uv.dynamics import flow_root, inside_cone
@@ -27,7 +29,7 @@ _ALMOST = "bounded below it for every start; that almost every start diverges ab
 @formula(
     PARAMETERS, quantity="normalised rate", status="exact", symbolic=True, source="derived", assumptions=_ZERO_TARGET
 )
-def c_max(rho: Numeric, units: str = "ntk") -> Numeric:
+def c_max(rho: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Largest normalised rate at which gradient descent converges, at target 0.
 
     In kernel units exactly 4 at every width, because :math:`4-l' = (4-l)(1+\phi^2)`; in Hessian units

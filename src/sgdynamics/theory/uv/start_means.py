@@ -7,7 +7,7 @@ initial scale and the input; see :mod:`sgdynamics.models.uv`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import betainc, betaincc
@@ -53,7 +53,7 @@ def _exceeds(rho: Numeric, width: Numeric) -> Numeric:
     source="derived",
     assumptions=_NORMAL,
 )
-def first_rise_probability(c: Numeric, width: Numeric, units: str = "ntk") -> Numeric:
+def first_rise_probability(c: Numeric, width: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Probability over starts that the first step raises the loss.
 
     In kernel units the loss rises where :math:`\rho < (c-2)/c^2`, or beyond :math:`c > 4` where :math:`\rho > 1/c`. In
@@ -111,7 +111,7 @@ def _mean(width: Any, largest_angle: float, value: Callable[[Any, Any], Any]) ->
 
 
 @formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL)
-def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
+def mean_c_loss(width: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Mean of :func:`c_loss` over the starts that have one, :math:`\rho \le 1/8`, by Gauss quadrature.
 
     Returns
@@ -132,7 +132,7 @@ def mean_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL)
-def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
+def mean_c_max(width: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` over starts, by Gauss quadrature.
 
     Returns
@@ -153,7 +153,7 @@ def mean_c_max(width: Numeric, units: str = "ntk") -> Numeric:
 
 
 @formula(PARAMETERS, quantity="normalised rate", status="exact", source="derived", assumptions=_NORMAL)
-def mean_c_sharp(width: Numeric, units: str = "ntk") -> Numeric:
+def mean_c_sharp(width: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Mean of :func:`c_sharp` over starts, by Gauss quadrature.
 
     Returns
@@ -217,7 +217,7 @@ def mean_largest_c(width: Numeric, ratio: Numeric) -> Numeric:
 @formula(
     PARAMETERS, quantity="normalised rate", status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE
 )
-def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
+def wide_c_loss(width: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Mean critical rate c_crit (:func:`c_loss`) at width n, where that is large.
 
     .. math:: 2 + \frac{1}{n+1}, \qquad 2 + \frac{5/2}{n+1} \text{ in Hessian units.}
@@ -239,7 +239,7 @@ def wide_c_loss(width: Numeric, units: str = "ntk") -> Numeric:
 @formula(
     PARAMETERS, quantity="normalised rate", status="asymptotic", symbolic=True, source="derived", assumptions=_WIDE
 )
-def wide_c_max(width: Numeric, units: str = "ntk") -> Numeric:
+def wide_c_max(width: Numeric, units: Literal["ntk", "hessian"] = "ntk") -> Numeric:
     r"""Mean of :func:`c_max` for wide networks: 4 in kernel units, :math:`4 + \frac{3}{n+1}` in Hessian units.
 
     The error is :math:`O(n^{-2})`, and 0 in kernel units.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -102,10 +102,10 @@ def network_saturation(
     width: Any,
     c: ArrayLike,
     seeds: Any,
-    activation: str,
-    loss: str,
+    activation: Literal["linear", "tanh", "relu", "gelu", "silu"],
+    loss: Literal["mse", "cross_entropy"],
     time: float,
-    start: str = "standard",
+    start: Literal["standard", "zero_output"] = "standard",
     processes: int = 1,
     directory: Any = None,
     progress: bool = False,

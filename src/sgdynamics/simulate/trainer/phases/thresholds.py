@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -173,9 +173,9 @@ def network_thresholds(
     width: Any,
     c: ArrayLike,
     seeds: Any,
-    activation: str,
-    loss: str,
-    start: str = "standard",
+    activation: Literal["linear", "tanh", "relu", "gelu", "silu"],
+    loss: Literal["mse", "cross_entropy"],
+    start: Literal["standard", "zero_output"] = "standard",
     steps: int = 10,
     landscape_c: ArrayLike | None = None,
     margin: float = 1e-9,

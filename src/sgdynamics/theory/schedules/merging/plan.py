@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -55,12 +55,12 @@ def merge_plan(
     base_learning_rate: Numeric,
     checkpoints: Numeric,
     *,
-    rule: str = "auto",
+    rule: Literal["auto", "wsm", "exact", "binomial", "lsq", "lsq_nonneg", "risk", "uniform"] = "auto",
     model: MiniBatchQuadratic | None = None,
     curvature: float | None = None,
     momentum: float = 0.0,
     at_rest: bool = False,
-    optimiser: str = "sgd",
+    optimiser: Literal["sgd", "adam", "other"] = "sgd",
 ) -> xr.Dataset:
     r"""Weights for the checkpoints of a run of SGD that emulate a decaying schedule, and what they risk.
 
