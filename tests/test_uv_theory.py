@@ -56,6 +56,7 @@ from sgdynamics.theory.uv import (
     two_cycle_transverse_multiplier,
     wide_c_sharp,
 )
+from sgdynamics.theory.uv.atlas import _FirstStep
 
 seeds = st.integers(0, 2**32 - 1)
 log_kappas = st.floats(-9, 1).map(lambda power: 10**power)
@@ -785,3 +786,16 @@ def test_shallow_catapults_end_and_peak_where_foretold():
         assert abs(float(ntk) - mirror_ntk(2 + excess)) > 5 * errors[-1]
     order = np.log2(np.array(errors[:-1]) / errors[1:])
     np.testing.assert_allclose(order, 4, atol=0.3)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_cubic_turns_where_its_slope_vanishes(seed):
+    random = np.random.default_rng(seed)
+    ntk, kappa = 10.0 ** random.uniform(-1, 1, size=20), 10.0 ** random.uniform(-3, 0, size=20)
+    output, target = random.uniform(-1, 1, size=20) * ntk / (2 * np.sqrt(kappa)), random.normal(size=20)
+    step = _FirstStep(output=output, ntk=ntk, largest=1 / ntk, kappa=kappa, target=target)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for turn in step.turns():
+            near = np.abs(step.slope(turn * 1.01)) + np.abs(step.slope(turn * 0.99))
+            there = np.isfinite(turn)
+            assert (np.abs(step.slope(turn)) <= 1e-6 * near)[there].all()
