@@ -10,6 +10,7 @@ import re
 import pytest
 
 import sgdynamics
+from sgdynamics._showing import Shown
 from sgdynamics.cli import _parser as command
 from sgdynamics.formula import REGISTRY, Formula
 from sgdynamics.theory.schedules import gain_kept, merge_plan
@@ -164,3 +165,20 @@ def test_words_are_typed_as_the_words_that_are_taken():
                 assert said in ALIASES, (name, parameter, said)
             tried += 1
     assert tried > 25
+
+
+def test_every_model_shows_itself_and_is_compared_by_value():
+    """Classes of models are of one base, which does both; an ensemble is a named tuple."""
+    classes = {name: item for name, item in PUBLIC.items() if name.startswith("models.") and isinstance(item, type)}
+    assert len(classes) >= 18
+    others = {name for name, item in classes.items() if not issubclass(item, Shown)}
+    assert others == {"models.break_even.ExampleEnsemble"}
+    assert all("__repr__" in vars(classes[name]) for name in others)
+    for item in classes.values():
+        if issubclass(item, Shown):
+            assert (item.__repr__, item.__eq__, item._repr_html_) == (Shown.__repr__, Shown.__eq__, Shown._repr_html_)
+
+
+def test_a_citation_is_returned_and_prints_nothing(capsys):
+    assert "@" in sgdynamics.citation(merge_plan)
+    assert capsys.readouterr().out == ""
