@@ -364,7 +364,7 @@ def test_a_replica_has_its_bits_whichever_others_are_asked_for(monkeypatch):
         (lambda: initial_ntk([3, 0], replicas=2, seed=0), "widths must be a sequence of widths"),
         (lambda: initial_ntk([2.5], replicas=2, seed=0), "widths must be a sequence of widths"),
         (lambda: initial_weights([3], replicas=2, seed=0), "widths must be a sequence of at least two"),
-        (lambda: initial_weights([3, 1], replicas=2, seed=0, scale=[1.0, 2.0]), "scale must be a finite number >= 0"),
+        (lambda: initial_weights([3, 1], replicas=2, seed=0, scale=[1.0, 2.0]), "scale must be one number"),
         (lambda: chain_trajectory(ScalarChain([1.0, 2.0]), [1.0, 1.0], 0.1, steps=2), "model must be a chain"),
         (lambda: chain_trajectory(ScalarChain(1.0), [1.0, 1.0], 0.1, steps=2, record=[3]), "record must be increasing"),
         (lambda: chain_trajectory(ScalarChain(1.0), [1.0], np.ones((2, 2)), steps=2), "learning_rate must be a number"),
