@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import brentq
 from scipy.special import expit, roots_legendre
 
 from sgdynamics.domains import checked, instance_of
@@ -49,6 +48,8 @@ def _learnt_q(alpha_low: float) -> tuple[float, float]:
     Output :math:`\pm c/2` on the rays makes the margin :math:`\alpha c/2`. Examples near the origin, where
     :math:`\alpha` is small, come last.
     """
+    from scipy.optimize import brentq
+
     if alpha_low == 1:
         return 2 * _margin_at(Q_LEVEL), _slowing(Q_LEVEL)
     node, weight = roots_legendre(32)
