@@ -269,7 +269,7 @@ class Recorder:
         self.early, self.reached = self.reached, set()
         ours = {item.module.__name__ for item in session.items if hasattr(item, "module")}
         for thing in gc.get_objects():
-            if isinstance(thing, functools._lru_cache_wrapper):
+            if type(thing) is functools._lru_cache_wrapper:  # asking a proxy for its class may fail
                 name = thing.__module__ or ""
                 if name in ours or name.startswith(("sgdynamics.models", "sgdynamics.theory")):
                     self.caches.append(thing)

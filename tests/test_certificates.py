@@ -58,7 +58,7 @@ ORBITS = {
     name: tuple({**SOUND[name], **options, **length} for length in (LONG, {"steps": 2, "record": [2]}))
     for name, options in {
         "simulate.deep_linear.chain_trajectory": {},
-        "simulate.deep_linear.network_trajectory": {"tolerance": 0.13},  # its inputs leave a loss of 1/8
+        "simulate.deep_linear.network_trajectory": {"tol": 0.13},  # its inputs leave a loss of 1/8
         "simulate.edge_of_stability.product_orbits": {"learning_rate": 0.1},
         "simulate.edge_of_stability.four_factor_orbits": {"learning_rate": 0.05},
         "simulate.edge_of_stability.second_order_orbits": {"learning_rate": 0.1},

@@ -118,7 +118,7 @@ def proof_minimum_sharpness():
     yield hessian.det()
 
 
-def proof_four_factor_edge():
+def proof_four_factor_edge_point():
     """With x^2 - y^2 = c^2 and xy = 1 the four-parameter Hessian at the minimum has the trace 2(x^2 + y^2) = 2/eta."""
     rate = sympy.symbols("rate", positive=True)
     squared = four_factor_edge_point(rate) ** 4 + 4  # (x^2 + y^2)^2

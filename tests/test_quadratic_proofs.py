@@ -118,7 +118,7 @@ def proof_swa_start_weight():
     yield (N + 1) * swa_start_weight(FROM_A, N + 1) - N * swa_start_weight(FROM_A, N) - A ** (N + 1)
 
 
-def proof_swa_variance():
+def proof_swa_variance_from_start():
     """One more step adds one more squared weight, (1 - a^{T+1})^2; the others keep theirs."""
     yield swa_variance_from_start(FROM_A, 1) - FROM_A**2
     yield (
