@@ -110,7 +110,8 @@ def test_figures_on_a_full_disk_go_on_when_there_is_room(disk):
 
 
 @linux
-def test_a_table_that_nobody_can_take_is_reported():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_table_that_nobody_can_take_is_reported(unbuffered):
     with open("/dev/full", "w") as full:
         command = [
             sys.executable,
@@ -118,10 +119,12 @@ def test_a_table_that_nobody_can_take_is_reported():
             "sgdynamics",
             *["schedule", "--average", "ema", "--beta", "0.9", "--steps", "3", "--gain", "0.1"],
         ]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import re
 import pytest
 
 import sgdynamics
+from sgdynamics import formulas
 from sgdynamics._showing import Shown
 from sgdynamics.cli import _parser as command
-from sgdynamics.formula import REGISTRY, Formula
+from sgdynamics.formula import Formula
 from sgdynamics.theory.schedules import gain_kept, merge_plan
 
 # Aliases of words beside other things: callables for activations and losses, sizes for units.
@@ -135,9 +136,9 @@ def test_a_missing_argument_is_told_in_short():
 
 
 def test_help_says_how_a_formula_is_called_and_what_it_rests_on():
-    assert REGISTRY
-    for item in REGISTRY.values():
-        assert isinstance(item, Formula)
+    items = formulas(kind="formula")
+    assert items
+    for item in items:
         said = pydoc.plain(pydoc.render_doc(item))
         assert f"{item.__name__}(" in said
         assert all(name in said for name in item.signature.parameters)

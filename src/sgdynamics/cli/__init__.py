@@ -98,9 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     try:
-        print(_COMMANDS[given.command].run(given), flush=True)
-    except BrokenPipeError:  # whoever read the table has seen enough; nothing more is to be flushed into the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(_COMMANDS[given.command].run(given))
     except KeyboardInterrupt:
         return 130
     except (ValueError, TypeError, OSError) as error:
@@ -109,3 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_complaint(given.command, error), file=sys.stderr)
         return 2
     return 0
+
+
+def _say(text: str) -> None:
+    """To the standard output, which may take nothing: a closed pipe, a full disk."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail once more when the interpreter ends, with a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whoever read the table has seen enough
+            raise
