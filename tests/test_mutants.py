@@ -139,6 +139,7 @@ def small(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_the_tests_do_not_notice_survives(small, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "sgdynamics"]:
         monkeypatch.delitem(sys.modules, name)  # forks are to import the small one
