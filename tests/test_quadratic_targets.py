@@ -167,3 +167,14 @@ def test_steps_to_target_sweep_over_named_axes():
         curve = risks(np.array([1.0, 0.1]), 0.1 / [1, 4][batch], np.ones(2), rate, 500)
         first = int(np.argmax(curve <= target)) if (curve <= target).any() else -1
         assert found.first_step.sel(learning_rate=rate, target=target).isel(batch=batch) == first
+
+
+@pytest.mark.parametrize("rate", [1 + 2.3e-10, 1 - 2.3e-10, 1 + 1e-8, 1 - 1e-12, 1.0])
+@pytest.mark.parametrize("target", [1e-12, 1e-21, 1e-30, 1e-60])
+def test_steps_are_counted_where_a_step_leaves_next_to_nothing(rate, target):
+    """One direction without noise is at (1 - x)^{2k}/2."""
+    left, expected = 0.5, 0
+    while left > target:
+        left, expected = left * (1 - rate) ** 2, expected + 1
+    model = MiniBatchQuadratic([1.0], 0.0, displacement=[1.0])
+    assert steps_to_target(model, rate, target)["first_step"].item() == expected

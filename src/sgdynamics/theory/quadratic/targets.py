@@ -21,6 +21,13 @@ Array = NDArray[np.float64]
 _MOST_STEPS = np.iinfo(np.int64).max
 
 
+def _left(forget: Array, kept: Array, step: float) -> Array:
+    """Powers of rho, which near a gain of 1 has no digits in 1 - rho."""
+    with np.errstate(under="ignore", over="ignore"):
+        left: Array = np.where(forget > 0.5, kept**step, decay(forget, step))
+        return left
+
+
 @dataclass(frozen=True, eq=False)
 class _Mode:
     """The modes at a constant learning rate."""
@@ -33,6 +40,11 @@ class _Mode:
     @functools.cached_property
     def forget(self) -> Array:
         return self.gain * (2 - self.gain)  # 1 - rho, accurate for small gains
+
+    @functools.cached_property
+    def kept(self) -> Array:
+        kept: Array = (1 - self.gain) ** 2  # rho, accurate for gains near 1
+        return kept
 
     @functools.cached_property
     def plateau(self) -> Array:
@@ -54,10 +66,11 @@ class _Mode:
     def slopes(self, k: float, learning_rate: float) -> tuple[float, float, float]:
         """Derivatives of the risk in the step, in the learning rate and in the logarithm of the noise."""
         curvature, at_edge = self.gain / learning_rate, self.forget == 0
-        left = decay(self.forget, k)
+        left = _left(self.forget, self.kept, k)
         summed = geometric_sum(self.forget, k)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            speed = np.where(at_edge, 1.0, -np.log1p(-self.forget) / self.forget)  # -log rho/(1 - rho)
+            log_kept = np.where(self.forget > 0.5, np.log(self.kept), np.log1p(-self.forget))
+            speed = np.where(at_edge, 1.0, -log_kept / self.forget)  # -log rho/(1 - rho)
             step = np.where(left == 0, 0.0, left * speed * (self.noise * self.gain**2 - self.start * self.forget))
             faded = np.where(left == 0, 0.0, -2 * k * curvature * left / (1 - self.gain))  # slope of rho^k in the rate
             settled = 2 * curvature / (2 - self.gain) ** 2 * self.forget * summed - self.gain / (2 - self.gain) * faded
@@ -91,21 +104,26 @@ class _Curve:
         return self.target - float(self.mode.plateau[self._stable].sum())
 
     @functools.cached_property
-    def _decaying(self) -> tuple[Array, Array]:
-        """Amplitudes and 1 - rho of the stable modes, one for each gain."""
-        forget, which = np.unique(self.mode.forget[self._stable], return_inverse=True)
+    def _decaying(self) -> tuple[Array, Array, Array]:
+        """Amplitudes, 1 - rho and rho of the stable modes, one for each gain and the slowest first."""
+        speeds = np.stack([self.mode.forget, -self.mode.kept], axis=-1)[self._stable]
+        distinct, which = np.unique(speeds, axis=0, return_inverse=True)
+        forget, kept = distinct[:, 0], -distinct[:, 1]
         amplitude = np.zeros(forget.size)
-        np.add.at(amplitude, which, (self.mode.weight * self.mode.start - self.mode.plateau)[self._stable])
-        if self.room == 0 and forget.size and self._stable.all():
+        np.add.at(amplitude, which.ravel(), (self.mode.weight * self.mode.start - self.mode.plateau)[self._stable])
+        if self.room == 0 and forget.size and self._stable.all() and kept[0] > 0:
             # which sign is left for long is that of the slowest mode, also where all of them underflow
-            forget = np.where(forget == 1, 1.0, (forget - forget[0]) / (1 - forget[0]) if forget[0] < 1 else forget)
-        return amplitude, forget
+            kept = kept / kept[0]
+            forget = np.where(
+                kept < 0.5, 1 - kept, (forget - forget[0]) / (1 - forget[0]) if forget[0] < 1 else 1 - kept
+            )
+        return amplitude, forget, kept
 
     @functools.cache  # noqa: B019 - the curve lives as long as one search
     def parts(self, step: float) -> tuple[float, float, float]:
         """Sums of what falls to 0, of what rises to 0 as a positive number, and of what grows; the step may be inf."""
-        amplitude, forget = self._decaying
-        left = np.where(forget > 0, 0.0, 1.0) if math.isinf(step) else decay(forget, step)
+        amplitude, forget, kept = self._decaying
+        left = np.where(forget > 0, 0.0, 1.0) if math.isinf(step) else _left(forget, kept, step)
         falling, rising = np.maximum(amplitude, 0.0) @ left, np.maximum(-amplitude, 0.0) @ left
         growing = ~self._stable
         if not growing.any():
