@@ -178,3 +178,11 @@ def test_steps_are_counted_where_a_step_leaves_next_to_nothing(rate, target):
         left, expected = left * (1 - rate) ** 2, expected + 1
     model = MiniBatchQuadratic([1.0], 0.0, displacement=[1.0])
     assert steps_to_target(model, rate, target)["first_step"].item() == expected
+
+
+@pytest.mark.parametrize("gain", [2.0, 2.5, 30.0])
+def test_a_mode_that_nothing_moves_counts_for_nothing(gain):
+    slow = {"curvature": [1e-6], "center_variance": 0.0, "displacement": [1.0]}
+    both = {"curvature": [gain, 1e-6], "center_variance": [0.0, 0.0], "displacement": [0.0, 1.0]}
+    alone, beside = (steps_to_target(MiniBatchQuadratic(**model), 1.0, 1e-10) for model in (slow, both))
+    xr.testing.assert_allclose(beside, alone, rtol=1e-12)

@@ -21,13 +21,6 @@ Array = NDArray[np.float64]
 _MOST_STEPS = np.iinfo(np.int64).max
 
 
-def _left(forget: Array, kept: Array, step: float) -> Array:
-    """Powers of rho, which near a gain of 1 has no digits in 1 - rho."""
-    with np.errstate(under="ignore", over="ignore"):
-        left: Array = np.where(forget > 0.5, kept**step, decay(forget, step))
-        return left
-
-
 @dataclass(frozen=True, eq=False)
 class _Mode:
     """The modes at a constant learning rate."""
@@ -42,9 +35,15 @@ class _Mode:
         return self.gain * (2 - self.gain)  # 1 - rho, accurate for small gains
 
     @functools.cached_property
-    def kept(self) -> Array:
-        kept: Array = (1 - self.gain) ** 2  # rho, accurate for gains near 1
-        return kept
+    def still(self) -> NDArray[np.bool_]:
+        """Modes that nothing moves, at any gain."""
+        return np.asarray((self.start == 0) & (self.noise == 0), dtype=np.bool_)
+
+    @functools.cached_property
+    def below_one(self) -> Array:
+        """Gains up to 1 that are as fast, 1 for what is still; rho^k has all its digits in them, at any gain."""
+        below_one: Array = np.where(self.still, 1.0, np.minimum(self.gain, 2 - self.gain))
+        return below_one
 
     @functools.cached_property
     def plateau(self) -> Array:
@@ -66,11 +65,10 @@ class _Mode:
     def slopes(self, k: float, learning_rate: float) -> tuple[float, float, float]:
         """Derivatives of the risk in the step, in the learning rate and in the logarithm of the noise."""
         curvature, at_edge = self.gain / learning_rate, self.forget == 0
-        left = _left(self.forget, self.kept, k)
-        summed = geometric_sum(self.forget, k)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            log_kept = np.where(self.forget > 0.5, np.log(self.kept), np.log1p(-self.forget))
-            speed = np.where(at_edge, 1.0, -log_kept / self.forget)  # -log rho/(1 - rho)
+            left = np.asarray(decay(self.below_one, 2 * k))
+            summed = geometric_sum(np.where(self.still, 1.0, self.forget), k)
+            speed = np.where(at_edge, 1.0, -2 * np.log1p(-self.below_one) / self.forget)  # -log rho/(1 - rho)
             step = np.where(left == 0, 0.0, left * speed * (self.noise * self.gain**2 - self.start * self.forget))
             faded = np.where(left == 0, 0.0, -2 * k * curvature * left / (1 - self.gain))  # slope of rho^k in the rate
             settled = 2 * curvature / (2 - self.gain) ** 2 * self.forget * summed - self.gain / (2 - self.gain) * faded
@@ -95,8 +93,7 @@ class _Curve:
 
     @functools.cached_property
     def _stable(self) -> NDArray[np.bool_]:
-        still = (self.mode.start == 0) & (self.mode.noise == 0)
-        return np.asarray((self.mode.forget > 0) | still, dtype=np.bool_)
+        return (self.mode.forget > 0) | self.mode.still
 
     @functools.cached_property
     def room(self) -> float:
@@ -104,26 +101,21 @@ class _Curve:
         return self.target - float(self.mode.plateau[self._stable].sum())
 
     @functools.cached_property
-    def _decaying(self) -> tuple[Array, Array, Array]:
-        """Amplitudes, 1 - rho and rho of the stable modes, one for each gain and the slowest first."""
-        speeds = np.stack([self.mode.forget, -self.mode.kept], axis=-1)[self._stable]
-        distinct, which = np.unique(speeds, axis=0, return_inverse=True)
-        forget, kept = distinct[:, 0], -distinct[:, 1]
-        amplitude = np.zeros(forget.size)
-        np.add.at(amplitude, which.ravel(), (self.mode.weight * self.mode.start - self.mode.plateau)[self._stable])
-        if self.room == 0 and forget.size and self._stable.all() and kept[0] > 0:
+    def _decaying(self) -> tuple[Array, Array]:
+        """Amplitudes and gains in [0, 1] of the stable modes, one for each speed and the slowest first."""
+        gain, which = np.unique(self.mode.below_one[self._stable], return_inverse=True)
+        amplitude = np.zeros(gain.size)
+        np.add.at(amplitude, which, (self.mode.weight * self.mode.start - self.mode.plateau)[self._stable])
+        if self.room == 0 and gain.size and self._stable.all() and gain[0] < 1:
             # which sign is left for long is that of the slowest mode, also where all of them underflow
-            kept = kept / kept[0]
-            forget = np.where(
-                kept < 0.5, 1 - kept, (forget - forget[0]) / (1 - forget[0]) if forget[0] < 1 else 1 - kept
-            )
-        return amplitude, forget, kept
+            gain = np.where(gain == 1, 1.0, (gain - gain[0]) / (1 - gain[0]))
+        return amplitude, gain
 
     @functools.cache  # noqa: B019 - the curve lives as long as one search
     def parts(self, step: float) -> tuple[float, float, float]:
         """Sums of what falls to 0, of what rises to 0 as a positive number, and of what grows; the step may be inf."""
-        amplitude, forget, kept = self._decaying
-        left = np.where(forget > 0, 0.0, 1.0) if math.isinf(step) else _left(forget, kept, step)
+        amplitude, gain = self._decaying
+        left = np.where(gain > 0, 0.0, 1.0) if math.isinf(step) else np.asarray(decay(gain, 2 * step))
         falling, rising = np.maximum(amplitude, 0.0) @ left, np.maximum(-amplitude, 0.0) @ left
         growing = ~self._stable
         if not growing.any():
