@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import itertools
 import os
+import pkgutil
 import re
 import sys
 from typing import Any
@@ -22,6 +24,23 @@ settings.register_profile(
     "sgdynamics", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("sgdynamics")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Load what any test may load: files go to workers by turns, and hypothesis draws constants of modules it finds."""
+    if hasattr(session.config, "workerinput"):
+        for package in map(importlib.import_module, ("sgdynamics", "figures", "benchmarks")):
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                if not module.name.endswith("__main__"):
+                    importlib.import_module(module.name)
+
+
+def pytest_runtest_teardown() -> None:
+    """A formula that a test made is gone after it: other tests look at all that there are."""
+    from sgdynamics.formula import REGISTRY
+
+    for name in [name for name, item in REGISTRY.items() if not item.function.__module__.startswith("sgdynamics.")]:
+        del REGISTRY[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
