@@ -11,6 +11,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgdynamics._showing import Shown
 from sgdynamics.models import break_even, deep_linear, edge_of_stability, patterns, quadratic, schedules, uv
 from sgdynamics.simulate import trainer
 
@@ -50,7 +51,7 @@ def test_at_most_five_lines(model):
     assert type(model).__name__ in lines[0]
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if hasattr(m, "domains")], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", [m for m in MODELS if isinstance(m, Shown)], ids=lambda model: type(model).__name__)
 def test_equal_by_value(model):
     other = pickle.loads(pickle.dumps(model))
     assert other is not model
@@ -69,6 +70,11 @@ def test_unequal_where_a_value_a_shape_a_label_or_the_class_differs():
     assert one != quadratic.MiniBatchQuadratic(xr.DataArray([1.0, 0.1], dims="mode"), 1.0)
     assert one != quadratic.GaussianLeastSquares([1.0, 0.1], 1.0)
     assert uv.UVNetwork(8) != uv.UVNetwork(8, target=1.0)
+    net = trainer.network([2, 3, 1], "tanh", seed=0)
+    assert net == trainer.network([2, 3, 1], "tanh", seed=0)
+    assert net != trainer.network([2, 3, 1], "tanh", seed=1)
+    assert net != trainer.network([2, 3, 1], "relu", seed=0).with_flat(net.flat())
+    assert net != trainer.network([2, 3, 1], "tanh", biases=False, seed=0)
     assert one != "MiniBatchQuadratic"
 
 

@@ -27,7 +27,7 @@ class InPlace(NamedTuple):
     multiply_slope: Callable[[Array, Array], Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Activation:
     r"""A nonlinearity :math:`a = \varphi(z)`, elementwise.
 

@@ -18,7 +18,7 @@ from sgdynamics.simulate.trainer.activations import Activation
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Hidden:
     """The hidden layers of a network: what all have in common.
 

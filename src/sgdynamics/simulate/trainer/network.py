@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sgdynamics._showing import Shown
 from sgdynamics.domains import Domain, checked, complain, flag, instance_of, nonnegative, one, optional, seeds
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.activations import AnyActivation, activation_domain
@@ -55,8 +56,8 @@ def unflatten(vector: Array, sizes: Sequence[int], biases: bool) -> Layers:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Network:
-    """A fully connected network: its widths, its hidden layers and its parameters.
+class Network(Shown):
+    """A fully connected network: its widths, its hidden layers and its parameters, and compared by them.
 
     Attributes
     ----------
@@ -86,6 +87,9 @@ class Network:
     def __repr__(self) -> str:
         without = "" if self.biases is not None else " without biases"
         return f"Network {'-'.join(map(str, self.widths))}{without}, {self.hidden}, {self.size} parameters"
+
+    def __hash__(self) -> int:
+        return hash((self.widths, self.hidden))  # the parameters may be edited in place
 
     @property
     def activation(self) -> str:
