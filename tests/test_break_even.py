@@ -751,7 +751,7 @@ def made_run(sharpness, *, rate=0.1, every=50, relative=1.0, size=4, noise=0.3, 
             "gradient_variance": ("step", noise * sharpness),
         },
         {"step": step, "time": ("step", rate * step)},
-        {"sampling": "with replacement", "batch_size": float(size), **attributes},
+        {"sampling": "replacement", "batch_size": float(size), **attributes},
     )
 
 
@@ -832,7 +832,7 @@ def test_runs_are_told_apart_by_their_batches_and_their_end():
     shuffled = break_even.predicted_break_even(run, sampling="reshuffled")
     assert not shuffled.holds.sel(condition="batches are independent").item()
     assert shuffled.attrs["batch_factor"] == pytest.approx(60 / (4 * 63))
-    assert break_even.predicted_break_even(run, sampling="full batch").attrs["batch_factor"] == 0
+    assert break_even.predicted_break_even(run, sampling="full_batch").attrs["batch_factor"] == 0
     assert break_even.predicted_break_even(run, learning_rate=0.2).attrs["learning_rate"] == 0.2
     cut = run.copy(deep=True)
     cut.sharpness[40:] = math.inf

@@ -14,6 +14,7 @@ from sgdynamics import formulas
 from sgdynamics._showing import Shown
 from sgdynamics.cli import _parser as command
 from sgdynamics.formula import Formula
+from sgdynamics.simulate.trainer import Batches
 from sgdynamics.theory.schedules import gain_kept, merge_plan
 
 # Aliases of words beside other things: callables for activations and losses, sizes for units.
@@ -166,6 +167,16 @@ def test_words_are_typed_as_the_words_that_are_taken():
                 assert said in ALIASES, (name, parameter, said)
             tried += 1
     assert tried > 25
+
+
+def test_a_way_to_draw_has_one_word():
+    """Models, laws and what runs say of themselves."""
+    ways = {"full_batch", "replacement", "without_replacement", "reshuffled"}
+    taken = [getattr(item, "domains", {}).get("sampling") for item in PUBLIC.values()]
+    options = [set(getattr(domain, "domain", domain).options) for domain in taken if domain is not None]
+    assert len(options) > 5
+    assert set().union(*options) == ways
+    assert {Batches(size, replacement=again, seed=0).sampling for size in (None, 2) for again in (True, False)} < ways
 
 
 def test_every_model_shows_itself_and_is_compared_by_value():

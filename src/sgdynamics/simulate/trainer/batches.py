@@ -137,10 +137,10 @@ class Batches(Shown):
 
     @property
     def sampling(self) -> str:
-        """How they are drawn, in words."""
+        """How they are drawn: ``"full_batch"``, ``"replacement"`` or ``"reshuffled"``."""
         if self.size is None:
-            return "full batch"
-        return "with replacement" if self.replacement else "reshuffled"
+            return "full_batch"
+        return "replacement" if self.replacement else "reshuffled"
 
     @checked(examples=integer(1), steps=integer(1))
     def numbers(self, examples: int, steps: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ __all__ = ["SAMPLINGS", "Measured", "growth", "measured"]
 
 Array = NDArray[np.float64]
 
-SAMPLINGS = ("full batch", "with replacement", "without replacement", "reshuffled")
+SAMPLINGS = ("full_batch", "replacement", "without_replacement", "reshuffled")
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ def _rate(owner: str, run: xr.Dataset, along: str, learning_rate: Any) -> float:
 
 
 def _factor(owner: str, run: xr.Dataset, batch_size: Any, examples: Any, sampling: Any) -> tuple[float, bool]:
-    how = sampling or run.attrs.get("sampling", "without replacement")
+    how = sampling or run.attrs.get("sampling", "without_replacement")
     if how not in SAMPLINGS:
         raise complain(owner, "sampling", f"one of {SAMPLINGS}", how)
-    if how == "full batch":
+    if how == "full_batch":
         return 0.0, True
     size = batch_size if batch_size is not None else run.attrs.get("batch_size")
     if size is None:
         raise complain(owner, "batch_size", "given where the run does not say it", batch_size)
-    if how == "with replacement":
+    if how == "replacement":
         return 1 / float(size), True
     number = examples if examples is not None else run.attrs.get("examples")
     if number is None:

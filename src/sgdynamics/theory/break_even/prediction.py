@@ -168,7 +168,7 @@ def predicted_break_even(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     examples: int | None = None,
-    sampling: Literal["full batch", "with replacement", "without replacement", "reshuffled"] | None = None,
+    sampling: Literal["full_batch", "replacement", "without_replacement", "reshuffled"] | None = None,
     reference: xr.Dataset | None = None,
     early: float = 0.5,
     tol: float = 0.15,
@@ -206,7 +206,7 @@ def predicted_break_even(
         :math:`\eta`. None: the attribute of the run, or from its times.
     batch_size, examples : int, optional
         :math:`S`, and :math:`n` for batches without replacement. None: the attributes of the run.
-    sampling : {"full batch", "with replacement", "without replacement", "reshuffled"}, optional
+    sampling : {"full_batch", "replacement", "without_replacement", "reshuffled"}, optional
         None: the attribute of the run, else without replacement. Reshuffled batches are treated as fresh ones, which
         they are not: a condition says so.
     reference : Dataset, optional
@@ -243,7 +243,7 @@ def predicted_break_even(
     >>> run = xr.Dataset(
     ...     {"sharpness": ("step", sharpness), "curvature_variance": ("step", sharpness**2)},
     ...     {"step": step, "time": ("step", 0.1 * step)},
-    ...     {"batch_size": 4.0, "sampling": "with replacement"},
+    ...     {"batch_size": 4.0, "sampling": "replacement"},
     ... )
     >>> found = predicted_break_even(run)
     >>> found.break_even_step.values.round(6), found.break_even_sharpness.values.round(6)
