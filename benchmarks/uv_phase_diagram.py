@@ -396,6 +396,13 @@ WORKLOADS = (
             ),
             *_goals(2),
             faster(OURS, ONE, 1.6, threads=2, why="a run of 15 ms, of which Python hands out the blocks one by one"),
+            faster(
+                PUBLIC,
+                PUBLIC_ONE,
+                1.6,
+                threads=2,
+                why="a sixth is Python, which one thread runs at a time: labels, and arrays between the kernels",
+            ),
         ),
         note=(
             f"{STEPS} steps from fixed starts: learning rate times kernel in (0, 5], squared output over squared "

@@ -56,10 +56,13 @@ def alignment_quantile(probability: Numeric, width: Numeric) -> Numeric:
     lower = probability < 0.5
     # of the two differences from 1 the one that is used is exact
     center, tail = abs(2 * probability - 1), 2 * where(lower, probability, 1 - probability)
-    square = where(tail < 0.5, betainccinv(0.5, width / 2, tail), betaincinv(0.5, width / 2, center))
+    far, narrow = tail < 0.5, width < _NORMAL_FROM
+    # what is not used is asked for 0, where nothing needs to be sought: the inverses are most of the cost of a start
+    out, inside = where(far, tail, 1.0), where(far, 0.0, center)
+    square = where(far, betainccinv(0.5, width / 2, out), betaincinv(0.5, width / 2, inside))
     # the square times the width is that of a normal variable, to a part in the width
-    normal = 2 * where(tail < 0.5, gammainccinv(0.5, tail), gammaincinv(0.5, center))
-    return where(lower, -1, 1) * where(width < _NORMAL_FROM, sqrt(square), sqrt(normal) / sqrt(width))
+    normal = 2 * where(far, gammainccinv(0.5, where(narrow, 1.0, out)), gammaincinv(0.5, where(narrow, 0.0, inside)))
+    return where(lower, -1, 1) * where(narrow, sqrt(square), sqrt(normal) / sqrt(width))
 
 
 @formula(PARAMETERS, quantity="ratio", status="exact", source="derived", assumptions=_NORMAL)

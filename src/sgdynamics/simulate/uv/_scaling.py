@@ -53,4 +53,7 @@ def scaled(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any, s
         settles = (np.abs(q) <= 1) | (s == 0)
         whole = (rate, settles, s, q, rate * ntk, rate * reach, s * s, rate * sharpness)
         shape = np.broadcast_shapes(*(array.shape for array in whole))
-        return Scaled(*(np.broadcast_to(array, shape).ravel() for array in whole))
+        # most have that shape already, and asking for it again takes longer than a short block's arithmetic
+        return Scaled(
+            *(array.ravel() if array.shape == shape else np.broadcast_to(array, shape).ravel() for array in whole)
+        )

@@ -47,8 +47,9 @@ from sgdynamics.sweeps import spanned
 
 __all__ = ["phase_diagram"]
 
-# Lanes in one task.
-BLOCK = 8192
+# Lanes in one task. Between its kernels a task holds up the others, for as long as Python takes whatever the size; more
+# lanes than these would leave the nearer caches.
+BLOCK = 16384
 
 OUTCOMES = (
     Outcome.DIVERGED,
@@ -356,9 +357,14 @@ def phase_diagram(
         output_dtypes=[kind for _, _, kind in FOUND.values()],
         dask_gufunc_kwargs={"output_sizes": {"seed": seeds.size}},
     )
-    data = xr.Dataset(dict(zip(FOUND, results, strict=True)))
-    for name, (text, unit, _) in FOUND.items():
-        data[name].attrs = {"long_name": text, "units": unit}
+    # without the coordinates of each, which are the same and need not be compared
+    data = xr.Dataset(
+        {
+            name: (result.dims, result.data, {"long_name": text, "units": unit})
+            for (name, (text, unit, _)), result in zip(FOUND.items(), results, strict=True)
+        },
+        results[0].coords,
+    )
     data["outcome"].attrs |= outcome_attributes(*OUTCOMES)
     data = data.assign_coords(seed=("seed", seeds, {"long_name": "index of the network", "units": "1"}))
     texts = {"c": f"learning rate times initial {'sharpness' if units == 'hessian' else 'kernel'}", "width": "width"}
