@@ -77,8 +77,18 @@ class Reached(NamedTuple):
     tests: dict[str, tuple[float, set[Statement]]]
 
 
+class Failing(Exception):
+    """The tests of a row fail as they are, so that they say nothing about mutants; the argument names the tests."""
+
+
 def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> Iterator[tuple[str, float]]:
-    """The verdict on each mutant of a row, and the seconds it took."""
+    """The verdict on each mutant of a row, and the seconds it took.
+
+    Raises
+    ------
+    Failing
+        Where tests of the row fail without a mutant, before any verdict.
+    """
     for name in HEAVY:
         importlib.import_module(name)
     modules = modules_of(root, row, floors)
@@ -86,8 +96,9 @@ def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> It
     marked = {path: marked_source(path, (root / path).read_bytes()) for path in modules}
     (reached,) = in_fork(lambda tell: session(root, row, arguments, Recorder(tell), marked))
     if isinstance(reached, str):
-        raise SystemExit(f"{row}: its tests fail without a mutant\n{reached}")
-    print(f"{row}: {len(reached.tests)} tests take {sum(seconds for seconds, _ in reached.tests.values()):.0f} s")
+        raise Failing(reached)
+    seconds = sum(seconds for seconds, _ in reached.tests.values())
+    print(f"{row}: {len(reached.tests)} tests take {seconds:.0f} s", flush=True)
     found = in_fork(lambda tell: session(root, row, arguments, Executioner(root, reached, mutants, tell), {}))
     for mutant, (verdict, seconds) in zip(mutants, found, strict=True):
         if (verdict.startswith("SURVIVED") and statement_of(mutant) in reached.early) or verdict == UNKNOWN:

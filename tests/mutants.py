@@ -4,7 +4,8 @@ Run as ``python tests/mutants.py --count 300 --seed 0``. A mutant is the library
 an operator, a comparison, a number, a condition. It is killed where the examples of its own module, or a test of its
 row, fail. What survives is printed with its line; what changes nothing and why is said in ``mutants_equivalent.toml``.
 Helpers that several rows share have no row and are left out, and so is what only says what is wrong, what a number is
-not to be beyond (a tolerance), and documentation.
+not to be beyond (a tolerance), and documentation. A row whose tests fail without a mutant is left out, said at the end, and makes
+the exit status 1.
 
 The order of the sample depends on the seed and on what a mutant says, not on the rest of the library: a sample of 100
 begins with the sample of 50, and a change elsewhere leaves it as it is. With ``--results FILE`` what is found is
@@ -30,6 +31,7 @@ import mutant_runs
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.toml")
 FLOORS = ("models", "theory")
+NOT_TRIED = "not tried"
 
 OPERATORS = {
     ast.Add: "-",
@@ -239,30 +241,37 @@ def main() -> int:
     for mutant, said in drawn:
         if said not in known and not found.get(said, "").startswith("killed"):
             rows[row_of(mutant.path)].append((mutant, said))
+    failing: dict[str, str] = {}
     for row, mutants in rows.items():
         runs = mutant_runs.run(ROOT, row, FLOORS, [mutant for mutant, _ in mutants])
-        for (_, said), (verdict, seconds) in zip(mutants, runs, strict=True):
-            found[said] = verdict
-            print(f"{seconds:6.1f} s  {verdict}  {said}", flush=True)
-            if given.results:
-                with given.results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"mutant": said, "verdict": verdict, "seconds": round(seconds, 2)}) + "\n")
+        try:
+            for (_, said), (verdict, seconds) in zip(mutants, runs, strict=True):
+                found[said] = verdict
+                print(f"{seconds:6.1f} s  {verdict}  {said}", flush=True)
+                if given.results:
+                    one = {"mutant": said, "verdict": verdict, "seconds": round(seconds, 2)}
+                    with given.results.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(one) + "\n")
+        except mutant_runs.Failing as failed:
+            failing[row] = str(failed)
     report(ROOT, drawn, known, found)
-    return 0
+    for row, tests in failing.items():
+        print(f"{row}: its tests fail without a mutant, so that none was tried\n{tests}")
+    return 1 if failing else 0
 
 
 def report(root: Path, drawn: list[tuple[Mutant, str]], known: dict[str, str], found: dict[str, str]) -> None:
     """How many were killed and by what, and what was not."""
     same = [said for _, said in drawn if said in known]
-    rest = [(mutant, said) for mutant, said in drawn if said not in known]
-    killed = collections.Counter(found[said] for _, said in rest if found[said].startswith("killed"))
+    rest = [(mutant, said, found.get(said, NOT_TRIED)) for mutant, said in drawn if said not in known]
+    killed = collections.Counter(verdict for _, _, verdict in rest if verdict.startswith("killed"))
     print(f"\n{len(drawn)} drawn, {len(same)} of them known to change nothing, {killed.total()} killed:")
     for verdict, count in sorted(killed.items()):
         print(f"  {count:4} {verdict}")
     print(f"{killed.total() / max(len(rest), 1):.1%} of those that change something; survivors:")
-    for mutant, said in rest:
-        if said not in {one for _, one in rest if found[one].startswith("killed")}:
-            print(f"  line {mutant.line((root / mutant.path).read_bytes())} of {said}: {found[said]}")
+    for mutant, said, verdict in rest:
+        if verdict not in killed:
+            print(f"  line {mutant.line((root / mutant.path).read_bytes())} of {said}: {verdict}")
 
 
 if __name__ == "__main__":

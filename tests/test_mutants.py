@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
 from pathlib import Path
 
@@ -158,6 +159,38 @@ def test_what_the_tests_do_not_notice_survives(small, monkeypatch):
     }
 
 
+@pytest.mark.slow
+def test_tests_that_fail_without_a_mutant_decide_nothing(small, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "sgdynamics"]:
+        monkeypatch.delitem(sys.modules, name)
+    tests = small / "tests" / "test_toy.py"
+    tests.write_text(tests.read_text() + "\n\ndef test_wrong():\n    assert toy.half(1) == 2\n")
+    ((mutant, _),) = itertools.islice(mutants.sample(small, "", 0), 1)
+    with pytest.raises(mutant_runs.Failing, match=r"^tests/test_toy\.py::test_wrong$"):
+        list(mutant_runs.run(small, "toy", mutants.FLOORS, [mutant]))
+
+
+def test_a_row_whose_tests_fail_without_a_mutant_is_left_out_and_said(small, monkeypatch, capsys):
+    theory = small / "src" / "sgdynamics" / "theory"
+    (theory / "other.py").write_text("def two(x):\n    return 2 * x\n")
+
+    def run(root, row, floors, some):
+        if row == "toy":
+            raise mutant_runs.Failing("tests/test_toy.py::test_double")
+        yield from [(mutant_runs.KILLED, 0.0)] * len(some)
+
+    monkeypatch.setattr(mutants, "ROOT", small)
+    monkeypatch.setattr(mutant_runs, "run", run)
+    monkeypatch.setattr(sys, "argv", ["mutants.py"])
+    assert mutants.main() == 1
+    said = capsys.readouterr().out
+    assert "drawn, 0 of them known to change nothing, 2 killed:" in said
+    assert said.count("not tried") == len(list(mutants.sample(small, "toy", 0)))
+    assert said.endswith("toy: its tests fail without a mutant, so that none was tried\ntests/test_toy.py::test_double\n")
+    monkeypatch.setattr(sys, "argv", ["mutants.py", "--only", "other"])
+    assert mutants.main() == 0
+
+
 def test_the_sample_depends_on_the_seed_and_on_no_other_mutant(small):
     before = [said for _, said in mutants.sample(small, "", 0)]
     assert before != [said for _, said in mutants.sample(small, "", 1)]
@@ -169,5 +202,9 @@ def test_the_sample_depends_on_the_seed_and_on_no_other_mutant(small):
 
 
 def test_what_is_listed_as_changing_nothing_is_still_made():
-    assert mutants.equivalent().keys() <= mutants.by_name(mutants.ROOT).keys()
+    files: dict[str, set[str]] = {}
+    for said in mutants.equivalent():
+        files.setdefault(said.partition(": ")[0], set()).add(said)
+    for path, listed in files.items():
+        assert listed <= mutants.by_name(mutants.ROOT, path).keys()
     assert all(mutants.equivalent().values())
