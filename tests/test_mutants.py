@@ -186,7 +186,8 @@ def test_a_row_whose_tests_fail_without_a_mutant_is_left_out_and_said(small, mon
     said = capsys.readouterr().out
     assert "drawn, 0 of them known to change nothing, 2 killed:" in said
     assert said.count("not tried") == len(list(mutants.sample(small, "toy", 0)))
-    assert said.endswith("toy: its tests fail without a mutant, so that none was tried\ntests/test_toy.py::test_double\n")
+    why = "toy: its tests fail without a mutant, so that none was tried"
+    assert said.endswith(f"{why}\ntests/test_toy.py::test_double\n")
     monkeypatch.setattr(sys, "argv", ["mutants.py", "--only", "other"])
     assert mutants.main() == 0
 
