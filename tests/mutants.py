@@ -4,8 +4,8 @@ Run as ``python tests/mutants.py --count 300 --seed 0``. A mutant is the library
 an operator, a comparison, a number, a condition. It is killed where the examples of its own module, or a test of its
 row, fail. What survives is printed with its line; what changes nothing and why is said in ``mutants_equivalent.toml``.
 Helpers that several rows share have no row and are left out, and so is what only says what is wrong, what a number is
-not to be beyond (a tolerance), and documentation. A row whose tests fail without a mutant is left out: said at the end, with an
-exit status of 1.
+not to be beyond (a tolerance), and documentation. A row whose tests fail without a mutant is left out, too; that is
+said at the end, and the exit status is 1.
 
 The order of the sample depends on the seed and on what a mutant says, not on the rest of the library: a sample of 100
 begins with the sample of 50, and a change elsewhere leaves it as it is. With ``--results FILE`` what is found is
