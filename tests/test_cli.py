@@ -443,6 +443,15 @@ def test_the_steps_of_a_curve_are_those_of_the_file_whatever_stands_before_them(
     assert found[0]["lower"][rate] < 0.01 < found[0]["upper"][rate]
 
 
+def test_the_step_may_be_named(capsys, tmp_path):
+    path = str(tmp_path / "run.csv")
+    (tmp_path / "run.csv").write_text("kilosteps (k),loss\n" + "".join(f"{k},{3 - k / 10}\n" for k in range(5, 25)))
+    told = read(capsys, "diagnose", "--step-column", "kilosteps (k)", path)
+    assert any("the step 'kilosteps (k)'" in note for note in told["notes"])
+    said = refused(capsys, "diagnose --step-column epoch", path)
+    assert "--step-column must be one of the columns ['kilosteps (k)', 'loss'], got 'epoch'" in said
+
+
 def test_a_fault_of_the_program_is_no_wrong_input(monkeypatch, capsys, tmp_path):
     (tmp_path / "run.csv").write_text("loss\n1\n2\n", encoding="utf-8")
     for fault in (TypeError("Cannot index with a chunked array indexer"), ValueError("zip() argument 2 is longer")):

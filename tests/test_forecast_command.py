@@ -163,6 +163,37 @@ def test_rates_may_be_said_and_one_of_several_runs_in_a_file_chosen(capsys, tmp_
     assert "--column" in refused(capsys, "forecast", both, *words)
 
 
+def test_two_runs_of_one_file_are_fitted_together(capsys, tmp_path, curves, logs):
+    both = tmp_path / "both.csv"
+    rates = [UNIT * MADE[name][RECORD - 1] for name in curves]
+    lines = [",".join(map(str, cells)) for cells in zip(RECORD, *curves.values(), *rates, strict=True)]
+    both.write_text("Step,plateau - loss,decayed - loss,plateau - lr,decayed - lr\n" + "\n".join(lines) + "\n")
+    asked = ["--predict", "constant:5000:3e-4", "--json"]
+    together = json.loads(answer(capsys, "forecast", both, both, "--column", "plateau", "--column", "decayed", *asked))
+    apart = json.loads(answer(capsys, "forecast", *logs, *asked))
+    found, expected = (one["forecast"]["constant:5000:3e-4"]["loss"] for one in (together, apart))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    said = refused(capsys, "forecast", both, both, both, "--column", "plateau", "--column", "decayed", *asked)
+    assert "--column must be given once, or once a run, got 2 for 3 runs" in said
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("step,lr,loss\n" + "".join(f"{k},-.1,2\n" for k in range(1, 30)), "second.csv: schedule must be"),
+        ("step,lr,loss\n1,.1,2\n2,.1,1\n", "second.csv: loss must be at least 12 numbers"),
+        ("step,lr,loss\n1,.1,2\n2,.1,inf\n", "second.csv: the loss must be finite, to be fitted, got inf at step 2"),
+        ("step,lr,loss\n1,.1,2\n4000000000000,.1,1\n", "second.csv: its steps must be updates, at most 100000000"),
+        ("step,lr,loss\n1.5,.1,2\n2,.1,1\n", "got 1.5, in second.csv"),
+        ("step,lr,ce loss,z loss\n1,.1,2,1\n", "they all fit, got None, in second.csv"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_said_of_its_file(capsys, tmp_path, logs, second, said):
+    path = tmp_path / "second.csv"
+    path.write_text(second)
+    assert said in refused(capsys, "forecast", logs[0], path, "--predict", "constant:5000:3e-4")
+
+
 def test_what_is_missing_is_said(capsys, tmp_path, logs):
     nameless = tmp_path / "nameless.csv"
     nameless.write_text("step,accuracy\n1,0.5\n2,0.6\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 from pathlib import Path
 
@@ -219,6 +220,105 @@ def test_what_was_written_is_read_whatever_divides_it(tmp_path_factory, steps, d
     run = read(log(tmp_path_factory.getbasetemp(), "\n".join(rows)))
     assert run.step.values.tolist() == steps
     assert run.loss.values.tolist() == loss.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "loss", "said"),
+    [
+        ('step,loss\n"1,000",2.5\n"2,000","1,002.25"\n', [1000, 2000], [2.5, 1002.25], "Commas in numbers group"),
+        (
+            "step;loss\n1,000;2.5\n12,000;1.5\n1,000,000;1.\n",
+            [1000, 12000, 10**6],
+            [2.5, 1.5, 1.0],
+            "Commas in numbers",
+        ),
+        (
+            "step;loss\n1.000;2,5\n12.000;1.002,25\n",
+            [1000, 12000],
+            [2.5, 1002.25],
+            "Points in numbers group thousands.",
+        ),
+        ("step;loss\n50;2,399\n100;2,311\n", [50, 100], [2.399, 2.311], "Commas in numbers are decimal commas."),
+        (
+            "step;loss\n50,000;0,399\n100,000;0,311\n",
+            [50, 100],
+            [0.399, 0.311],
+            "Commas in numbers are decimal commas.",
+        ),
+        ('"step","loss"\n"50","2,5"\n"100","2,25"\n', [50, 100], [2.5, 2.25], "Commas in numbers are decimal commas."),
+        ("step;name;loss\n1000;a, b;2.5\n2000;1,5 x;2\n", [1000, 2000], [2.5, 2.0], "The loss"),
+    ],
+)
+def test_commas_and_points_are_those_of_decimals_or_of_thousands(tmp_path, text, step, loss, said):
+    run = read(log(tmp_path, text))
+    assert run.step.values.tolist() == step
+    assert run.loss.values.tolist() == loss
+    assert said in run.notes
+
+
+@pytest.mark.parametrize("loss", ["2,399;1", "1;2"])
+def test_steps_whose_commas_cannot_be_told_are_refused(tmp_path, loss):
+    first, second = loss.split(";")
+    with pytest.raises(
+        ValueError, match="commas can be told, of decimals or of thousands, in the column 'step' in row 1"
+    ):
+        read(log(tmp_path, f"step;loss\n1,000;{first}\n2,000;{second}\n"))
+
+
+def test_units_in_headings_are_passed_over_and_factors_refused(tmp_path):
+    run = read(log(tmp_path, "Step (updates),Loss (nats),Learning rate [1]\n10,3,.1\n20,2,.1\n"))
+    assert run.step.values.tolist() == [10, 20]
+    assert run.learning_rate.values.tolist() == [0.1, 0.1]
+    for heading in ("step [k]", "Step (1e3)", "iterations (thousands)"):
+        path = log(tmp_path, f"{heading},loss\n10,3\n20,2\n")
+        with pytest.raises(ValueError, match="step_column must be given where the unit of the heading is a factor"):
+            read(path)
+        assert read(path, step_column=heading).step.values.tolist() == [10, 20]
+    with pytest.raises(ValueError, match=r"rate_column must be given .* as in 'lr \(1e-3\)'"):
+        read(log(tmp_path, "step,loss,lr (1e-3)\n10,3,.1\n20,2,.1\n"))
+
+
+def test_the_rate_is_that_of_the_run_whose_loss_is_read(tmp_path):
+    two = log(tmp_path, "Step,a - loss,b - loss,a - lr,b - lr\n1,3,4,.1,.2\n2,2,3,.1,.2\n")
+    for run, loss, rate in (("a", [3, 2], 0.1), ("b", [4, 3], 0.2)):
+        for column in (run, f"{run} - loss"):
+            found = read(two, column=column)
+            assert found.loss.values.tolist() == loss
+            assert found.learning_rate.values.tolist() == [rate, rate]
+    one = log(tmp_path, "Step,a - loss,b - loss,a - lr\n1,3,4,.1\n2,2,3,.1\n")
+    assert "learning_rate" not in read(one, column="b")
+    shared = log(tmp_path, "Step,a - loss,b - loss,lr\n1,3,4,.1\n2,2,3,.1\n")
+    assert "learning_rate" in read(shared, column="b")
+
+
+def test_runs_may_be_numbers(tmp_path):
+    lines = [f'{{"run": {run}, "step": {step}, "loss": {run + step}}}' for step in (1, 2) for run in (7, 8)]
+    assert read(log(tmp_path, "\n".join(lines)), column="8").loss.values.tolist() == [9, 10]
+
+
+def test_the_last_line_of_a_run_that_goes_on_may_be_cut_off(tmp_path):
+    lines = '{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n'
+    run = read(log(tmp_path, lines + '{"step": 3, "lo'))
+    assert run.loss.values.tolist() == [3, 2]
+    assert "The last line is cut off: left out." in run.notes
+    with pytest.raises(ValueError, match=r"one JSON object a line .* in row 2"):
+        read(log(tmp_path, '{"step": 1, "loss": 3}\n{"step": 2, "lo\n{"step": 3, "loss": 1}\n'))
+
+
+@pytest.mark.parametrize("step", ["1e19", "18446744073709551616", "-1e300"])
+def test_steps_are_numbers_that_can_be_counted(tmp_path, step):
+    with pytest.raises(ValueError, match="step_column must be a column of whole numbers of updates"):
+        read(log(tmp_path, f"step,loss\n1,2\n{step},1\n"))
+
+
+def test_what_is_no_text_is_named(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_bytes(gzip.compress(b"step,loss\n1,2\n"))
+    with pytest.raises(ValueError, match=r"a log that holds text: run.csv, got 'a gzip archive"):
+        read(path)
+    np.savez(tmp_path / "run.npz", step=[1, 2], loss=[3.0, 2.0])
+    (tmp_path / "run.npz").rename(tmp_path / "RUN.NPZ")
+    assert read(tmp_path / "RUN.NPZ").loss.values.tolist() == [3.0, 2.0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def _complaint(command: str, error: Exception) -> str:
         parameter = said[2]
         text = _COMMANDS[command].OPTIONS.get(parameter, "--" + parameter.replace("_", "-")) + text[said.end(2) :]
     else:
-        text = text.removeprefix(f"{command}: ")
+        text = text.removeprefix(f"{command}: ").removeprefix("fit: ")
     shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
     return f"sgdynamics {command}: {shown}"
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 HELP = "is a run at a constant rate limited by noise?"
 
-OPTIONS = {"run": "FILE", "path": "FILE", "step": "'step' in FILE", "loss": "'loss' in FILE", "step_column": "FILE"}
+OPTIONS = {
+    "run": "FILE",
+    "path": "FILE",
+    "step": "'step' in FILE",
+    "loss": "'loss' in FILE",
+    "step_column": "--step-column",
+    "column": "--column",
+}
 
 _MARGIN = 0.1  # as in the library
 
@@ -34,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("run", metavar="FILE", help="records of a run: .nc, .npz, or a log of any usual format")
     parser.add_argument("--column", metavar="HEADING", help="of the loss, or its run, where a log holds several")
+    parser.add_argument("--step-column", metavar="HEADING", help="of the step")
     parser.add_argument("--from-step", type=whole_from(0), metavar="STEP", help="leave out what was logged before")
     parser.add_argument("--learning-rate", type=float, help="of the run; needed for trial losses")
     parser.add_argument("--margin", type=float, help="half width of what counts as balance of a vertex (default: 0.1)")
@@ -103,10 +111,11 @@ def _read(given: argparse.Namespace) -> xr.Dataset:
 
     with open(given.run, "rb"):  # a missing file is told by every reader in its own words
         pass
-    if given.column is None:
+    if given.column is None and given.step_column is None:
         records = Run().check("diagnose", "run", given.run)
     else:
-        records = Run().check("diagnose", "run", logs.read(given.run, column=given.column))
+        log = logs.read(given.run, column=given.column, step_column=given.step_column)
+        records = Run().check("diagnose", "run", log)
     if given.from_step is None:
         return records
     kept = records.sel(step=records.step >= given.from_step)

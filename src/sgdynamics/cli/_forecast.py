@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdynamics.cli._options import refuse_idle, whole_from
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
-from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, read_runs
+from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, fit_runs, read_runs
 from sgdynamics.cli._words import FORM, read_rates, schedule_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> str:
     """Read, fit, foretell, and say how sure it is."""
-    from sgdynamics.theory.forecast import best_schedule, fit
+    from sgdynamics.theory.forecast import best_schedule
 
     if given.at_batch_size is not None and given.batch_size is None:
         raise ValueError("--at-batch-size needs --batch-size, that of the runs, to compare with")
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> str:
     if given.at_batch_size is None:
         refuse_idle(given, ["batch-size"], "--at-batch-size")
     logs, notes = read_runs(given.runs, given)
-    fitted = fit(logs, confidence=given.confidence, batch_size=given.batch_size)
+    fitted = fit_runs(logs, given.runs, confidence=given.confidence, batch_size=given.batch_size)
     if given.next:
         return _what_next(fitted, _asked(given), given, notes)
     best = None

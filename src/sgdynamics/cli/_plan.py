@@ -22,7 +22,7 @@ from sgdynamics.cli._options import (
     whole_from,
 )
 from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
-from sgdynamics.cli._runs import COLUMN_NAMES, COLUMN_OPTIONS, add_columns, read_runs
+from sgdynamics.cli._runs import COLUMN_NAMES, COLUMN_OPTIONS, add_columns, fit_runs, read_runs
 from sgdynamics.cli._words import read_rates
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class _Fitted:
 
 
 def _fitted(given: argparse.Namespace, saved: list[int]) -> _Fitted:
-    from sgdynamics.theory.forecast import fit, quadratic_at
+    from sgdynamics.theory.forecast import quadratic_at
 
     if given.momentum or given.optimiser != "sgd":
         raise ValueError("--fit cannot be given with --momentum or --optimiser: the curves hold what these change")
@@ -239,7 +239,7 @@ def _fitted(given: argparse.Namespace, saved: list[int]) -> _Fitted:
     )
     if history is None:
         raise ValueError(f"--fit must name a run that holds --base-learning-rate {rate!r} at step {first}, got none")
-    law = fit(runs)
+    law = fit_runs(runs, given.fit)
     return _Fitted(law, history, quadratic_at(law, history), rate, notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ COLUMN_OPTIONS = {
 COLUMN_NAMES = ("warmup", "rates", "column", "step-column", "rate-column")
 
 _AT_ONCE = 0.8
+# Updates of a run: no run has more, but counts of tokens do, and a rate for each of them would fill the memory.
+LONGEST = 10**8
 
 
 def add_columns(parser: argparse._ActionsContainer) -> None:
@@ -33,7 +36,11 @@ def add_columns(parser: argparse._ActionsContainer) -> None:
         action="append",
         help=f"schedule of a run whose log has none, one a run: {FORM}",
     )
-    parser.add_argument("--column", help="heading of the loss, where several fit")
+    parser.add_argument(
+        "--column",
+        action="append",
+        help="heading of the loss, or its run, where a log holds several; once, or once for every RUN",
+    )
     parser.add_argument("--step-column", help="heading of the step")
     parser.add_argument("--rate-column", help="heading of the learning rate")
 
@@ -44,9 +51,19 @@ def read_runs(paths: Sequence[str], given: argparse.Namespace) -> tuple[list[tup
 
     words, warmup = list(given.rates or []), given.warmup or 0
     runs, notes = [], []
-    for path in paths:
-        log = read(path, column=given.column, step_column=given.step_column, rate_column=given.rate_column)
+    columns = given.column or [None]
+    if len(columns) == 1:
+        columns = columns * len(paths)
+    if len(columns) != len(paths):
+        raise ValueError(f"--column must be given once, or once a run, got {len(columns)} for {len(paths)} runs")
+    for path, column in zip(paths, columns, strict=True):
+        try:
+            log = read(path, column=column, step_column=given.step_column, rate_column=given.rate_column)
+        except (ValueError, TypeError) as error:  # of which of them
+            named = Path(path).name in str(error)
+            raise error if named else type(error)(f"{error}, in {Path(path).name}") from None
         step, loss = log.step.values, log.loss.values
+        _check(Path(path).name, step, loss)
         if words:
             schedule = schedule_of(words.pop(0), warmup)
         elif "learning_rate" in log:
@@ -61,6 +78,30 @@ def read_runs(paths: Sequence[str], given: argparse.Namespace) -> tuple[list[tup
     if words:
         raise ValueError(f"--rates must be given once a run at most, got {len(given.rates)} for {len(paths)} runs")
     return runs, notes
+
+
+def fit_runs(runs: Sequence[tuple[Any, Any, Any]], paths: Sequence[str], **options: Any) -> Any:
+    """The law of the runs; what is wrong with one of them is said of its file."""
+    from sgdynamics.theory.forecast import fit
+
+    try:
+        return fit(runs, **options)
+    except ValueError as error:
+        said = re.sub(r"^fit: runs\[(\d+)\]", lambda found: f"fit: {Path(paths[int(found[1])]).name}:", str(error))
+        raise ValueError(said) from None
+
+
+def _check(name: str, step: Any, loss: Any) -> None:
+    import numpy as np
+
+    if step[-1] > LONGEST:
+        raise ValueError(f"fit: {name}: its steps must be updates, at most {LONGEST} of them, got {step[-1]}")
+    gone = np.flatnonzero(~np.isfinite(loss))
+    if gone.size:
+        raise ValueError(
+            f"fit: {name}: the loss must be finite, to be fitted, got {loss[gone[0]]} at step {step[gone[0]]}: a run "
+            "that diverged tells nothing from there on; leave these records out"
+        )
 
 
 def _between(step: Any, rate: Any, warmup: int) -> Any:

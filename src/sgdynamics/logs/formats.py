@@ -18,16 +18,33 @@ import numpy as np
 import pandas as pd
 
 from sgdynamics.domains import complain
+from sgdynamics.logs.headings import Ambiguous, step_column
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".nc")
 
 # Bytes of the arrays of one log: a million steps of a dozen columns.
 _LARGEST = 100_000_000
 
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+# Numbers by their signs: a comma or a point is that of decimals, or stands between groups of three digits.
+_GROUPS = r"[1-9]\d{{0,2}}(?:{0}\d{{3}})+"
+_EXPONENT = r"(?:[eE][+-]?\d+)?"
+_COMMAS_GROUP = re.compile(rf"[+-]?{_GROUPS.format(',')}")
+_POINTS_GROUP = re.compile(rf"[+-]?{_GROUPS.format('[.]')}")
+_DECIMAL_COMMA = re.compile(rf"[+-]?(?:\d*|{_GROUPS.format('[.]')}),\d+{_EXPONENT}")
+_DECIMAL_POINT = re.compile(rf"[+-]?(?:\d*|{_GROUPS.format(',')})[.]\d*{_EXPONENT}")
 _QUOTED = re.compile(r'"[^"]*"')
+_BY_COMMAS = (_COMMAS_GROUP, _DECIMAL_POINT)
 # How text says that there is nothing, apart from a blank.
 _NOTHING = frozenset({"", "-", "--", "none", "null", "na", "n/a", "<na>"})
+# How files begin that are no text.
+_OTHER_FILES = {
+    b"\x1f\x8b": "a gzip archive, to be unpacked first",
+    b"PK": "a zip archive (an .npz needs that ending)",
+    b"\x89HDF": "an HDF5 or NetCDF file (which needs the ending .nc)",
+    b"CDF": "a NetCDF file (which needs the ending .nc)",
+    b"PAR1": "a Parquet file",
+    b"SQLite": "a database of SQLite",
+}
 
 
 class Unreadable(ValueError):
@@ -66,9 +83,10 @@ class Table:
 
 def table_of(path: Path, *, alone: str = "loss") -> Table:
     """Whatever is in a file; ``alone`` names the one column of a text that has no heading."""
-    if path.suffix == ".npz":
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
         return _of_arrays(open_arrays(path), "named arrays")
-    if path.suffix == ".nc":
+    if suffix == ".nc":
         return _of_netcdf(path)
     text = _text_of(path)
     start = text.lstrip()[:1]
@@ -126,6 +144,9 @@ def _of_arrays(arrays: Mapping[str, Any], said: str) -> Table:
 
 def _text_of(path: Path) -> str:
     content = path.read_bytes()
+    for begin, what in _OTHER_FILES.items():
+        if content.startswith(begin):
+            raise Unreadable("text", what)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if wide else "utf-8-sig")
@@ -138,10 +159,11 @@ def _text_of(path: Path) -> str:
 
 
 def _of_json(text: str) -> Table:
+    notes: tuple[str, ...] = ()
     try:
         content = json.loads(text)
     except json.JSONDecodeError:
-        content = _lines(text)
+        content, notes = _lines(text)
     if isinstance(content, Mapping) and isinstance(content.get("log_history"), list):
         return _of_rows(content["log_history"], "Hugging Face", _HUGGING_FACE)
     if isinstance(content, Mapping):
@@ -151,7 +173,7 @@ def _of_json(text: str) -> Table:
     if all(isinstance(row, list) and len(row) == 3 for row in content):
         columns = zip(*content, strict=True)
         return Table(dict(zip(("Wall time", "Step", "Value"), map(list, columns), strict=True)), "TensorBoard JSON")
-    return _of_rows(content, "JSON")
+    return _of_rows(content, "JSON", notes)
 
 
 _HUGGING_FACE = (
@@ -159,11 +181,19 @@ _HUGGING_FACE = (
 )
 
 
-def _lines(text: str) -> list[Any]:
-    try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise Unreadable(f"JSON, or one JSON object a line ({error})", text[:40]) from None
+def _lines(text: str) -> tuple[list[Any], tuple[str, ...]]:
+    """One JSON object a line; of a run that is going on, or was killed, the last line may be cut off."""
+    lines = [(place, line) for place, line in enumerate(text.splitlines(), 1) if line.strip()]
+    rows = []
+    for place, line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if rows and place == lines[-1][0] and not text.endswith("\n"):
+                return rows, ("The last line is cut off: left out.",)
+            said = f"JSON, or one JSON object a line ({error.msg} at character {error.colno})"
+            raise Unreadable(said, line[:40], place) from None
+    return rows, ()
 
 
 def _of_rows(rows: list[Any], said: str, notes: tuple[str, ...] = ()) -> Table:
@@ -212,9 +242,8 @@ def _of_text(text: str, alone: str) -> Table:
         raise Unreadable("a table with headings and at least one row", body[0])
     if len(set(headings)) < len(headings):
         raise Unreadable("a table whose headings differ", headings)
-    cells, commas = _without_decimal_commas(cells, divider)
-    if commas:
-        notes.append("Commas in numbers are decimal commas.")
+    cells, said = _with_decimal_points(headings, cells)
+    notes += said
     columns = {
         name: [None if cell.strip().lower() in _NOTHING else cell.strip() for cell in column]
         for name, column in zip(headings, zip(*cells, strict=True), strict=True)
@@ -263,10 +292,52 @@ def _cells(lines: list[str], divider: str) -> list[list[str]]:
     return [[str(cell).strip() for cell in row] for row in frame.to_numpy(dtype=object).tolist()]
 
 
-def _without_decimal_commas(cells: list[list[str]], divider: str) -> tuple[list[list[str]], bool]:
-    if divider == "," or not any(_DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row):
-        return cells, False
-    return [[cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in cells], True
+def _with_decimal_points(headings: list[str], cells: list[list[str]]) -> tuple[list[list[str]], list[str]]:
+    """Numbers in one spelling, and what commas and points were taken for.
+
+    ``1,000`` is a thousand beside ``2.5``, and one beside ``0,25`` or ``2,5``. Where no other cell tells, it is one, as
+    losses have decimals; but a count of steps has none, and is not guessed.
+    """
+    with_commas = [cell for row in cells for cell in row if "," in cell]
+    decimal = any(_DECIMAL_COMMA.fullmatch(cell) and not _COMMAS_GROUP.fullmatch(cell) for cell in with_commas)
+    if not decimal and not any(kind.fullmatch(cell) for kind in _BY_COMMAS for cell in with_commas):
+        return cells, []
+    with_points = (cell for row in cells for cell in row if "." in cell)
+    points = any(
+        _DECIMAL_POINT.fullmatch(cell) and not (decimal and _POINTS_GROUP.fullmatch(cell)) for cell in with_points
+    )
+    if points and not decimal:
+        return _without(",", _BY_COMMAS, cells), ["Commas in numbers group thousands."]
+    notes = ["Commas in numbers are decimal commas."]
+    if points or not decimal:
+        _refuse_grouped_steps(headings, cells)
+    elif any(_POINTS_GROUP.fullmatch(cell) for row in cells for cell in row):
+        cells = _without(".", (_POINTS_GROUP,), cells)
+        notes.append("Points in numbers group thousands.")
+    return [
+        [cell.replace(".", "").replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
+        for row in cells
+    ], notes
+
+
+def _without(sign: str, kinds: tuple[re.Pattern[str], ...], cells: list[list[str]]) -> list[list[str]]:
+    return [
+        [cell.replace(sign, "") if any(kind.fullmatch(cell) for kind in kinds) else cell for cell in row]
+        for row in cells
+    ]
+
+
+def _refuse_grouped_steps(headings: list[str], cells: list[list[str]]) -> None:
+    try:
+        step = step_column(headings)
+    except Ambiguous:
+        return
+    if step is None:
+        return
+    for place, row in enumerate(cells, 1):
+        if _COMMAS_GROUP.fullmatch(row[headings.index(step)]):
+            text = f"numbers whose commas can be told, of decimals or of thousands, in the column {step!r}"
+            raise Unreadable(text, row[headings.index(step)], place)
 
 
 def _writer(headings: list[str], divider: str) -> str:

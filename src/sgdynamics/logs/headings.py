@@ -25,6 +25,11 @@ _ANY_RATE = re.compile(r"(^|_)(lr|learning_rate)(_|$)")
 _ANY_LOSS = re.compile(r"(^|_)loss(_|$)")
 _RUNS = ("run", "run_name", "runs", "run_id", "experiment", "tag", "metric")
 # Weights & Biases adds the range of the records that it gathers into one.
+# A unit after a name, and units that are a factor.
+_UNIT = re.compile(r"\s*[(\[{](?P<unit>[^)\]}]*)[)\]}]\s*$")
+_FACTOR = re.compile(
+    r".*\d.*|[kmg]|kilo.*|mega.*|giga.*|hundreds?|thousands?|millions?|billions?|percent|%", re.IGNORECASE
+)
 _RANGE = re.compile(r"(?<=.)__(MIN|MAX)$")
 
 
@@ -42,6 +47,24 @@ def plain(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", metric).lower()).strip("_")
 
 
+def factor(heading: str) -> str | None:
+    """The unit of a heading if it is a factor, as in ``step [k]`` and ``lr (1e-3)``."""
+    unit = _UNIT.search(heading)
+    said = unit["unit"].strip() if unit else ""
+    return said if said != "1" and _FACTOR.fullmatch(said) else None
+
+
+def run_of(heading: str) -> str | None:
+    """The run in a heading of Weights & Biases, ``run - metric``."""
+    run, dash, _ = heading.rpartition(" - ")
+    return run if dash else None
+
+
+def of_run(headings: Iterable[str], run: str | None) -> list[str]:
+    """The columns of one run, and those of all runs."""
+    return [name for name in headings if run is None or run_of(name) in (None, run)]
+
+
 def measured(headings: Iterable[str]) -> list[str]:
     """The columns that are no range around another one."""
     known = list(headings)
@@ -49,8 +72,17 @@ def measured(headings: Iterable[str]) -> list[str]:
 
 
 def step_column(headings: Iterable[str]) -> str | None:
-    """The column of steps, if there is one."""
-    return _best(headings, _STEPS)
+    """The column of steps, if there is one; a unit may stand after its name."""
+    known = list(headings)
+    found = _best(known, _STEPS)
+    if found is not None:
+        return found
+    bare = {name: _UNIT.sub("", name) for name in known}
+    by_bare = _best(dict.fromkeys(bare.values()), _STEPS)
+    fitting = [name for name, short in bare.items() if short == by_bare]
+    if len(fitting) > 1:
+        raise Ambiguous(fitting)
+    return fitting[0] if fitting else None
 
 
 def loss_column(headings: Iterable[str]) -> str | None:

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 OWNER = "read"
+# Below it every whole number is a float of its own.
+_COUNTABLE = 2.0**53
 # What else is read along the steps, under its own name: slopes of fresh batch losses along every step.
 _BESIDE = ("slope_before", "slope_after")
 _TEXTS = {"loss": "loss", "learning_rate": "learning rate", "slope_before": "slope at the start of the step",
@@ -112,6 +114,9 @@ def read(
     try:
         step_name = _chosen("step_column", names, step_column, headings.step_column)
         loss_name = _chosen("column", [n for n in names if n != step_name], column, headings.loss_column)
+        names = headings.of_run(names, headings.run_of(loss_name or ""))  # not the rate of one run with another's loss
+        if step_name not in names:
+            step_name = _chosen("step_column", names, step_column, headings.step_column)
         rate_name = _rate(names, rate_column, notes)
         records, missing = _numbers(table, names, loss_name, rate_name)
         steps, unknown = (None, None) if step_name is None else table.numbers(step_name)
@@ -129,7 +134,7 @@ def read(
 
 def arrays_of(path: Path) -> Any:
     """The Dataset of a NetCDF file, or the arrays of an ``.npz`` by name."""
-    return _opened(open_netcdf if path.suffix == ".nc" else open_arrays, path)
+    return _opened(open_netcdf if path.suffix.lower() == ".nc" else open_arrays, path)
 
 
 def _opened(reader: Callable[[Path], Any], path: Path) -> Any:
@@ -148,7 +153,12 @@ def _opened(reader: Callable[[Path], Any], path: Path) -> Any:
 
 
 def _one_run(table: Table, column: str | None, notes: list[str]) -> tuple[Table, str | None]:
-    """Of a table with one row for every run and step, the rows of one run."""
+    """Of a table with one row for every run and step, the rows of one run; of one with columns for every run, these."""
+    of_runs = [name for name in headings.measured(table.columns) if headings.run_of(name) is not None]
+    if column is not None and sum(headings.run_of(name) == column for name in of_runs) > 1:
+        cells = {name: table.columns[name] for name in headings.of_run(table.columns, column)}
+        notes.append(f"Of the runs in the headings, {column!r} is read.")
+        return Table(cells, table.format, ()), None
     try:
         divider = headings.run_column(table.columns)
     except headings.Ambiguous:
@@ -158,9 +168,9 @@ def _one_run(table: Table, column: str | None, notes: list[str]) -> tuple[Table,
     runs = list(dict.fromkeys(cell for cell in table.columns[divider] if cell is not None))
     if len(runs) < 2:
         return table, column
-    if column not in runs:
+    if column not in [str(run) for run in runs]:
         raise complain(OWNER, "column", f"one of the runs {runs} of the column {divider!r}", column)
-    rows = [place for place, cell in enumerate(table.columns[divider]) if cell == column]
+    rows = [place for place, cell in enumerate(table.columns[divider]) if cell is not None and str(cell) == column]
     cells = {name: [values[place] for place in rows] for name, values in table.columns.items()}
     notes.append(f"Of {len(runs)} runs in the column {divider!r}, {column!r} is read.")
     return Table(cells, table.format, ()), None
@@ -173,6 +183,8 @@ def _chosen(parameter: str, names: list[str], wanted: str | None, guess: Any) ->
         raise complain(OWNER, parameter, f"given, as one of {error.columns}: they all fit", wanted) from None
     if wanted is not None and found is None:
         raise complain(OWNER, parameter, f"one of the columns {names}", wanted)
+    if wanted is None and found is not None and parameter != "column" and headings.factor(found):
+        raise complain(OWNER, parameter, f"given where the unit of the heading is a factor, as in {found!r}", wanted)
     return found
 
 
@@ -180,10 +192,11 @@ def _rate(names: list[str], wanted: str | None, notes: list[str]) -> str | None:
     if wanted is not None:
         return _chosen("rate_column", names, wanted, None)
     try:
-        return headings.rate_column(names)
+        headings.rate_column(names)
     except headings.Ambiguous as error:
         notes.append(f"Several columns may be the learning rate, none is taken: {', '.join(error.columns)}.")
         return None
+    return _chosen("rate_column", names, None, headings.rate_column)
 
 
 def _numbers(
@@ -257,7 +270,7 @@ def _records(where: Mask) -> str:
 
 
 def _refuse_fractions(steps: Array, heading: str) -> None:
-    bad = ~(np.isfinite(steps) & (steps == np.floor(steps)))
+    bad = ~(np.isfinite(steps) & (steps == np.floor(steps)) & (np.abs(steps) < _COUNTABLE))
     if bad.any():
         place = int(np.argmax(bad))
         raise complain(

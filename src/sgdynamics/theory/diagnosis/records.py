@@ -62,7 +62,7 @@ class Run:
 
     def _read(self, owner: str, name: str, path: Path) -> Any:
         try:
-            if path.suffix in (".nc", ".npz"):
+            if path.suffix.lower() in (".nc", ".npz"):
                 arrays = arrays_of(path)
                 if set(RECORDS) & set(arrays):
                     return arrays
