@@ -362,8 +362,12 @@ def test_the_conditions_of_the_proof_are_told_apart():
     assert not bumpy.holds.sel(condition=["path sharpens", "room shrinks", "crossed once"]).values.any()
     unstable = break_even.proof_conditions(lambda d: 30 / d, 1.0, **setting)
     assert unstable.holds.values.tolist() == [False, True, True, True, True]
-    full = break_even.proof_conditions(lambda d: 1 / d, 1.0, **{**setting, "batch_size": 1024})
+    setting["batch_size"] = 1024
+    full = break_even.proof_conditions(lambda d: 1 / d, 1.0, **setting)
     assert full.holds.values.all()
+    assert full.margin.sel(condition="edge falls with distance").item() == 0
+    held = break_even.proof_conditions(lambda d: min(1 / d, 20.0), 1.0, **setting)  # comes to its edge and stays there
+    assert held.margin.sel(condition="crossed once").item() == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -303,6 +303,11 @@ def test_the_strict_edge_is_that_of_the_worst_batch():
     assert strict_edge(hessians, 3, sampling="replacement") == strict_edge(hessians, 1)
     with pytest.raises(ValueError, match="batch_size must be such that at most 100000 batches are enumerated"):
         strict_edge(features=gaussian_features(60, 2, seed=0), batch_size=10)
+    many = gaussian_features(100_001, 2, seed=0)
+    worst = (many[:-1] ** 2).sum(axis=1).max()
+    assert strict_edge(features=many[:-1], batch_size=1) == pytest.approx(2 / worst, rel=1e-12)
+    with pytest.raises(ValueError, match="not 100001"):
+        strict_edge(features=many, batch_size=1)
 
 
 def test_flat_directions_do_not_count_unless_an_example_bends_them():

@@ -25,6 +25,7 @@ from sgdynamics.theory.forecast import (
     predict,
     spectrum_left,
 )
+from sgdynamics.theory.forecast.optimum import _Law
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +311,15 @@ def test_the_best_schedule_is_that_of_a_search_over_every_step(clean):
     mine = excess(start)
     assert mine <= searched * (1 + 1e-4)
     assert mine < excess(np.diff(-np.log(np.linspace(1, 0.01, steps)), prepend=0.0))  # a linear decay is not it
+
+
+def test_the_best_schedule_is_searched_with_the_loss_of_the_law_warm_up_included(clean):
+    searched = _Law(clean, 30, 1.0, 20)
+    numbers = clean.estimate.to_series().to_dict()
+    rates = np.linspace(1.0, 0.2, 10)
+    assert searched.spread(rates).tolist() == [*(np.arange(1, 21) / 20), *rates]
+    made = numbers["floor"] + searched.value(rates)[0]
+    assert made == pytest.approx(law(searched.spread(rates), [30], **numbers)[0], rel=1e-4)
 
 
 def test_the_best_schedule_is_no_worse_than_the_others_and_says_what_its_gain_is_worth(clean):

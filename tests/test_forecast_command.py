@@ -240,6 +240,12 @@ def test_where_noise_is_additive_the_quadratic_goes_on_as_the_law(fitted):
     assert law_says < predict(fitted, np.r_[history, constant(UNIT, 1000)]).loss.item()
 
 
+@pytest.mark.parametrize("times", [1.0, 3.0])
+def test_the_sharpest_mode_of_the_quadratic_is_at_its_minimum_in_one_step_of_the_largest_rate(fitted, times):
+    model = quadratic_at(fitted, times * UNIT * PLATEAU[:500])
+    assert times * UNIT * model.curvature.max() == pytest.approx(1, rel=1e-12)
+
+
 def test_the_quadratic_asks_for_a_rate_to_go_on_with(fitted):
     with pytest.raises(ValueError, match="quadratic_at: schedule must end at a rate > 0"):
         quadratic_at(fitted, np.r_[UNIT * PLATEAU[:100], 0.0])

@@ -634,6 +634,19 @@ def test_times_to_learn_are_compared_where_learning_ends_and_with_what_is_known_
     assert q_first or not made.reverses
 
 
+def test_what_examples_say_of_themselves_is_their_mean_square():
+    data = TwoPatternData(10, p_only=0.5, q_only=0.0, margin=2.0, separation=0.1)
+    name = "small_rate_learns_q_first"
+    few, many = (
+        float(reversal_conditions(TwoPatternSetting(data, DESK.training, examples)).quantity.sel(condition=name))
+        for examples in (40, 10**12)
+    )
+    # the time that P needs is shorter than p_time by what one example says of itself, E|x|^2/(4N) to 1/p_time
+    square = 4 * 40 * (few / many - 1) / p_time(10, 2.0)
+    measured = (data.draw(40_000, 0).inputs ** 2).sum(axis=1)
+    assert abs(measured.mean() - square) < 4 * measured.std() / 200
+
+
 def _random_setting(random):
     """Any setting that is stable; None for one that is not."""
 

@@ -166,6 +166,21 @@ def test_the_population_is_the_limit_of_many_examples():
         np.testing.assert_allclose(sampled.curvature, exact.curvature, atol=0.05)
 
 
+def test_the_population_has_amplitudes_of_all_sizes():
+    data = TwoPatternData(4, p_only=0.0, q_only=1.0, margin=0.0, separation=0.3, amplitude=2.0, alpha_low=0.3)
+    setting = TwoPatternSetting(data, TwoPatternTraining(0.8, 0.1, 16.0, 0.0, weight_decay=0.02), 10)
+    alpha = 0.3 + 0.7 * (np.arange(200) + 0.5) / 200
+    ray = np.repeat([0, 0, 1, 2], 200)
+    label = np.where(ray == 0, 1, -1)
+    sample = TwoPatternSample(np.zeros((800, 4)), label, np.full(800, 1), ray, np.tile(alpha, 4))
+    exact, sampled = (
+        population_dynamics(setting, SMALL),
+        reduced_dynamics(setting, sample, SMALL),
+    )
+    np.testing.assert_allclose(sampled.ray_output, exact.ray_output, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sampled.loss, exact.loss, rtol=1e-5)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Random units and chains
 

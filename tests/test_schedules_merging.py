@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -138,6 +140,38 @@ def test_the_nonnegative_optimum_satisfies_its_conditions():
         moved[used] -= 1e-4
         moved[other] += 1e-4
         assert distance(moved) >= here * (1 - 1e-12)
+
+
+@settings(max_examples=15)
+@given(seed=seeds)
+def test_the_nonnegative_optimum_is_the_best_of_all_choices_of_checkpoints(seed):
+    random = np.random.default_rng(seed)
+    steps = 6
+    target = random.uniform(0, 1.5, steps)  # up and down, so that some checkpoints are of no use
+    curvature, variance = 10 ** random.uniform(-1.5, 0, 4), random.uniform(0.1, 2, 4)
+    plan = merge_plan(
+        target, 1.0, np.arange(steps + 1), rule="lsq_nonneg", model=MiniBatchQuadratic(curvature, variance)
+    )
+    # every checkpoint, and the target, by what each center puts into it
+    points = []
+    for rates in (np.ones(steps), target):
+        rows = np.zeros((steps + 1, curvature.size, steps + 1))
+        rows[0, :, 0] = 1
+        for j, rate in enumerate(rates, 1):
+            rows[j] = (1 - rate * curvature)[:, None] * rows[j - 1]
+            rows[j, :, j] += rate * curvature
+        scale = np.concatenate([(curvature / (2 - curvature))[:, None], np.ones((curvature.size, steps))], axis=1)
+        points.append((np.sqrt(curvature * variance / 2)[:, None] * np.sqrt(scale) * rows).reshape(steps + 1, -1))
+    points, wanted = points[0], points[1][-1]
+    least = np.inf
+    for size in range(1, steps + 2):
+        for chosen in itertools.combinations(range(steps + 1), size):
+            some, last = points[list(chosen[:-1])], points[chosen[-1]]
+            weights = np.linalg.lstsq((some - last).T, wanted - last)[0]
+            weights = np.append(weights, 1 - weights.sum())
+            if (weights >= 0).all():
+                least = min(least, np.sum((weights @ points[list(chosen)] - wanted) ** 2))
+    assert float(plan.residual * plan.target_risk) == pytest.approx(least, rel=1e-7)
 
 
 def test_claims_12_and_13_as_plans():
