@@ -9,12 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from sgdynamics.models.quadratic import MiniBatchQuadratic
+from sgdynamics.models.schedules import cosine
+from sgdynamics.simulate.quadratic import ensemble
 from sgdynamics.simulate.uv import phase_diagram
 
 PAGE = (Path(__file__).parent.parent / "docs" / "howto" / "larger_than_memory.md").read_text(encoding="utf-8")
 
-C, WIDTH, SEEDS, BLOCK = np.linspace(0.5, 4.5, 24), np.array([4.0, 64.0]), 50, 2
+
+def million_networks():
+    return phase_diagram(np.linspace(0.5, 4.5, 125), 2 ** np.arange(3, 11), steps=300, seeds=1000)[["outcome"]]
+
+
+def thousand_runs():
+    model = MiniBatchQuadratic(np.geomspace(0.01, 1.0, 10), center_variance=1.0)
+    return ensemble(model, cosine(0.5, 1000), replicas=1000, seed=1, record=np.arange(100, 1001, 100))
+
+
+# name in the recipe, its arguments here, number of blocks, and the direct call
+JOBS = {
+    "networks": ({"rates": 125, "seeds": 1000, "block": 63}, 16, million_networks),
+    "runs": ({"replicas": 1000, "block": 100}, 10, thousand_runs),
+}
 
 
 def recipe():
@@ -40,8 +58,11 @@ def client(names):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of workers that are killed
-def test_a_killed_worker_and_a_killed_job_lose_nothing(names, client, tmp_path):
-    expected = phase_diagram(C, WIDTH, steps=300, seeds=SEEDS).outcome
+@pytest.mark.parametrize("job", JOBS)
+def test_a_killed_worker_and_a_killed_job_lose_nothing(names, client, tmp_path, job):
+    arguments, blocks, direct = JOBS[job]
+    lazy, done = names[job](**arguments), tmp_path / "done"
+    assert all(array.chunks is not None for array in lazy.data_vars.values())
     completed, made = names["as_completed"], []
 
     def first(count, then):
@@ -59,16 +80,14 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing(names, client, tmp_path):
 
     names["as_completed"] = first(4, die)
     with pytest.raises(KeyboardInterrupt):
-        names["sweep"](client, tmp_path, C, WIDTH, SEEDS, BLOCK)
-    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "done").iterdir()}
+        names["to_disk"](client, str(tmp_path), lazy)
+    written = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
     assert len(written) == 4
 
     made.clear()
     worker = next(iter(client.run(os.getpid).values()))
     names["as_completed"] = first(2, lambda: os.kill(worker, signal.SIGKILL))
-    found = names["sweep"](client, tmp_path, C, WIDTH, SEEDS, BLOCK)
-    assert len(made) == len(C) // BLOCK - 4
-    assert {name: (tmp_path / "done" / name).stat().st_mtime_ns for name in written} == written
-    assert np.array_equal(found.outcome.values, expected.values)
-    assert found.outcome.attrs["flag_meanings"] == expected.attrs["flag_meanings"]
-    assert np.array_equal(found.width, WIDTH)
+    found = names["to_disk"](client, str(tmp_path), lazy)
+    assert len(made) == blocks - 4
+    assert {name: (done / name).stat().st_mtime_ns for name in written} == written
+    xr.testing.assert_identical(found.load(), direct())
