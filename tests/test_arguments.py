@@ -134,6 +134,9 @@ def test_masked_entries_are_refused_in_every_parameter(name):
             continue  # what is masked is missing there, by its own tests
         with pytest.raises(ValueError, match=rf"{parameter} must be .*, none of them masked, got 1 masked of 3"):
             run(FUNCTIONS[name], {**SOUND[name], parameter: masked})
+        for hidden in ([masked], (1.0, masked), [[1.0], (2.0, masked)], {"a": masked}, [{"a": [masked]}]):
+            with pytest.raises(ValueError, match=rf"{parameter} must be .*, none of them masked, got 1 masked of 3"):
+                run(FUNCTIONS[name], {**SOUND[name], parameter: hidden})
 
 
 def test_the_package_lists_its_formulas_once():

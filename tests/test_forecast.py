@@ -83,6 +83,24 @@ def test_recovery_from_two_noisy_curves():
     assert found["floor"] == pytest.approx(TRUE["floor"], rel=0.02)
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("runs", [list, tuple, iter])
+def test_what_is_masked_in_a_run_is_refused(part, runs):
+    step = np.arange(1, 41)
+    run = [np.full(40, 0.1), step, 1 + step**-0.5]
+    assert fit(runs([[np.ma.array(part) for part in run]])).attrs["records"] == 40  # nothing is masked
+    run[part] = np.ma.array(run[part], mask=step == 7)
+    with pytest.raises(ValueError, match=r"runs must be .*, none of them masked, got 1 masked of 40"):
+        fit(runs([tuple(run)]))
+
+
+@pytest.mark.parametrize("kind", [str, complex, bool, "datetime64[s]"])
+def test_what_is_no_real_number_is_no_loss(kind):
+    step = np.arange(1, 41)
+    with pytest.raises(TypeError, match=r"runs\[0\] loss must be a 1-D array of finite numbers"):
+        fit([(np.full(40, 0.1), step, step.astype(kind))])
+
+
 def test_a_plateau_alone_foretells_itself_and_refuses_a_decay():
     alone = fit(runs(1e-4, 2)[:1])
     longer = OTHERS["plateau, longer"]

@@ -489,11 +489,18 @@ increasing_steps: Domain = ArrayOf((1,), "an increasing 1-D array of steps >= 0"
 
 
 def without_mask(owner: str, name: str, text: str, value: Any) -> Any:
-    """Refuse masked entries: a formula has no place for what is missing, and without its mask it is invented."""
-    if isinstance(value, list | tuple):
-        if not any(isinstance(entry, np.ma.MaskedArray) for entry in value):
+    """Refuse masked entries: a formula has no place for what is missing, and without its mask it is invented.
+
+    Arrays are looked for in lists, tuples and mappings of whatever depth.
+    """
+    if isinstance(value, list | tuple | Mapping):
+        entries = list(value.values() if isinstance(value, Mapping) else value)
+        cleaned = [
+            without_mask(owner, name, text, entry) if isinstance(entry, _MAY_BE_MASKED) else entry for entry in entries
+        ]
+        if all(after is before for after, before in zip(cleaned, entries, strict=True)):
             return value
-        return [without_mask(owner, name, text, entry) for entry in value]
+        return dict(zip(value, cleaned, strict=True)) if isinstance(value, Mapping) else cleaned
     if not isinstance(value, np.ma.MaskedArray):
         return value
     masked = int(np.sum(np.ma.getmaskarray(value)))
@@ -502,8 +509,11 @@ def without_mask(owner: str, name: str, text: str, value: Any) -> Any:
     return value.data
 
 
+_MAY_BE_MASKED = (np.ma.MaskedArray, list, tuple, Mapping)
+
+
 def _cleaned(owner: str, name: str, domain: Domain, value: Any) -> Any:
-    if isinstance(value, np.ma.MaskedArray | list | tuple) and not getattr(domain, "takes_masked", False):
+    if isinstance(value, _MAY_BE_MASKED) and not getattr(domain, "takes_masked", False):
         value = without_mask(owner, name, domain.text, value)
     return domain.check(owner, name, value)
 

@@ -106,7 +106,7 @@ SOUND = {
         "learning_rate": 0.1,
         "batch_size": 4,
         "examples": 1024,
-        "sampling": "without replacement",
+        "sampling": "without_replacement",
         "reference": RUN,
         "early": 0.5,
         "tol": 0.15,

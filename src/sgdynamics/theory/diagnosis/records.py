@@ -35,6 +35,7 @@ class Run:
     A loss is NaN where there is none, and +inf where the run had diverged.
     """
 
+    takes_masked = True  # what is masked is missing
     text: str = "a Dataset, a mapping of arrays, or the path of a log, with some of " + ", ".join(RECORDS)
 
     def check(self, owner: str, name: str, value: Any) -> xr.Dataset:

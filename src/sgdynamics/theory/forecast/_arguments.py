@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import complain
+from sgdynamics.domains import complain, without_mask
 from sgdynamics.models.schedules import schedule_of_rates
 
 Array = NDArray[np.float64]
@@ -26,7 +26,10 @@ class _Runs:
     def check(self, owner: str, name: str, value: Any) -> Any:
         if isinstance(value, str | bytes | int | float) or value is None or isinstance(value, xr.DataArray):
             raise complain(owner, name, self.text, value, TypeError)
-        runs = list(value)
+        try:
+            runs = without_mask(owner, name, self.text, list(value))
+        except TypeError:  # no sequence
+            raise complain(owner, name, self.text, value, TypeError) from None
         if not runs:
             raise complain(owner, name, self.text, value)
         return [self._run(owner, f"{name}[{place}]", run) for place, run in enumerate(runs)]
@@ -56,9 +59,12 @@ class _Runs:
 def _numbers(owner: str, name: str, value: Any) -> Array:
     text = "a 1-D array of finite numbers"
     try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+        array = np.asarray(value)
+    except ValueError:  # ragged
         raise complain(owner, name, text, value) from None
+    if array.dtype.kind not in "iuf":
+        raise complain(owner, name, text, value, TypeError)
+    array = array.astype(float)
     if array.ndim != 1 or not np.isfinite(array).all():
         raise complain(owner, name, text, value)
     return array
