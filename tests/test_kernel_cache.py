@@ -11,29 +11,50 @@ from sgdynamics.simulate import _kernel_cache
 from sgdynamics.simulate._kernel import kernel
 
 HALVES = """
-from sgdynamics.simulate._kernel import kernel
+from sgdynamics.simulate._kernel import inlined, kernel
+
 @kernel
 def half(x):
     return x / 2
+
+def times(factor):
+    @inlined
+    def product(x):
+        return factor * x
+    return product
+
+double, triple = times(2), times(3)
+
+@kernel
+def applied(function, x):
+    return function(x)
+
+def twice(function):
+    @kernel
+    def both(x):
+        return function(function(x))
+    return both
 """
 CODE = """
 import sys
 from numba.core import event
 sys.path.insert(0, {folder!r})
-from halves import half
+from halves import applied, double, half, triple, twice
 with event.install_recorder("numba:compile") as compiled:
-    print(half(3), half(3j), len(compiled.buffer))
+    taken = [applied(function, 3) for function in ({order})]
+    held = [twice(function)(3) for function in ({order})]
+    print(half(3), half(3j), *sorted(taken + held), len(compiled.buffer))
 """
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a process that compiles one kernel for two kinds of arguments, or finds it."""
+    """Starts a process that compiles kernels, also such as take or hold others, or finds them."""
     (tmp_path / "module").mkdir()
     (tmp_path / "module" / "halves.py").write_text(HALVES)
-    code = CODE.format(folder=str(tmp_path / "module"))
 
-    def begin(variables):
+    def begin(variables, order="double, triple"):
+        code = CODE.format(folder=str(tmp_path / "module"), order=order)
         environment = {name: value for name, value in os.environ.items() if name != "SGDYNAMICS_NUMBA_CACHE"}
         command = [sys.executable, "-c", code]
         return subprocess.Popen(command, env={**environment, **variables}, stdout=subprocess.PIPE, text=True)
@@ -42,12 +63,12 @@ def start(tmp_path):
 
 
 def ended(process):
-    """The number of compilations, after both results are found right."""
+    """The number of compilations, after all results are found right."""
     with process:
         out, _ = process.communicate()
     assert process.returncode == 0
-    *halves, count = out.split()
-    assert halves == ["1.5", "1.5j"]
+    *results, count = out.split()
+    assert results == ["1.5", "1.5j", "6", "9", "12", "27"]
     return int(count)
 
 
@@ -58,7 +79,7 @@ def test_two_processes_at_once_and_a_third_that_compiles_nothing(tmp_path, start
         where = {"NUMBA_CACHE_DIR": str(cache)}
     processes = [start(where) for _ in range(2)]
     assert all(ended(process) > 0 for process in processes)
-    assert ended(start(where)) == 0
+    assert ended(start(where, "triple, double")) == 0
     assert [path.name for path in cache.iterdir()] == ["sgdynamics"]
     # another processor takes nothing of it
     assert ended(start({**where, "NUMBA_CPU_NAME": "generic"})) > 0

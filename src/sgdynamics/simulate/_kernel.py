@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 
-from sgdynamics.simulate._kernel_cache import KernelCache, folder
+from sgdynamics.simulate._kernel_cache import KernelCache, folder, name_of
 
 __all__ = ["inlined", "kernel"]
 
@@ -41,5 +41,6 @@ def _kept(dispatcher: Any) -> Any:
     """The same, looked for on disk before it is compiled."""
     path = folder()
     if path is not None and hasattr(dispatcher, "enable_caching"):  # a plain function where compilation is switched off
+        dispatcher._set_uuid(name_of(dispatcher.py_func))
         dispatcher._cache = KernelCache(dispatcher.py_func, path)
     return dispatcher

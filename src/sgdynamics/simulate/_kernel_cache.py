@@ -3,8 +3,8 @@
 They lie in the user's folder for caches (``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS,
 ``%LOCALAPPDATA%`` on Windows), or below ``NUMBA_CACHE_DIR`` where that is set, in a folder of this version of the
 sources: what one kernel takes from another file is in its code, and Numba looks only at the file of the kernel itself.
-Numba tells processors and their features apart. Where nothing can be written, kernels are compiled in every process;
-``SGDYNAMICS_NUMBA_CACHE=0`` asks for that.
+Numba tells processors and their features apart; kernels that others take or hold have one name in every process. Where
+nothing can be written, kernels are compiled in every process; ``SGDYNAMICS_NUMBA_CACHE=0`` asks for that.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
 
 try:
     import fcntl
 except ImportError:  # Windows, where Numba's own guard must do
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["KernelCache", "folder"]
+__all__ = ["KernelCache", "folder", "name_of"]
 
 PACKAGE = Path(__file__).parents[1]
 # Folders of other versions go when they were not used for so long.
@@ -97,6 +98,23 @@ def _only_one(path: str) -> Iterator[None]:
         yield
 
 
+def name_of(function: Any) -> str:
+    """What a function to compile is called in every process: where it stands, its code, and what it holds.
+
+    Numba calls kernels by numbers that each process draws anew, and would find none again that takes or holds one.
+    """
+    code = function.__code__
+    facts = repr((function.__module__, function.__qualname__, code.co_filename, code.co_firstlineno)).encode()
+    return hashlib.sha256(facts + code.co_code + _held(function)).hexdigest()
+
+
+def _held(function: Any) -> bytes:
+    """What a function takes from the one around it: of kernels their names, of all else the contents."""
+    contents = [cell.cell_contents for cell in function.__closure__ or ()]
+    parts = [one._uuid.encode() if hasattr(one, "py_func") else bytes(dumps(one)) for one in contents]  # type: ignore[no-untyped-call]
+    return b"".join(hashlib.sha256(part).digest() for part in parts)
+
+
 class KernelCache(FunctionCache):
     """What was compiled of one function; whatever goes wrong with the disk, it is compiled."""
 
@@ -107,6 +125,9 @@ class KernelCache(FunctionCache):
             super().__init__(function)  # type: ignore[no-untyped-call]
         finally:
             settings.CACHE_DIR = given
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), name_of(self._py_func)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for such arguments, or None; then it is compiled, which takes seconds."""
