@@ -170,3 +170,4 @@ def test_without_noise_there_is_nothing_to_cool_down_and_sweeps_keep_their_label
     assert swept.decay.values[0] < swept.decay.values[1]
     all_given = best_power_decay(MODEL, 50, rate=0.5, exponent=1.0, decay=20)
     assert all_given.excess_risk.item() == pytest.approx(risk_of(0.5, 20, 1.0, 50), rel=1e-12)
+    assert all_given.excess_risk.attrs == moments(MODEL, np.full(3, 0.5)).excess_risk.attrs  # one name for one quantity

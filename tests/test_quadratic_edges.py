@@ -259,6 +259,16 @@ def test_a_killing_rate_is_stable_again_beyond_the_edge():
     assert tail_index(model, 10.0 - 1e-3) > 0
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_example_that_is_never_drawn_moves_no_edge(size):
+    plain = FiniteSumQuadratic([0.5, 1.5], batch_size=size, sampling="replacement")
+    more = FiniteSumQuadratic([0.5, 40.0, 1.5], batch_size=size, sampling="replacement", probabilities=[0.5, 0.0, 0.5])
+    for edge in (almost_sure_edge, second_moment_edge):
+        assert edge(more) == pytest.approx(edge(plain), rel=1e-12)
+    for rate in (0.1, 1.3, 1.9):  # no batch expands the error at the first
+        assert tail_index(more, rate) == pytest.approx(tail_index(plain, rate), rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -270,6 +280,10 @@ def test_a_killing_rate_is_stable_again_beyond_the_edge():
         (
             lambda: almost_sure_edge(FiniteSumQuadratic(np.arange(1.0, 30), batch_size=5)),
             "at most 4096 different batches",
+        ),
+        (  # 5 of 13 with repetition are 17 over 5
+            lambda: almost_sure_edge(FiniteSumQuadratic(np.arange(1.0, 14), batch_size=5, sampling="replacement")),
+            "got 6188",
         ),
         (lambda: reshuffled_edge(TWO), "sampling 'reshuffled', got 'without_replacement'"),
         (
