@@ -1,8 +1,10 @@
 """Steps that mini-batch quadratics need to a target, against walking to it."""
 
+import gc
 import itertools
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,6 +22,7 @@ from sgdynamics.outcome import Outcome
 from sgdynamics.theory.quadratic import (
     stationary,
     steps_to_target,
+    targets,
 )
 
 
@@ -186,3 +189,46 @@ def test_a_mode_that_nothing_moves_counts_for_nothing(gain):
     both = {"curvature": [gain, 1e-6], "center_variance": [0.0, 0.0], "displacement": [0.0, 1.0]}
     alone, beside = (steps_to_target(MiniBatchQuadratic(**model), 1.0, 1e-10) for model in (slow, both))
     xr.testing.assert_allclose(beside, alone, rtol=1e-12)
+
+
+def risk_in_many_digits(rate, start, step):
+    """A curvature of 1 and a center variance of 1, with 60 digits."""
+    left = (1 - mpmath.mpf(rate)) ** 2
+    spread = step if left == 1 else (1 - left**step) / (1 - left)
+    return (mpmath.mpf(start) ** 2 * left**step + mpmath.mpf(rate) ** 2 * spread) / 2
+
+
+@given(st.floats(-15.5, -1), st.sampled_from([-1, 0, 1]), st.floats(0, 3), st.integers(2, 3000))
+def test_close_to_the_edge_a_step_is_found_to_its_digits(distance, side, start, step):
+    """There the plateau is larger than any target by as much as the gain is close to 2."""
+    rate = 2 + side * 10**distance
+    with mpmath.workdps(60):
+        before, after = (risk_in_many_digits(rate, start, k) for k in (step - 1, step))
+        target = float(before + (after - before) / 1000)
+        if before == after or abs(after / before - 1) < 1e-9:
+            return
+        found = steps_to_target(MiniBatchQuadratic(1.0, 1.0, displacement=start), rate, target)
+        assert found_crossings(found) == [step]
+        k = found.real_step.item()
+        assert abs(risk_in_many_digits(rate, start, k) / target - 1) < 1e-11
+        per_step = mpmath.diff(lambda k: risk_in_many_digits(rate, start, k), k)
+        per_rate = mpmath.diff(lambda rate: risk_in_many_digits(rate, start, k), rate) if side else None
+    if side:
+        scale = abs(float(target / per_step)) / k
+        assert math.isclose(found.real_step_per_learning_rate, -per_rate / per_step, rel_tol=1e-11 * max(1, scale))
+
+
+def test_on_the_edge_without_noise_the_risk_stays_where_it_is():
+    model = MiniBatchQuadratic([1.0, 0.5], 0.0, displacement=[1.0, 1.0])
+    assert steps_to_target(model, 2.0, [0.3, 0.5, 0.6, 0.8]).first_step.values.tolist() == [-1, 1, 1, 0]
+    assert steps_to_target(model, 2.0, 0.3).crossing_count == 0
+
+
+def test_a_search_keeps_nothing():
+    def alive():
+        gc.collect()
+        return sum(type(thing) is targets._Curve for thing in gc.get_objects())
+
+    before = alive()
+    steps_to_target(MiniBatchQuadratic(1.0, 0.1, displacement=1.0), 0.3, [0.05, 0.1, 0.2])
+    assert alive() == before

@@ -21,6 +21,15 @@ Array = NDArray[np.float64]
 _MOST_STEPS = np.iinfo(np.int64).max
 
 
+def _staggered_sum(gain: Array, count: float) -> Array:
+    r""":math:`\sum_{i<n} i (1-x)^{i-1} = \sum_j \tbinom n{j+2} (j+1) (-x)^j`, for :math:`(n + 10) x` up to one half."""
+    series = np.ones_like(gain)
+    for j in range(16, -1, -1):
+        series = 1 - (count - j - 2) * (j + 2) / ((j + 3) * (j + 1)) * gain * series
+    made: Array = count * (count - 1) / 2 * series
+    return made
+
+
 @dataclass(frozen=True, eq=False)
 class _Mode:
     """The modes at a constant learning rate."""
@@ -54,9 +63,11 @@ class _Mode:
 
     def risks(self, step: float) -> Array:
         """Risks after a step, which may be inf."""
-        if math.isinf(step):
-            return np.full(self.weight.size, math.inf)
         with np.errstate(over="ignore", invalid="ignore"):
+            if math.isinf(step):
+                settled = np.where(self.forget > 0, self.plateau, math.inf)
+                last: Array = np.where((self.forget == 0) & (self.noise == 0), self.weight * self.start, settled)
+                return last
             spread = self.noise * self.gain**2 * geometric_sum(self.forget, step)
             kept = np.where(self.start > 0, self.start * decay(self.forget, step), 0.0)
             risks: Array = self.weight * (kept + np.where(self.noise > 0, spread, 0.0))
@@ -71,8 +82,12 @@ class _Mode:
             speed = np.where(at_edge, 1.0, -2 * np.log1p(-self.below_one) / self.forget)  # -log rho/(1 - rho)
             step = np.where(left == 0, 0.0, left * speed * (self.noise * self.gain**2 - self.start * self.forget))
             faded = np.where(left == 0, 0.0, -2 * k * curvature * left / (1 - self.gain))  # slope of rho^k in the rate
-            settled = 2 * curvature / (2 - self.gain) ** 2 * self.forget * summed - self.gain / (2 - self.gain) * faded
-            noisy = np.where(at_edge, 4 * curvature * k**2, settled)
+            turned = 2 * curvature * (1 - self.gain)  # slope of 1 - rho
+            closed = (turned * summed + faded) / self.forget
+            near = (k + 10) * np.abs(self.forget) < 0.5
+            noisy = 2 * curvature * self.gain * summed - self.gain**2 * np.where(
+                near, turned * _staggered_sum(self.forget, k), closed
+            )
             rate = self.start * faded + np.where(self.noise > 0, self.noise * noisy, 0.0)
             noise = self.noise * self.gain**2 * summed
         return float(self.weight @ step), float(self.weight @ rate), float(self.weight @ noise)
@@ -84,43 +99,49 @@ class _Curve:
 
     Mode i is at :math:`p_i + a_i \rho_i^k` with :math:`\rho = (1-g)^2`, its plateau :math:`p = \tfrac12 n h \sigma^2
     g/(2-g)` and its amplitude :math:`a = \tfrac12 n h e_0^2 - p`. Plateaus join the target: what is left falls to 0 or
-    rises to 0 and keeps its digits however small it becomes. Modes beyond their edge grow without bound instead. Equal
-    gains are one curve. Two steps bracket everything in between.
+    rises to 0 and keeps its digits however small it becomes. Modes whose plateau is twice the target or more, as close
+    to their edge, would take its digits, and those beyond their edge have none: they count as they are. Equal gains are
+    one curve. Two steps bracket everything in between.
     """
 
     mode: _Mode
     target: float
 
     @functools.cached_property
-    def _stable(self) -> NDArray[np.bool_]:
-        return (self.mode.forget > 0) | self.mode.still
+    def _settling(self) -> NDArray[np.bool_]:
+        """Modes whose plateau joins the target."""
+        joins = (self.mode.forget > 0) & (self.mode.plateau <= 2 * self.target)
+        return np.asarray(joins | self.mode.still, dtype=np.bool_)
 
     @functools.cached_property
     def room(self) -> float:
-        """Target above the plateau of the stable modes."""
-        return self.target - float(self.mode.plateau[self._stable].sum())
+        """Target above the plateaus that join it."""
+        return self.target - float(self.mode.plateau[self._settling].sum())
 
     @functools.cached_property
     def _decaying(self) -> tuple[Array, Array]:
-        """Amplitudes and gains in [0, 1] of the stable modes, one for each speed and the slowest first."""
-        gain, which = np.unique(self.mode.below_one[self._stable], return_inverse=True)
+        """Amplitudes and gains in [0, 1] of the settling modes, one for each speed and the slowest first."""
+        gain, which = np.unique(self.mode.below_one[self._settling], return_inverse=True)
         amplitude = np.zeros(gain.size)
-        np.add.at(amplitude, which, (self.mode.weight * self.mode.start - self.mode.plateau)[self._stable])
-        if self.room == 0 and gain.size and self._stable.all() and gain[0] < 1:
+        np.add.at(amplitude, which, (self.mode.weight * self.mode.start - self.mode.plateau)[self._settling])
+        if self.room == 0 and gain.size and self._settling.all() and gain[0] < 1:
             # which sign is left for long is that of the slowest mode, also where all of them underflow
             gain = np.where(gain == 1, 1.0, (gain - gain[0]) / (1 - gain[0]))
         return amplitude, gain
 
-    @functools.cache  # noqa: B019 - the curve lives as long as one search
-    def parts(self, step: float) -> tuple[float, float, float]:
-        """Sums of what falls to 0, of what rises to 0 as a positive number, and of what grows; the step may be inf."""
-        amplitude, gain = self._decaying
-        left = np.where(gain > 0, 0.0, 1.0) if math.isinf(step) else np.asarray(decay(gain, 2 * step))
-        falling, rising = np.maximum(amplitude, 0.0) @ left, np.maximum(-amplitude, 0.0) @ left
-        growing = ~self._stable
-        if not growing.any():
-            return float(falling), float(rising), 0.0
-        return float(falling), float(rising), float(self.mode.risks(step)[growing].sum())
+    @functools.cached_property
+    def _known(self) -> dict[float, tuple[float, float, Array]]:
+        return {}
+
+    def parts(self, step: float) -> tuple[float, float, Array]:
+        """Sums of what falls to 0 and, positive, of what rises to 0, and the other modes; the step may be inf."""
+        if step not in self._known:
+            amplitude, gain = self._decaying
+            left = np.where(gain > 0, 0.0, 1.0) if math.isinf(step) else np.asarray(decay(gain, 2 * step))
+            falling, rising = np.maximum(amplitude, 0.0) @ left, np.maximum(-amplitude, 0.0) @ left
+            others = np.empty(0) if self._settling.all() else self.mode.risks(step)[~self._settling]
+            self._known[step] = float(falling), float(rising), others
+        return self._known[step]
 
     @functools.cached_property
     def _start(self) -> float:
@@ -128,13 +149,14 @@ class _Curve:
 
     def gap(self, step: float) -> float:
         """Risk above the target, or something of its sign."""
-        falling, rising, growing = self.parts(step)
-        return self._start if step == 0 else falling - rising + growing - self.room
+        falling, rising, others = self.parts(step)
+        return self._start if step == 0 else falling - rising + float(others.sum()) - self.room
 
     def may_cross(self, first: float, last: float) -> bool:
         """Whether the risk can be on both sides of the target in first..last."""
-        falling, rising, growing = zip(self.parts(first), self.parts(last), strict=True)
-        low, high = falling[1] - rising[0] + growing[0] - self.room, falling[0] - rising[1] + growing[1] - self.room
+        begin, end = self.parts(first), self.parts(last)
+        low = end[0] - begin[1] + float(np.minimum(begin[2], end[2]).sum()) - self.room
+        high = begin[0] - end[1] + float(np.maximum(begin[2], end[2]).sum()) - self.room
         if first == 0:  # where the start is at the target up to rounding
             low, high = min(low, self._start), max(high, self._start)
         return low <= 0 < high
