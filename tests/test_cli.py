@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -667,3 +669,150 @@ def test_a_reader_that_leaves_early_is_no_error():
     )
     run = subprocess.run([sys.executable, "-c", reading], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is written, and where
+
+
+@pytest.fixture
+def curves(tmp_path):
+    """Two logs that a forecast can be made from."""
+    paths = [tmp_path / "plateau.csv", tmp_path / "decay.csv"]
+    step = np.arange(1, 401)
+    for path, rates in zip(paths, (np.full(400, 0.1), np.linspace(0.1, 0.001, 400)), strict=True):
+        loss = 2 + (1 + 2 * np.cumsum(rates)) ** -0.5 + rates
+        rows = zip(step[9::10].tolist(), rates[9::10].tolist(), loss[9::10].tolist(), strict=True)
+        path.write_text("step,lr,loss\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    return [str(path) for path in paths]
+
+
+def test_what_is_read_is_not_written_over(capsys, tmp_path, curves):
+    rates = tmp_path / "rates.txt"
+    rates.write_text("0.1\n" * 20)
+    (tmp_path / "link.json").symlink_to(curves[0])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    link = str(tmp_path / "link.json")
+    fit = "plan --base-learning-rate 0.1 --checkpoints 300 400 --fit"
+    target, spectrum = "plan --base-learning-rate 0.1", "schedule --average ema --steps 9 --base-learning-rate 0.1"
+    for line, more, option in (
+        ("forecast --best 50", [*curves, "--output", curves[1]], "--output"),
+        ("forecast --best 50", [*curves, "--output", link], "--output"),
+        ("forecast --predict constant:50:0.1", [*curves, "--plot", curves[0]], "--plot"),
+        (fit, [*curves, "--output", link], "--output"),
+        (target, ["--target-file", str(rates), "--output", str(rates)], "--output"),
+        (spectrum, ["--spectrum", str(rates), "--output", str(rates)], "--output"),
+    ):
+        assert f"{option} must be none of the files that are read" in refused(capsys, line, *more)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_picture_is_of_a_known_kind_and_whole_or_not_there(capsys, tmp_path, curves, monkeypatch):
+    asked = ["forecast", *curves, "--best", "50", "--output", str(tmp_path / "rates.txt")]
+    before = sorted(tmp_path.iterdir())
+    for name in ("picture.xyz", "picture", ""):
+        said = refused(capsys, *asked, "--plot", str(tmp_path / name))
+        assert "--plot must end in one of .png, .pdf, .svg" in said
+    refused(capsys, *asked, "--plot", str(tmp_path / "nowhere" / "picture.png"))
+    assert sorted(tmp_path.iterdir()) == before
+    answer(capsys, *asked, "--plot", str(tmp_path / "picture.SVG"))
+    assert b"<svg" in (tmp_path / "picture.SVG").read_bytes()
+
+
+def test_a_pipe_is_written_to_and_not_replaced(capsys, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    answer(capsys, PLAN, "--output", str(pipe))
+    out, _ = reader.communicate(timeout=60)
+    assert json.loads(out)["rule"] == "wsm"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "plan --base-learning-rate 0.1 --steps 1000000000000",
+        "plan --base-learning-rate 0.1 --checkpoints 0 1000000000000",
+        "schedule --average ema --steps 1000000000000 --gain 0.1",
+        "forecast a.csv --best 1000000000000",
+    ],
+)
+def test_more_steps_than_any_run_has_are_refused(capsys, line):
+    assert "100000000" in refused(capsys, line)
+
+
+def test_more_steps_in_words_than_any_run_has_are_refused(capsys, curves):
+    said = refused(capsys, "forecast", *curves, "--predict", "constant:1000000000000:0.1")
+    assert "at most 100000000 steps" in said
+
+
+def test_where_there_is_no_room_in_memory_it_is_said(capsys, monkeypatch):
+    def full(given):
+        raise MemoryError("Unable to allocate 29.1 TiB")
+
+    monkeypatch.setattr("sgdynamics.cli._plan.run", full)
+    assert "no room in memory" in refused(capsys, PLAN)
+
+
+SAID = "import sys; from sgdynamics.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_output_without_letters_of_a_name_gets_their_codes(tmp_path, curves, as_json):
+    named = tmp_path / "l\u00e4uf.csv"
+    Path(curves[0]).rename(named)
+    command = [sys.executable, "-c", SAID, "forecast", str(named), curves[1], "--predict", "constant:50:0.1"]
+    run = subprocess.run(
+        command + ["--json"] * as_json,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (run.returncode, run.stderr) == (0, b"")
+    if as_json:
+        assert any("l\u00e4uf.csv" in note for note in json.loads(run.stdout)["notes"])
+    else:
+        assert rb"l\xe4uf.csv" in run.stdout
+
+
+NO_WORDS = (
+    "cosine cosine:10 cosine:0:1 wsd:100:1 cosine:10:nan linear:-5:.1 cosine:1e3:.1 x:9:1 constant:9:1:.1 wsd:9:1:2"
+)
+
+
+@pytest.mark.parametrize("words", [*NO_WORDS.split(), "", "cosine:9:1:2", "cosine:9:1:.1:.1"])
+def test_a_schedule_in_words_that_is_none_is_refused_by_its_option(capsys, curves, words):
+    assert "--predict must be SHAPE:STEPS:PEAK" in refused(capsys, "forecast --predict", words, *curves)
+    more = ["--rates", words, "--predict", "cosine:9:.1"]
+    assert "--rates must be SHAPE:STEPS:PEAK" in refused(capsys, "forecast", *curves, *more)
+
+
+def test_whatever_a_command_raises_itself_is_told_as_wrong_input():
+    folder = Path(sgdynamics.__file__).parent / "cli"
+    begins = r'(?:raise|return) (?:ValueError|TypeError)\(\s*(f?"[^"]*")'
+    found = [text for path in folder.glob("*.py") for text in re.findall(begins, path.read_text(encoding="utf-8"))]
+    assert len(found) > 30
+    for text in found:
+        said = text.lstrip("f").strip('"')
+        assert re.match(r"--|FILE\b|fit: |\{(option|needed|'--)", said), said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_the_status_is_told_where_the_output_for_errors_takes_nothing():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", SAID, "diagnose", "nowhere.csv"]
+        assert subprocess.run(command, stderr=full, check=False).returncode == 2
+
+
+def test_a_file_of_rates_says_which_line_is_none(capsys, tmp_path, curves):
+    path = tmp_path / "rates.txt"
+    path.write_bytes(b"\xef\xbb\xbf0.1\r\n# a pause\r\n0.05  # half\r\n")
+    assert (
+        len(read(capsys, "plan --base-learning-rate 0.1 --log-uniform 0.1 1", "--target-file", str(path))["weight"])
+        == 3
+    )
+    for content, said in (("lr\n0.1\n", "unlike 'lr' in line 1"), ("0.1\n0,05\n", "unlike '0,05' in line 2"),
+                          ("", "holds nothing"), ("1 2\n3 4\n", "holds 2 of them")):  # fmt: skip
+        path.write_text(content)
+        assert said in refused(capsys, "forecast", *curves, "--schedule", str(path))

@@ -33,7 +33,11 @@ def check_space(target: Path, size: int) -> None:
 
 @contextmanager
 def appearing_file(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, or a new content of an old one."""
+    """A new file, or a new content of an old one; a device or a pipe is written to, and never replaced."""
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
     _remove_leftovers(path)
     whole = _hidden(path)
     try:

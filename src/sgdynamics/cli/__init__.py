@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
 
 import sgdynamics
@@ -104,17 +105,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError) as error:
         if not _of_input(given.command, error):
             raise
-        print(_complaint(given.command, error), file=sys.stderr)
+        _complain(_complaint(given.command, error))
+        return 2
+    except MemoryError as error:
+        _complain(f"sgdynamics {given.command}: there is no room in memory for as much as was asked for: {error}")
         return 2
     return 0
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # of an output for errors that takes nothing the status alone can tell
+        print(text, file=sys.stderr)
 
 
 def _say(text: str) -> None:
     """To the standard output, which may take nothing: a closed pipe, a full disk."""
     try:
-        print(text, flush=True)
+        print(_in(sys.stdout.encoding, text), flush=True)
     except OSError as error:
         # What is left in the buffer would fail once more when the interpreter ends, with a status of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # whoever read the table has seen enough
             raise
+
+
+def _in(encoding: str | None, text: str) -> str:
+    """The text, with what an encoding does not have in the spelling of Python, as it is for errors."""
+    return text if encoding is None else text.encode(encoding, "backslashreplace").decode(encoding)

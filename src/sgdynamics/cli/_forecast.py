@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgdynamics.cli._options import refuse_idle, whole_from
-from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table
+from sgdynamics.cli._options import LONGEST, refuse_idle, whole_from
+from sgdynamics.cli._output import as_json, bullets, check_output, contents, paragraphs, table, write_text
 from sgdynamics.cli._runs import COLUMN_OPTIONS, add_columns, fit_runs, read_runs
 from sgdynamics.cli._words import FORM, read_rates, schedule_of
 
@@ -28,6 +28,7 @@ OPTIONS = COLUMN_OPTIONS | {
 }
 
 _LINES = 12
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--predict", metavar="WORDS", action="append", help=f"a schedule: {FORM}; may be repeated")
     asked.add_argument("--schedule", metavar="FILE", help="its learning rates instead, one a line")
-    asked.add_argument("--best", metavar="STEPS", type=whole_from(1), help="find the best schedule of this length")
+    asked.add_argument(
+        "--best", metavar="STEPS", type=whole_from(1, LONGEST), help="find the best schedule of this length"
+    )
     parser.add_argument("--peak", type=float, help="of the best schedule (default: the largest rate of the runs)")
     add_columns(parser)
     parser.add_argument("--batch-size", type=float, help="of the runs, for --at-batch-size")
@@ -61,6 +64,10 @@ def run(given: argparse.Namespace) -> str:
         refuse_idle(given, ["at-batch-size", "plot"], "a forecast in place of --next")
     if given.at_batch_size is None:
         refuse_idle(given, ["batch-size"], "--at-batch-size")
+    for option in ("output", "plot"):
+        check_output(f"--{option}", getattr(given, option), given.schedule, *given.runs)
+    if given.plot is not None and Path(given.plot).suffix.lower() not in _PICTURES:
+        raise ValueError(f"--plot must end in one of {', '.join(_PICTURES)}, got {given.plot!r}")
     logs, notes = read_runs(given.runs, given)
     fitted = fit_runs(logs, given.runs, confidence=given.confidence, batch_size=given.batch_size)
     if given.next:
@@ -70,15 +77,13 @@ def run(given: argparse.Namespace) -> str:
         peak = fitted.attrs["unit"] if given.peak is None else given.peak
         best = best_schedule(fitted, given.best, peak=peak, warmup=given.warmup or 0)
         asked = {"best": best.learning_rate.values}
-        if given.output is not None:
-            from sgdynamics.cli._output import write_text
-
-            write_text(given.output, "".join(f"{rate!r}\n" for rate in best.learning_rate.values.tolist()))
     else:
         asked = _asked(given)
     foretold = {name: _along(fitted, rates, given.at_batch_size) for name, rates in asked.items()}
     if given.plot is not None:
-        _draw(logs, foretold, given.plot)
+        _draw(logs, foretold, Path(given.plot))
+    if best is not None and given.output is not None:
+        write_text(given.output, "".join(f"{rate!r}\n" for rate in best.learning_rate.values.tolist()))
     if given.json:
         found = {"fitted": contents(fitted), "forecast": {name: contents(one) for name, one in foretold.items()}}
         return as_json(found | ({} if best is None else {"best": contents(best)}) | {"notes": notes})
@@ -165,13 +170,15 @@ def _rates_of(best: xr.Dataset) -> str:
     return table(["step", "learning rate"], [[int(best.step[k]), float(best.learning_rate[k])] for k in places])
 
 
-def _draw(logs: list[tuple[Any, Any, Any]], foretold: dict[str, xr.Dataset], path: str) -> None:
+def _draw(logs: list[tuple[Any, Any, Any]], foretold: dict[str, xr.Dataset], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("--plot needs Matplotlib: pip install 'sgdynamics[plot]'") from None
+    from sgdynamics.checkpoints.writing import appearing_file
     from sgdynamics.plot import forecast
 
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     forecast({f"forecast: {name}": one for name, one in foretold.items()}, logs, ax=figure.subplots())
-    figure.savefig(path, dpi=150)
+    with appearing_file(path) as file:
+        figure.savefig(file, dpi=150, format=path.suffix[1:].lower())

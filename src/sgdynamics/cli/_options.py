@@ -36,6 +36,10 @@ _CHOOSING = (
 )
 
 
+# Updates of a run: no run has more, but counts of tokens do, and a rate for each of them would fill the memory.
+LONGEST = 10**8
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong on one line."""
 
@@ -44,8 +48,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; try {self.prog} --help\n")
 
 
-def whole_from(least: int) -> type:
+def whole_from(least: int, most: int | None = None) -> type:
     """A reader of whole numbers."""
+    range_ = f">= {least}" if most is None else f"in {least}..{most}"
 
     class Whole(int):
         def __new__(cls, text: str) -> Whole:
@@ -53,8 +58,8 @@ def whole_from(least: int) -> type:
                 value = super().__new__(cls, text)
             except ValueError:
                 value = super().__new__(cls, least - 1)
-            if value < least:
-                raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text!r}")
+            if value < least or (most is not None and value > most):
+                raise argparse.ArgumentTypeError(f"must be a whole number {range_}, got {text!r}")
             return value
 
     return Whole

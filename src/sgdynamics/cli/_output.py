@@ -26,7 +26,7 @@ def contents(result: xr.Dataset) -> dict[str, Any]:
 
 def as_json(result: Mapping[str, Any]) -> str:
     """One JSON object; what JSON has no number for is written as text."""
-    return json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(result), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -69,6 +69,15 @@ def paragraphs(*texts: str) -> str:
 def bullets(prefix: str, sentences: Iterable[str]) -> str:
     """One line each."""
     return "\n".join(f"{prefix}: {sentence}" for sentence in sentences)
+
+
+def check_output(option: str, path: str | None, *read: str | None) -> None:
+    """Refuse to write over what is read."""
+    if path is None or not Path(path).is_file():
+        return
+    for other in read:
+        if other is not None and Path(other).exists() and Path(path).samefile(other):
+            raise ValueError(f"{option} must be none of the files that are read, got {path}")
 
 
 def write_text(path: str, text: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdynamics.cli._options import (
     CURVATURES,
+    LONGEST,
     SPECTRUM_NAMES,
     SPECTRUM_OPTIONS,
     add_spectrum,
@@ -21,7 +22,7 @@ from sgdynamics.cli._options import (
     refuse_idle,
     whole_from,
 )
-from sgdynamics.cli._output import as_json, bullets, contents, paragraphs, table, write_text
+from sgdynamics.cli._output import as_json, bullets, check_output, contents, paragraphs, table, write_text
 from sgdynamics.cli._runs import COLUMN_NAMES, COLUMN_OPTIONS, add_columns, fit_runs, read_runs
 from sgdynamics.cli._words import read_rates
 
@@ -103,6 +104,9 @@ def run(given: argparse.Namespace) -> str:
     saved = given.checkpoints
     if saved is not None and given.steps is None and given.target_file is None and saved[-1] > saved[0]:
         given.steps = saved[-1] - saved[0]
+    if given.steps is not None and given.steps > LONGEST:
+        raise ValueError(f"--steps, or what --checkpoints span, must be at most {LONGEST} updates, got {given.steps}")
+    check_output("--output", given.output, given.target_file, given.spectrum, *(given.fit or []))
     if given.at_rest and not given.momentum:
         raise ValueError("--at-rest goes with --momentum, which is not given: without it there is no velocity")
     if given.fit is None:

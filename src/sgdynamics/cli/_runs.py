@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgdynamics.cli._options import whole_from
+from sgdynamics.cli._options import LONGEST, whole_from
 from sgdynamics.cli._words import FORM, schedule_of
 
 COLUMN_OPTIONS = {
@@ -21,8 +21,6 @@ COLUMN_OPTIONS = {
 COLUMN_NAMES = ("warmup", "rates", "column", "step-column", "rate-column")
 
 _AT_ONCE = 0.8
-# Updates of a run: no run has more, but counts of tokens do, and a rate for each of them would fill the memory.
-LONGEST = 10**8
 
 
 def add_columns(parser: argparse._ActionsContainer) -> None:
@@ -65,7 +63,7 @@ def read_runs(paths: Sequence[str], given: argparse.Namespace) -> tuple[list[tup
         step, loss = log.step.values, log.loss.values
         _check(Path(path).name, step, loss)
         if words:
-            schedule = schedule_of(words.pop(0), warmup)
+            schedule = schedule_of(words.pop(0), warmup, option="--rates")
         elif "learning_rate" in log:
             schedule = _between(step, log.learning_rate.values, warmup)
         else:

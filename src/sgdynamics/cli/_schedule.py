@@ -5,8 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sgdynamics.cli._options import CURVATURES, SPECTRUM_OPTIONS, add_spectrum, model_of, refuse_idle, whole_from
-from sgdynamics.cli._output import as_json, contents, paragraphs, table, write_text
+from sgdynamics.cli._options import (
+    CURVATURES,
+    LONGEST,
+    SPECTRUM_OPTIONS,
+    add_spectrum,
+    model_of,
+    refuse_idle,
+    whole_from,
+)
+from sgdynamics.cli._output import as_json, check_output, contents, paragraphs, table, write_text
 
 HELP = "the learning-rate schedule that an average stands for"
 
@@ -26,7 +34,7 @@ _LARGEST = 5_000_000
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--average", choices=("ema", "swa", "tail", "two-point"), required=True)
-    parser.add_argument("--steps", type=whole_from(1), required=True, help="length of the run")
+    parser.add_argument("--steps", type=whole_from(1, LONGEST), required=True, help="length of the run")
     parser.add_argument("--beta", type=float, help="decay of the EMA (default: 0.99)")
     parser.add_argument("--start", type=whole_from(0), help="SWA averages the iterates after it (default: 0)")
     parser.add_argument("--points", type=whole_from(1), help="number of points of the tail (default: 2)")
@@ -48,6 +56,7 @@ def run(given: argparse.Namespace) -> str:
             refuse_idle(given, options, f"--average {average}")
     if model is None:
         refuse_idle(given, ("base-learning-rate",), CURVATURES)
+    check_output("--output", given.output, given.spectrum)
     column, found, said = _at_one_curvature(given) if model is None else _across(given, model)
     if given.output is not None:
         write_text(given.output, "".join(f"{value!r}\n" for value in found[column]))
