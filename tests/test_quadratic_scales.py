@@ -49,6 +49,9 @@ EDGES = {
     "reshuffled": lambda c: reshuffled_edge(
         FiniteSumQuadratic(c * np.array([0.1, 0.2, 0.5, 1.5]), batch_size=2, sampling="reshuffled")
     ),
+    "reshuffled, momentum": lambda c: reshuffled_edge(
+        FiniteSumQuadratic(c * np.array([0.1, 0.5, 1.5]), sampling="reshuffled"), momentum=0.5
+    ),
     "mean": lambda c: mean_edge(FiniteSumQuadratic(c * MATRICES)),
     "mean square": lambda c: second_moment_edge(FiniteSumQuadratic(c * MATRICES)),
     "mean square, momentum": lambda c: second_moment_edge(FiniteSumQuadratic(c * MATRICES), momentum=0.6),

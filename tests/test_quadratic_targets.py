@@ -184,10 +184,11 @@ def test_steps_are_counted_where_a_step_leaves_next_to_nothing(rate, target):
 
 
 @pytest.mark.parametrize("gain", [2.0, 2.5, 30.0])
-def test_a_mode_that_nothing_moves_counts_for_nothing(gain):
-    slow = {"curvature": [1e-6], "center_variance": 0.0, "displacement": [1.0]}
-    both = {"curvature": [gain, 1e-6], "center_variance": [0.0, 0.0], "displacement": [0.0, 1.0]}
-    alone, beside = (steps_to_target(MiniBatchQuadratic(**model), 1.0, 1e-10) for model in (slow, both))
+@pytest.mark.parametrize(("slow", "target"), [(1e-6, 1e-10), (0.3, 0.1)])  # millions of steps, and one
+def test_a_mode_that_nothing_moves_counts_for_nothing(gain, slow, target):
+    one = {"curvature": [slow], "center_variance": 0.0, "displacement": [1.0]}
+    both = {"curvature": [gain, slow], "center_variance": [0.0, 0.0], "displacement": [0.0, 1.0]}
+    alone, beside = (steps_to_target(MiniBatchQuadratic(**model), 1.0, target) for model in (one, both))
     xr.testing.assert_allclose(beside, alone, rtol=1e-12)
 
 
