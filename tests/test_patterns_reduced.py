@@ -41,6 +41,10 @@ DESK = TwoPatternSetting.desk()
 LARGE, SMALL, NOISY = ALGORITHMS
 SEEDS = range(6)
 every_seed = pytest.mark.parametrize("seed", SEEDS)
+# Of runs that no other test looks at: two draws of the data, and the others where there is time.
+few_seeds = pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 1)) for seed in SEEDS]
+)
 
 
 @functools.cache
@@ -301,7 +305,7 @@ def test_after_annealing_q_is_fitted_and_p_kept(seed):
     assert not (fresh.label * output < 0)[both].any()
 
 
-@every_seed
+@few_seeds
 def test_activation_noise_imitates_the_large_rate(seed):
     assert abs(end(seed, NOISY, "p_only_error") - end(seed, LARGE, "p_only_error")) <= 0.01
     made = before_switch(run(seed, NOISY))
@@ -309,7 +313,7 @@ def test_activation_noise_imitates_the_large_rate(seed):
     assert abs(float(made.curvature)) <= 0.03
 
 
-@every_seed
+@few_seeds
 def test_with_a_margin_the_small_rate_errs_several_times_as_often(seed):
     setting = TwoPatternSetting.desk_with_margin()
     large, small = end(seed, LARGE, "p_only_error", setting), end(seed, SMALL, "p_only_error", setting)

@@ -130,6 +130,7 @@ def compiled_in_two_processes(code, folder):
     return [int(run_python(COUNTED.format(code=code), **variables).split()[-1]) for _ in range(2)]
 
 
+@pytest.mark.slow  # in small, with kernels of every kind: test_kernel_cache
 def test_the_second_process_compiles_nothing_for_its_first_diagram(tmp_path):
     first, second = compiled_in_two_processes(FIRST_DIAGRAM.format(size=20), tmp_path)
     assert first > 0
