@@ -166,9 +166,10 @@ def judge(item: Formula, at: dict[str, Any]) -> None:
     assert not found, f"{item.name}({at}) is {found}: {item(**at)}"
 
 
+@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("item", FORMULAS, ids=lambda item: item.name)
-def test_a_value_is_right_at_any_size_of_the_arguments(item):
-    @settings(max_examples=10, phases=[Phase.generate])
+def test_a_value_is_right_at_any_size_of_the_arguments(item, examples):
+    @settings(max_examples=examples, phases=[Phase.generate])
     @given(at=arguments(item))
     def holds(at):
         judge(item, at)

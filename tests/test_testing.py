@@ -23,11 +23,18 @@ from sgdynamics.models.uv import UVNetwork
 from sgdynamics.simulate.trainer import Network, network
 from sgdynamics.theory import quadratic
 
+# How many examples of each law, of models and of the trainer's networks, which take long.
+FEW, MANY = (4, 2), (25, 8)
 EVERY_LAW = [
-    pytest.param(law, id=f"{name}{f', {kind}' if kind else ''}: {law}")
+    pytest.param(
+        law,
+        id=f"{name}{f', {kind}' if kind else ''}: {law}{', many examples' if examples is MANY else ''}",
+        marks=[pytest.mark.slow] * (examples is MANY),
+    )
+    for examples in (FEW, MANY)
     for name, kinds in SUBJECTS.items()
     for kind, subject in kinds.items()
-    for law in testing.laws(subject, examples=3 if name == "Network" else 8)
+    for law in testing.laws(subject, examples=examples[name == "Network"])
 ]
 
 
