@@ -116,6 +116,8 @@ def _make(order: Order) -> None:
             for kind, metadata in (("png", {}), ("svg", {"Date": None})):
                 with replacing(stem.with_suffix(f".{kind}")) as unfinished:
                     picture.savefig(unfinished, format=kind, metadata=metadata)
+                # Laid out once: both show the same panels in the same places.
+                picture.set_layout_engine("none")
             plt.close("all")
 
         checks = [replace(check, figure=order.name) for check in module.checks(data)]
