@@ -73,6 +73,9 @@ CHORD = 200
 CHORD_STARTS = np.arange(0, WINDOW - CHORD + 1, 60)
 POSITIONS = np.arange(-1, 2.01, 0.25)
 
+# At every 4th iterate the gradient of its batch is held against that of another one.
+COMPARED = np.arange(0, WINDOW, 4)
+
 STEEP = 10
 DISTANCES = np.array([1, 2, 3, 5, 7, 10, 14, 20, 30, 50, 100, 200, 400])
 RUNS = 12
@@ -84,10 +87,11 @@ class Sample(NamedTuple):
     searches: Indices
     used: Indices
     chords: Indices
+    compared: Indices
 
 
 # Neighbours in a window resemble each other: of half of them the means are nearly as sure.
-ALL, HALF = (Sample(SEARCHES[::every], USED[::every], CHORD_STARTS[::every]) for every in (1, 2))
+ALL, HALF = (Sample(*(steps[::every] for steps in (SEARCHES, USED, CHORD_STARTS, COMPARED))) for every in (1, 2))
 
 
 def _line_search(chain: Chain, window: Window, batches: list[Batch], searches: Indices) -> dict[str, Array]:
@@ -128,13 +132,13 @@ def _chords(chain: Chain, window: Window, batches: list[Batch], firsts: Indices)
     return chain.full_loss(points), _r_squared(POSITIONS, np.array(batch))
 
 
-def _cosines(chain: Chain, window: Window) -> tuple[float, float]:
+def _cosines(chain: Chain, window: Window, steps: Indices) -> tuple[float, float]:
     """Mean cosines of consecutive gradients, and of gradients of independent batches at the same point."""
     unit = window.gradients / np.linalg.norm(window.gradients, axis=1, keepdims=True)
     consecutive = float((unit[1:] * unit[:-1]).sum(axis=1).mean())
     others = chain.batches(chain.seed("independent batches", window.index), WINDOW)
     independent = []
-    for step in range(0, WINDOW, 4):
+    for step in steps:
         gradient = chain.batch_gradient(window.iterates[step], others[step])
         independent.append(unit[step].dot(gradient) / np.linalg.norm(gradient))
     return consecutive, float(np.mean(independent))
@@ -223,7 +227,7 @@ def _chain(chain: Chain, sample: Sample) -> xr.Dataset:
         full, fit = _chords(chain, window, batches, sample.chords)
         chords.append(full.mean(axis=0))
         fits.append(fit)
-        cosines.append(_cosines(chain, window))
+        cosines.append(_cosines(chain, window, sample.compared))
         best.append(chain.full_loss(window.iterates.mean(axis=0)))
         if window.index == MEASURED_WINDOW - 1:
             earlier = window.iterates[0]

@@ -27,6 +27,7 @@ from figures.engine.elsewhere import elsewhere
 from figures.engine.labels import described
 from figures.engine.style import DOUBLE, measured_points, panels, theory_line, theory_strokes, ticks
 from figures.quadratic._digits_chains import (
+    FAST_CHAINS,
     MEASURED_WINDOW,
     RATE,
     RECIPE,
@@ -142,7 +143,7 @@ TEXTS = {
 
 
 def compute(fast: bool) -> xr.Dataset:
-    every = chains(6 if fast else 16)
+    every = chains(FAST_CHAINS if fast else 16)
     data = xr.concat([_chain(chain) for chain in every], "chain")
     data = data.assign_coords(rule=list(RULES), separation=GRID, chain=np.arange(len(every)))
     return described(data, TEXTS, source="sandler2023", **RECIPE)
