@@ -156,6 +156,13 @@ BUGS = {
         "gradient_is_the_derivative_of_the_loss",
     ),
     "a term that the loss forgot": ({"loss": lambda w: loss(w) - 0.25 * w[0] ** 2 * w[1] ** 2}, "gradient_is"),
+    "no number for a gradient": ({"gradient": lambda w: gradient(w) * np.nan}, "gradient_is"),
+    "no number for a gradient in places": (
+        {"gradient": lambda w: gradient(w) * np.where(w[0] > 0.5, np.nan, 1.0)},
+        "gradient_is",
+    ),
+    "a gradient without end": ({"gradient": lambda w: np.array([np.inf, 0.0])}, "gradient_is"),
+    "no number for a loss": ({"loss": lambda w: np.nan}, "gradient_is"),
     "a sign in the mixed derivative": ({"hessian": lambda w: hessian(w) * [[1, -1], [-1, 1]]}, "hessian_is"),
     "a Hessian that is not symmetric": ({"hessian": lambda w: hessian(w) * [[1, 1], [0, 1]]}, "hessian_is"),
     "the largest diagonal entry for the sharpness": (

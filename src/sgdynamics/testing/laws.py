@@ -59,7 +59,13 @@ def _difference_is_integral(
 ) -> None:
     """Hold a difference between two points to the integral of what is claimed to be its derivative."""
     start, end = ends
-    scale = size + float(np.abs(_array([integrand(start), integrand(end)])).max())
+    _require(not math.isnan(size), law, f"at {start} or {end} there is NaN in place of a number")
+    if math.isinf(size):  # beyond the floats, where no difference is left
+        return
+    with np.errstate(all="ignore"):
+        slopes = _array([integrand(start), integrand(end)])
+    _require(np.isfinite(slopes).all(), law, f"at {start} or {end} the derivative is not finite: {slopes.tolist()}")
+    scale = size + float(np.abs(slopes).max())
     if not (0 < scale < math.inf):
         return
     integral, error = quad_vec(
