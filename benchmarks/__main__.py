@@ -5,6 +5,8 @@ anything is timed. Into the output folder: ``results.md``, ``results.json`` and 
 workload. What is measured is kept there, and taken from there when the same is asked for again: started anew after an
 interruption, it goes on. A contender that cannot be built or run is listed as absent with its reason; where our own
 fails, the other workloads go on, and the exit status is 1.
+
+``--vectors 256`` holds everyone to what a processor with AVX2 and without AVX-512 has, and the results say so.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 
 import benchmarks
 import sgdynamics
+from benchmarks import _vectors
 from benchmarks._measure import Workload, measure
 
 
@@ -45,7 +48,9 @@ def environment(threads: int) -> dict[str, str]:
         **{f"{name}{'_THREADS' if name == 'SGDYNAMICS' else '_NUM_THREADS'}": count for name in pools},
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false" if threads == 1 else "",
+        "XLA_FLAGS": " ".join(
+            ["--xla_cpu_multi_thread_eigen=false"] * (threads == 1) + [_vectors.XLA_FLAG] * _vectors.held()
+        ),
     }
 
 
@@ -107,6 +112,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="workloads (default: all)")
     parser.add_argument("--list", action="store_true", help="print the names")
     parser.add_argument("--quick", action="store_true", help="the smallest size only, in one round")
+    parser.add_argument(
+        "--vectors", type=int, choices=[256], help="bits of vectors for everyone, on wider processors too"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder (default: %(default)s)")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -114,6 +122,10 @@ def main() -> int:
         name, threads, path = arguments.child
         child(name, int(threads), arguments.quick, Path(path))
         return 0
+    if arguments.vectors:
+        if _vectors.of_processor() < 4:
+            parser.error("--vectors: this processor has no vectors of 256 bits that can be asked for")
+        _vectors.hold()
     known = workloads()
     if arguments.list:
         print("\n".join(known))

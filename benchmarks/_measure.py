@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import llvmlite.binding
+from benchmarks import _vectors
 
 ROUNDS = 5
 ROUNDS_OF_OTHER_SIZES = 3
@@ -121,7 +121,7 @@ def with_long_vectors(workload: Workload) -> tuple[Workload, ...]:
 
     OpenBLAS knows processors by name and takes shorter vectors on those that are newer than itself.
     """
-    if vector_width() < 8:
+    if _vectors.width() < 8:
         return (workload,)
     told = {"OPENBLAS_CORETYPE": "SkylakeX"}
     long = replace(
@@ -154,12 +154,6 @@ def on_one_thread(prepare: Callable[[int], Run]) -> Callable[[int], Run]:
         return alone
 
     return prepared
-
-
-def vector_width() -> int:
-    """Doubles in a vector of the processor; 2 stands for all that is neither AVX nor AVX-512."""
-    features = llvmlite.binding.get_host_cpu_features()
-    return 8 if features.get("avx512f") else 4 if features.get("avx2") else 2
 
 
 def clock(threads: int) -> float:

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from benchmarks import _vectors
 from benchmarks._measure import Missing
 
 FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
@@ -26,8 +27,8 @@ def library(name: str) -> ctypes.CDLL:
     source = Path(__file__).parent / "native" / f"{name}.c"
     target = Path(tempfile.mkdtemp()) / f"{name}.so"
     complaint = ""
-    for compiler, at_hand in itertools.product(compilers, AT_HAND):
-        command = [compiler, *FLAGS, at_hand, "-o", str(target), str(source), "-lm"]
+    for compiler, processor in itertools.product(compilers, _vectors.C_FLAGS if _vectors.held() else AT_HAND):
+        command = [compiler, *FLAGS, processor, "-o", str(target), str(source), "-lm"]
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode == 0:
             return ctypes.CDLL(str(target))

@@ -15,7 +15,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks._measure import Workload, exponent, median, vector_width
+from benchmarks import _vectors
+from benchmarks._measure import Workload, exponent, median
 
 PACKAGES = (
     "sgdynamics",
@@ -50,7 +51,8 @@ def machine() -> dict[str, str]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"processor": model, "doubles in a vector": str(vector_width()), **versions}
+    told = f", as everyone was told, of {_vectors.of_processor()}" if _vectors.held() else ""
+    return {"processor": model, "doubles in a vector": f"{_vectors.width()}{told}", **versions}
 
 
 def _quoted(measured: Mapping[str, Any]) -> tuple[int, list[dict[str, float]]]:

@@ -426,9 +426,11 @@ def _check_attractors(results: Mapping[str, Any], size: int) -> None:
             assert abs(gap.mean()) <= 5 * gap.std() / gap.size**0.5 + 1e-6, (name, size, gap.mean())
 
 
-WITHOUT_LOGARITHMS = (
-    "five operations a step, which a vectorised loop already runs near the limit; what is left to gain is where orbits "
-    "repeat, and half of our time is the kernel and sharpness of the last points"
+LIMIT = (
+    "two products, a difference and a minimum in two cycles for eight orbits, the limit of the processor, would take 7 "
+    "ms for all 1e8 steps at 3.7 GHz: 14 times as fast as this NumPy and 6 as this JAX, were there nothing else to do; "
+    "stopping where orbits repeat saves some of it, and the points that are returned, with kernel and sharpness, take "
+    "10 ms"
 )
 
 WORKLOADS = (
@@ -442,7 +444,7 @@ WORKLOADS = (
         threads=(1, 2),
         goals=(
             faster(OURS, (NUMPY, NUMPY_RARELY), 10.0),
-            faster(OURS, (JAX, JAX_BLOCKS, JAX_RARELY), 10.0),
+            faster(OURS, (JAX, JAX_BLOCKS, JAX_RARELY), 12.0),
             faster(OURS, LOOPED, 500.0),
         ),
         note=(
@@ -461,13 +463,13 @@ WORKLOADS = (
         check=_check_attractors,
         threads=(1, 2),
         goals=(
-            faster(LINE, NUMPY_LAST, 10.0, why=WITHOUT_LOGARITHMS),
-            faster(LINE, (JAX_LAST, JAX_LAST_BLOCKS), 10.0, why=WITHOUT_LOGARITHMS),
+            faster(LINE, NUMPY_LAST, 5.0, why=LIMIT),
+            faster(LINE, (JAX_LAST, JAX_LAST_BLOCKS), 2.0, why=LIMIT),
             faster(LINE, LOOPED, 500.0, why="its loop over one orbit is compiled, and has no tangents to carry"),
         ),
         note=(
             f"The last {KEEP} of {TRANSIENT + STEPS} points of every orbit. Ours returns kernel and sharpness beside "
-            "the output. In two dimensions, from unequal layers, every step is taken."
+            f"the output. In two dimensions, from unequal layers, every step is taken. The limit: {LIMIT}."
         ),
     ),
 )

@@ -349,6 +349,11 @@ GROWTH = {
 
 SIZES = (100, 1000, 10_000)
 
+SHORT_VECTORS = (
+    "in vectors of four, eight normals are some 115 operations: on four units 29 cycles at the best, 1.0 s for 1e9 at "
+    "3.7 GHz; chains of some sixty cycles, and constants that sixteen registers cannot hold, more than double that"
+)
+
 WORKLOADS = (
     Workload(
         name="quadratic_ensemble",
@@ -358,11 +363,17 @@ WORKLOADS = (
         contenders=_contenders,
         check=_check,
         goals=(
-            faster("ours", NUMPY, 6.0),
-            faster("ours", JAX, 10.0),
-            faster("ours", TORCH, 10.0),
+            faster("ours", NUMPY, 6.0, why=SHORT_VECTORS),
+            faster("ours", JAX, 12.0, why=SHORT_VECTORS),
+            faster("ours", TORCH, 12.0, why=SHORT_VECTORS),
             slower("ours", C, 1.25),
-            faster("ours", "ours, one thread", 1.8, threads=2),
+            faster(
+                "ours",
+                "ours, one thread",
+                1.8,
+                threads=2,
+                why="156 tasks that wait for nothing: C on two threads, measured beside it, gains as little",
+            ),
         ),
         threads=(1, 2),
         note=f"{MODES} modes, {STEPS} steps: 1e9 normals at 10,000 replicas.",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import _measure, _native, _report
+from benchmarks import _measure, _native, _report, _vectors
 from benchmarks._measure import Contender, Missing, Workload, exponent, faster, measure, slower, within
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -306,6 +306,75 @@ def test_the_environment_says_one_number_of_threads_to_everyone():
         said = command.environment(threads)
         assert {said[name] for name in said if re.fullmatch(r".*_(NUM_)?THREADS", name)} == {str(threads)}
         assert len([name for name in said if re.fullmatch(r".*_(NUM_)?THREADS", name)]) >= 5
+
+
+# What Numba compiles for, and what NumPy and its BLAS choose of what they bring along.
+IN_USE = """
+import json, numba, numpy as np, threadpoolctl
+from benchmarks import _report
+
+@numba.njit
+def double(x):
+    for i in range(x.size):
+        x[i] = 2.0 * x[i]
+
+double(np.ones(100))
+(assembly,) = double.inspect_asm().values()
+core = np._core._multiarray_umath
+chosen = [name for name in core.__cpu_dispatch__ if core.__cpu_features__[name]]
+print(json.dumps({
+    "registers": [name for name in ("zmm", "ymm") if name in assembly],
+    "numpy": [name for name in chosen if "512" in name or "V4" in name],
+    "blas": sorted({pool["architecture"] for pool in threadpoolctl.threadpool_info() if "architecture" in pool}),
+    "head": _report.machine()["doubles in a vector"],
+}))
+"""
+
+
+@pytest.mark.skipif(_vectors.of_processor() < 4, reason="a processor with AVX2 is held to it")
+def test_everyone_is_held_to_shorter_vectors(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    run_command(monkeypatch, capsys, "--vectors", "256", "--list")
+    assert _vectors.held()
+    assert _vectors.width() == 4
+    told = command.environment(1)
+    assert {"--xla_cpu_max_isa=AVX2", "--xla_cpu_multi_thread_eigen=false"} == set(told["XLA_FLAGS"].split())
+    ended = subprocess.run([sys.executable, "-c", IN_USE], env=told, capture_output=True, text=True, check=True)
+    found = json.loads(ended.stdout)
+    assert found["registers"] == ["ymm"]
+    assert found["numpy"] == []
+    assert set(found["blas"]) <= {"Haswell"}
+    assert found["head"].startswith("4, as everyone was told, of ")
+
+
+def test_nobody_is_held_to_shorter_vectors_unless_told(monkeypatch):
+    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
+        monkeypatch.delenv(name, raising=False)
+    assert not _vectors.held()
+    assert _vectors.width() == _vectors.of_processor()
+    assert "max_isa" not in command.environment(1)["XLA_FLAGS"]
+    assert "told" not in _report.machine()["doubles in a vector"]
+
+
+@pytest.mark.skipif(_vectors.of_processor() < 4, reason="a processor with AVX2 is held to it")
+def test_c_is_compiled_for_shorter_vectors_where_they_are_asked_for(monkeypatch):
+    commands = []
+
+    def refused(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "error: no")
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(_native.shutil, "which", {"cc": "/bin/cc"}.get)
+    monkeypatch.setattr(_native.subprocess, "run", refused)
+    _vectors.hold()
+    _native.library.cache_clear()
+    with pytest.raises(Missing):
+        _native.library("anything")
+    assert [[flag for flag in one if flag.startswith("-m")] for one in commands] == [
+        ["-march=x86-64-v3"],
+        ["-march=haswell"],
+    ]
 
 
 def test_a_workload_runs_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):

@@ -34,6 +34,23 @@ def fused(a, b, c, out):
         out[i] = _vector_math.fma(a[i], b[i], c[i])
 
 
+@kernel
+def signed(words, out):
+    for i in range(words.size):
+        out[i] = _vector_math.as_signed(words[i])
+
+
+def test_words_as_signed_numbers_are_rounded_once():
+    rng = np.random.default_rng(2)
+    edges = [side * 2**power + off for power in range(64) for side in (1, -1) for off in range(-3, 4)]
+    halves = [2**62 + 2**9 * odd + off for odd in range(1, 40) for off in (-1, 0, 1)]  # on both sides of a tie
+    given = np.array([n for n in edges + halves if -(2**63) <= n < 2**63], np.int64)
+    given = np.concatenate([given, rng.integers(-(2**63), 2**63, 100_000)])
+    found = np.empty(given.size)
+    signed(given.view(np.uint64), found)
+    assert found.tolist() == [float(n) for n in given.tolist()]
+
+
 def units_off(found, exact):
     """The largest error in units in the last place of what was found."""
     return float(np.max(np.abs(found - exact) / np.spacing(np.abs(found)).astype(wide)))

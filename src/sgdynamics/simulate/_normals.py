@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.simulate._kernel import inlined, kernel
-from sgdynamics.simulate._streams import normal_pair, open_stream
+from sgdynamics.simulate._streams import next_word, normal_pair, open_stream, radius_of
 
 Floats: TypeAlias = NDArray[np.float64]
 Words: TypeAlias = NDArray[np.uint64]
@@ -21,6 +21,22 @@ def normal_pair_of(states: Words, stream: int) -> tuple[float, float]:
     left, right, state = normal_pair(state)
     states[0, stream], states[1, stream], states[2, stream], states[3, stream] = state
     return left, right
+
+
+@inlined
+def draw(states: Words, streams: int, words: Words, radius: Floats) -> None:
+    """The next two words of so many streams, and the distance from 0 of the normals that they stand for.
+
+    Two short passes instead of one together with what is done with the normals: a processor looks ahead over more
+    streams where it needs fewer instructions for each.
+    """
+    for i in range(streams):
+        state = (states[0, i], states[1, i], states[2, i], states[3, i])
+        words[0, i], state = next_word(state)
+        words[1, i], state = next_word(state)
+        states[0, i], states[1, i], states[2, i], states[3, i] = state
+    for i in range(streams):
+        radius[i] = radius_of(words[0, i])
 
 
 @kernel

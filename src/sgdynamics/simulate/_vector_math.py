@@ -52,7 +52,9 @@ fma: Callable[[float, float, float], float] = cast(Any, intrinsic(_fused))
 
 # the bits of 1/sqrt 2, and where sign and exponent are
 _ROOT_HALF, _EXPONENT = np.uint64(0x3FE6A09E667F3BCD), np.uint64(0xFFF << 52)
-_52 = np.int64(52)
+_52 = np.uint64(52)
+# the bits of 2^52 + 2^11, to which a signed number of twelve bits is added by turning its sign
+_SHORT, _OF_SHORT = np.uint64(0x433 << 52 | 0x800), 2.0**52 + 2.0**11
 # the first with 32 trailing zeros, so that its product with an exponent is exact
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
@@ -62,7 +64,7 @@ def log(x: float) -> float:
     """Natural logarithm of a positive number that is neither subnormal nor infinite."""
     bits = np.float64(x).view(np.uint64)
     above = bits - _ROOT_HALF
-    power = np.float64(np.int64(above) >> _52)
+    power = np.uint64((above >> _52) ^ _SHORT).view(np.float64) - _OF_SHORT
     f = np.uint64(bits - (above & _EXPONENT)).view(np.float64) - 1.0
     s = f / (2.0 + f)
     z = s * s
@@ -81,6 +83,31 @@ _1, _2, _SIGN = np.uint64(1), np.uint64(2), np.uint64(1 << 63)
 _EIGHTH_TURN = 0.25 * math.pi * 2.0**-63  # over the largest signed number
 
 
+# the bits of 2^52 and of 2^84 + 2^63, and what these two are together
+_LOW_HALF, _HIGH_HALF, _OF_HALVES = 0x433 << 52, 0x453 << 52 | 1 << 31, 2.0**84 + 2.0**63 + 2.0**52
+
+
+def _as_signed(context: Any, word: Any) -> Any:
+    """A word as a signed number, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (word,) = arguments
+        long, double = word.type, ir.DoubleType()
+        triple, _, features = context.codegen().magic_tuple()
+        if not triple.startswith("x86_64") or "+avx512dq" in features:
+            return builder.sitofp(word, double)
+        # shorter vectors have no such instruction: each half as the last bits of a number, exactly, and one sum
+        low = builder.or_(builder.and_(word, long(2**32 - 1)), long(_LOW_HALF))
+        high = builder.xor(builder.lshr(word, long(32)), long(_HIGH_HALF))
+        rest = builder.fsub(builder.bitcast(high, double), double(_OF_HALVES))
+        return builder.fadd(rest, builder.bitcast(low, double))
+
+    return types.float64(types.uint64), generate
+
+
+as_signed: Callable[[np.uint64], float] = cast(Any, intrinsic(_as_signed))
+
+
 @inlined
 def _negated_if(sign: np.uint64, x: float) -> float:
     return np.uint64(np.float64(x).view(np.uint64) ^ sign).view(np.float64)
@@ -93,7 +120,7 @@ def direction(word: np.uint64) -> tuple[float, float]:
     The highest bit is a quarter turn, the next one half a turn, and the others, as a signed number, at most an eighth
     of a turn to either side.
     """
-    x = np.int64(word << _2) * _EIGHTH_TURN
+    x = as_signed(word << _2) * _EIGHTH_TURN
     z = x * x
     s = fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08)
     s = fma(z, fma(z, s, 2.75573137070700676789e-06), -1.98412698298579493134e-04)

@@ -123,6 +123,45 @@ def follow_line(q: Floats, steps: int, x: Floats, along: Floats, across: Floats)
                 at[i], first[i], second[i] = point, one, other
 
 
+@kernel
+def end_on_line(q: Floats, steps: int, x: Floats) -> None:
+    """Move ``x`` by so many steps, as :func:`follow_line` does, without the slopes on the way."""
+    live = q.size
+    lane, last = np.arange(live), np.full(live, steps // STRIDE)
+    at, target, seen = x.copy(), q.copy(), np.full(live, math.nan)
+    for _ in range(steps % STRIDE):
+        for i in range(live):
+            at[i] = line_step(at[i], target[i])
+    turn, mark = 0, 0
+    while live > 0:
+        found = 0
+        for i in range(live):
+            found += 1 if (at[i] == seen[i]) | (turn == last[i]) else 0
+        if found > 0:
+            kept = 0
+            for i in range(live):
+                if at[i] == seen[i]:
+                    last[i] = turn + (last[i] - turn) % (turn - mark)
+                if turn == last[i]:
+                    x[lane[i]] = at[i]
+                else:
+                    lane[kept], last[kept], target[kept] = lane[i], last[i], target[i]
+                    at[kept], seen[kept] = at[i], seen[i]
+                    kept += 1
+            live = kept
+        if turn >= 2 * mark:
+            mark = turn
+            for i in range(live):
+                seen[i] = at[i]
+        turn += 1
+        for _ in range(STRIDE // UNROLLED):
+            for i in range(live):
+                point, value = at[i], target[i]
+                for _ in range(UNROLLED):
+                    point = line_step(point, value)
+                at[i] = point
+
+
 @inlined
 def cone_step(p: float, m: float, q: float) -> tuple[float, float]:
     """One step of the two sides of the cone; beyond return the first is infinite and stays so."""

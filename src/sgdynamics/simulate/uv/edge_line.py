@@ -22,7 +22,7 @@ from sgdynamics.domains import Numeric, checked, complain, flag, integer, nonneg
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.uv._core import Floats
-from sgdynamics.simulate.uv._edge_orbits import cone_step, follow_cone, follow_line, line_step
+from sgdynamics.simulate.uv._edge_orbits import cone_step, end_on_line, follow_cone, follow_line, line_step
 from sgdynamics.sweeps import spanned
 
 __all__ = ["bifurcation", "lyapunov"]
@@ -129,8 +129,8 @@ def _samples(q: Floats, transient: int, p: Floats, m: Floats, output: Floats, nt
     """The last points of orbits that begin at the given sides of the cone, and where these end."""
     on_line = (m == 0.0) & (q <= 2.0) & (0.25 * p <= 2.0 + q)  # elsewhere nothing keeps an orbit in bounds
     line, rest = np.flatnonzero(on_line), np.flatnonzero(~on_line)
-    x, unused = 0.25 * p[line], np.empty((2, line.size))
-    follow_line(q[line], transient, x, unused[0], unused[1])
+    x = 0.25 * p[line]
+    end_on_line(q[line], transient, x)
     side, other = p[rest], m[rest]
     follow_cone(q[rest], transient, side, other)
     # one by one: arrays assigned to slices make Numba compile a library of strings, for the error of other shapes
