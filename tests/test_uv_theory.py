@@ -81,6 +81,11 @@ def test_chance_of_a_first_rise_at_width_2():
         assert np.mean((1 - c + ratio * c**2) ** 2 > 1) == pytest.approx(expected, abs=0.005)
 
 
+def test_chance_of_a_first_rise_at_width_1_and_a_large_rate():
+    """All but the starts between two ratios that differ by 2/c^2 around 1/c."""
+    assert first_rise_probability(1e16, 1) == 1.0
+
+
 def test_sharpness_rises_in_one_step_of_a_wide_network_where_the_rule_says():
     """sign(H_1 - H_0) = sign(Delta [2(c-1) Delta - 3f]) at width 1e6."""
     generator = np.random.default_rng(9)

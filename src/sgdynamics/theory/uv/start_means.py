@@ -42,7 +42,10 @@ def mean_start_ratio(width: Numeric) -> Numeric:
 
 def _exceeds(rho: Numeric, width: Numeric) -> Numeric:
     """P(start ratio > rho), for any rho."""
-    return betaincc(0.5, width / 2, where(4 * rho < 1, where(rho > 0, 4 * rho, 0.0), 1.0))
+    square = where(4 * rho < 1, where(rho > 0, 4 * rho, 0.0), 1.0)
+    below = betainc(0.5, width / 2, square)
+    # SciPy's complement loses four digits where it is next to 1.
+    return where(below < 0.5, 1 - below, betaincc(0.5, width / 2, square))
 
 
 @formula(
