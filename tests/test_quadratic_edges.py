@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -325,3 +326,50 @@ def test_the_edge_with_momentum_is_a_root_of_its_polynomial_however_few_rates_ar
     growths = [mean_square_growth(model, share * edge, **options) for share in shares]
     assert max(growths) < 1
     assert mean_square_growth(model, 1.01 * edge, **options) > 1
+
+
+@pytest.mark.parametrize("share", 10.0 ** -np.array([3, 9, 12, 13, 14, 16, 30, 300]))
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_the_pole_of_a_rare_curvature_hides_no_crossing(share, scale):
+    """Half of .5 and half of 1.5 cross at 8/3; at 2.7 a rare example would kill the error in one step."""
+    curvatures, chances = np.array([0.5, 1.5, 1 / 2.7]) * scale, [(1 - share) / 2, (1 - share) / 2, share]
+    edge = almost_sure_edge(FiniteSumQuadratic(curvatures, sampling="replacement", probabilities=chances))
+
+    def mean_log(rate):
+        with mpmath.workdps(40):
+            return sum(
+                mpmath.mpf(float(p)) * mpmath.log(abs(1 - mpmath.mpf(rate) * mpmath.mpf(float(h))))
+                for p, h in zip(chances, curvatures, strict=True)
+            )
+
+    assert mean_log(edge * (1 - 1e-13)) < 0 < mean_log(edge * (1 + 1e-13))
+    assert edge * scale == pytest.approx(8 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize("ratio", 10.0 ** -np.array([6, 11, 13, 16, 30, 100]))
+def test_a_small_curvature_is_not_a_flat_one(ratio):
+    """Directions that do not mix are as in a model of modes, however unlike their curvatures."""
+    variance = [1.0, 1 / ratio]
+    full = stationary(FullQuadratic(np.diag([1.0, ratio]), np.diag(variance)), 0.5)
+    modes = stationary(MiniBatchQuadratic([1.0, ratio], variance), 0.5)
+    np.testing.assert_allclose(np.diagonal(full.covariance), modes.variance, rtol=1e-12)
+    rare = FiniteSumQuadratic(
+        np.array([np.diag([1.0, 0.0]), np.diag([0.0, 100.0])]),
+        sampling="replacement",
+        probabilities=[1 - ratio, ratio],
+    )
+    assert second_moment_edge(rare) == pytest.approx(0.02, rel=1e-12)
+    slow = mean_square_growth(FullQuadratic(np.diag([1.0, ratio]), np.eye(2)), 1.0)
+    assert slow == pytest.approx((1 - ratio) ** 2, rel=1e-15)
+
+
+def test_a_flat_direction_is_not_a_small_curvature():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        features = rng.normal(size=(3, 5))
+        model = FiniteSumQuadratic(features[:, :, None] * features[:, None, :])
+        turned = np.linalg.qr(features.T)[0]
+        inside = FiniteSumQuadratic(np.einsum("ji,njk,kl->nil", turned, model.hessians, turned))
+        assert second_moment_edge(model) == pytest.approx(second_moment_edge(inside), rel=1e-10)
+        rate = second_moment_edge(model) / 2
+        assert mean_square_growth(model, rate) == pytest.approx(mean_square_growth(inside, rate), rel=1e-10)

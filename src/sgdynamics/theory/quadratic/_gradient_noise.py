@@ -43,8 +43,10 @@ MatrixModel: TypeAlias = FullQuadratic | FiniteSumQuadratic | GaussianLeastSquar
 MATRIX_MODEL = instance_of(FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
 ANY_MODEL = instance_of(MiniBatchQuadratic, FullQuadratic, FiniteSumQuadratic, GaussianLeastSquares)
 
-# Curvatures below this fraction of the largest one are the rounding of 0.
+# A curvature below this fraction of the terms of which it is the sum is the rounding of 0.
 _FLAT = 1e-12
+# So is one whose square is nothing beside that of the largest in float64.
+_NOTHING = 1e-150
 
 
 def _nothing(point: Array) -> Array:
@@ -126,7 +128,8 @@ def in_eigenbasis(noise: GradientNoise) -> tuple[Array, Array, GradientNoise]:
     """
     with one_blas_thread():
         curvature, basis = np.linalg.eigh(noise.hessian)
-        kept = curvature > _FLAT * curvature[-1]
+        terms = np.einsum("ik,ij,jk->k", np.abs(basis), np.abs(noise.hessian), np.abs(basis))
+        kept = curvature > np.maximum(_FLAT * terms, _NOTHING * curvature[-1])
         curvature, basis = curvature[kept], basis[:, kept]
 
         def inside(matrix: Array) -> Array:

@@ -17,6 +17,8 @@ __all__ = ["CurvatureLaw", "DiscreteLaw", "GammaLaw", "curvature_law"]
 
 Array = NDArray[np.float64]
 
+# How close to a pole the side of it is seen, relative to the pole.
+_ASIDE: float = 4 * float(np.finfo(float).eps)
 # Different batches of a finite set of examples that are enumerated.
 _MOST_BATCHES = 4096
 
@@ -98,21 +100,27 @@ class DiscreteLaw(CurvatureLaw):
         for left, right in zip(poles, np.append(poles[1:], np.inf), strict=True):
             if right <= safe:
                 continue
+            begin = left * (1 + _ASIDE)
             if math.isinf(right):
                 right = 2 * left
                 while self.mean_log(right) <= 0:
                     right *= 2
                 top = right
             else:
-                width = right - left
-                inside = (left + 1e-12 * width, right - 1e-12 * width)
-                bracketed = slope(inside[0]) > 0 > slope(inside[1])  # not if the poles are a few roundings apart
-                top = bracketed_root(slope, *inside) if bracketed else (left + right) / 2
+                end = right * (1 - _ASIDE)
+                if end <= begin:
+                    continue
+                if slope(begin) <= 0 or slope(end) >= 0:  # the pole of a rare curvature is narrower than a rounding
+                    top = begin if slope(begin) <= 0 else end
+                else:
+                    top = bracketed_root(slope, begin, end)
                 if self.mean_log(top) < 0:
                     continue
             low = top
             while self.mean_log(low) >= 0:  # towards the pole, where it is -inf
-                low = left + (low - left) / 2
+                if low == begin:
+                    return float(low)
+                low = max(left + (low - left) / 2, begin)
             return bracketed_root(self.mean_log, low, top)
         raise AssertionError("the mean logarithm grows without bound beyond the last pole")
 
