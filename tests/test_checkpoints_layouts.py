@@ -216,6 +216,40 @@ def test_the_state_of_the_optimiser_is_taken_along_when_asked_for(tmp_path):
     assert merged.left_out == ()
 
 
+def test_what_would_change_nothing_is_refused_by_name(tmp_path):
+    paths = run_of(tmp_path, "checkpoint-{}", one_file)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"strip_prefix must be what names begin with, .* got 'module.'"):
+        merge(paths, PLAN, tmp_path / "out", strip_prefix=["model.", "module."])
+    with pytest.raises(ValueError, match=r"optimiser_state must be left out, for .*checkpoint-10000 has none to take"):
+        merge(paths, PLAN, tmp_path / "out", optimiser_state=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_checkpoint_under_two_names_is_refused(tmp_path):
+    paths = run_of(tmp_path, "checkpoint-{}", one_file)
+    (tmp_path / "latest").symlink_to(paths[0].name)
+    again = (tmp_path / "latest", tmp_path / "other" / ".." / paths[0].name)
+    (tmp_path / "other").mkdir()
+    for other in again:
+        with pytest.raises(ValueError, match=r"paths must be different checkpoints, got .* which are one"):
+            merge([paths[0], other], [0.5, 0.5], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["zero_pp_rank_0_mp_rank_00_optim_states.pt", "bf16_zero_pp_rank_0_optim_states.pt"])
+def test_the_partitioned_state_of_an_optimiser_is_no_second_model(tmp_path, name):
+    paths = run_of(tmp_path, "checkpoint-{}", one_file)
+    for path in paths:
+        (path / name).write_bytes(b"pickled")
+        (path / "model.safetensors").rename(path / "mp_rank_00_model_states.safetensors")
+    merged = merge(paths, PLAN, tmp_path / "out")
+    assert merged.left_out == (name,)
+    for path in paths:  # of the same ending, as they are written
+        (path / name).rename(path / name.replace(".pt", ".safetensors"))
+    assert merge(paths, PLAN, tmp_path / "again").left_out == (name.replace(".pt", ".safetensors"),)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Refused, with nothing written
 
@@ -295,6 +329,12 @@ def another_type(folder: Path) -> str:
     return "<f2 of shape"
 
 
+def pointer(folder: Path) -> str:
+    path = folder / "model-00001-of-00002.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    return "model-00001-of-00002.safetensors: is a pointer of Git LFS"
+
+
 def not_a_number(folder: Path) -> str:
     path = folder / "model-00001-of-00002.safetensors"
     safetensors.save_file(safetensors.load_file(path) | {NAMES[0]: np.full((6, 4), np.nan, np.float32)}, path)
@@ -338,6 +378,7 @@ REFUSED = (
     another_shape,
     another_type,
     not_a_number,
+    pointer,
     two_models,
     nothing,
     distributed,

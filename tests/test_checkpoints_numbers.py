@@ -216,6 +216,8 @@ def test_flags_are_the_last_checkpoints(tmp_path):
 
 STATISTICS = {
     "PyTorch": ("layer1.0.bn1.running_mean", "layer1.0.bn1.running_var"),
+    "Haiku": ("net/bn/~/mean_ema/average", "net/bn/~/var_ema/average"),
+    "Haiku, what it is made of": ("net/bn/~/mean_ema/hidden", "net/bn/~/var_ema/hidden"),
     "Keras 3": ("bn/moving_mean", "bn/moving_variance"),
     "TensorFlow": ("batch_normalization/moving_mean:0", "batch_normalization/moving_variance:0"),
     "TensorFlow, again": ("resnet/bn/moving_mean_71", "resnet/bn/moving_variance_71"),
@@ -240,7 +242,8 @@ def test_statistics_of_any_framework_are_known_and_named(tmp_path, names):
 
 
 @pytest.mark.parametrize(
-    "single", ["bn._variance", "a/moving_mean_71", "batchnorm0_running_var", "b/moving_variance:0"]
+    "single",
+    ["bn._variance", "bn/~/var_ema/average", "a/moving_mean_71", "batchnorm0_running_var", "b/moving_variance:0"],
 )
 def test_a_name_that_says_so_needs_no_counterpart(single):
     assert list(statistics_of({single: Tensor("<f4", (3,))})) == [single]

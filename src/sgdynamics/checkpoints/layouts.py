@@ -28,11 +28,12 @@ SUFFIXES = (".safetensors", *torch.SUFFIXES, ".npz")
 # Files that are no description of a model: weights in other formats, and indexes of them.
 _WEIGHTS = (*SUFFIXES, ".h5", ".msgpack", ".onnx", ".gguf", ".pkl", ".distcp", ".index.json")
 _STATE = re.compile(
-    r"optimi[sz]er|optim_|scheduler|scaler|rng_state|random_states|train(ing|er)_(args|state)|zero_|latest",
+    r"(bf16_|fp16_)?zero_|.*optim_states|optimi[sz]er|optim_|scheduler|scaler|rng_state|random_states|train(ing|er)_(args|state)|latest",
     re.IGNORECASE,
 )
 _SHARD = re.compile(r"\d+-of-\d+")
 _LONGEST_INDEX = 2**28
+_POINTER = b"version https://git-lfs"
 
 
 @dataclass
@@ -73,6 +74,11 @@ class Checkpoint:
         return {name: reader.tensors[name] for name, reader in self.where.items()}
 
     @property
+    def with_state(self) -> bool:
+        """Whether the state of an optimiser is taken along."""
+        return any(reader.with_state for reader in self.parts.values()) or any(map(_STATE.match, self.beside))
+
+    @property
     def tied(self) -> dict[str, str]:
         """Tensors that are the same memory as one before them."""
         return {name: first for reader in self.parts.values() for name, first in reader.tied.items()}
@@ -107,6 +113,10 @@ def open_checkpoint(path: Path, files: OpenFiles, *, with_state: bool = False) -
 
     def opened(name: Path) -> Reader:
         file = files.file(name)
+        begin = file.read(len(_POINTER))
+        if begin == _POINTER:
+            raise DamagedFile(name, "is a pointer of Git LFS and no weights: fetch them with git lfs pull")
+        file.seek(0)
         if name.suffix == ".npz":
             return NpzFile(file)
         return SafetensorsFile(file) if name.suffix == ".safetensors" else torch.TorchFile(file, with_state)

@@ -87,6 +87,13 @@ class _Paths:
         kinds = {None if path.is_dir() else path.suffix for path in paths}
         if len(kinds) != 1 or not kinds <= {None, *SUFFIXES} or len(set(paths)) < len(paths):
             raise complain(owner, name, self.text, list(map(str, paths)))
+        seen: dict[Path, Path] = {}
+        for path in paths:
+            other = seen.setdefault(path.resolve(), path)
+            if other is not path:
+                raise ValueError(
+                    f"{owner}: {name} must be different checkpoints, got {other} and {path}, which are one"
+                )
         return paths
 
 
@@ -253,6 +260,7 @@ def merge(
         recorded = [checkpoint.step() for checkpoint in opened]
         order = order_of(given, recorded, wanted.steps, in_this_order)
         merger = _Merger([opened[place] for place in order.places], wanted.weights, tuple(strip_prefix), tuple(copy))
+        merger.refuse_idle(optimiser_state)
         made = _told(merger, target, order)
         if not dry_run:
             check_space(target, merger.room)
@@ -311,6 +319,19 @@ class _Merger:
             name: [(checkpoint.where[names[short]], names[short]) for checkpoint, names in places]
             for short, name in self.names[-1].items()
         }
+
+    def refuse_idle(self, optimiser_state: bool) -> None:
+        """Refuse what would change nothing."""
+        for prefix in self.strip_prefix:
+            others = tuple(other for other in self.strip_prefix if other != prefix)
+            if all(
+                list(bridged(list(checkpoint.where), others)) == list(names)
+                for checkpoint, names in zip(self.checkpoints, self.names, strict=True)
+            ):
+                name = next(iter(self.last.where), "")
+                raise complain("merge", "strip_prefix", f"what names begin with, unlike {name!r}", prefix)
+        if optimiser_state and not self.last.with_state:
+            raise complain("merge", "optimiser_state", f"left out, for {self.last.path} has none to take", True)
 
     @cached_property
     def tied(self) -> dict[str, str]:

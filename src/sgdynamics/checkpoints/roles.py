@@ -51,6 +51,8 @@ _OPTIMISER = re.compile(
 # running_mean, moving_variance:0, batchnorm0_running_var, bn._variance, moving_mean_71
 _MEAN_OR_VARIANCE = re.compile(r"(?P<before>.*?)_?(?P<what>mean|avg|average|var|variance|std)")
 _RUNNING = re.compile(r"(^|_)(running|moving|ema|global|pop|population)_?$")
+# Haiku keeps a mean or variance as ``var_ema/average``, and what it is made of beside it.
+_MOVING = re.compile(r"(.*[./])?(?P<what>mean|var)_ema[./](average|hidden)")
 _VARIANCE = ("var", "variance", "std")
 _SCALES = re.compile(r"scale|zero_?point|absmax|amax", re.IGNORECASE)
 
@@ -71,6 +73,10 @@ def statistics_of(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
     bare: dict[tuple[str, str, tuple[int, ...]], dict[bool, str]] = {}
     for name, tensor in tensors.items():
         module, leaf = _leaf(name)
+        moving = _MOVING.fullmatch(name)
+        if moving and tensor.type.is_floating:
+            found[name] = moving["what"] == "var"
+            continue
         match = _MEAN_OR_VARIANCE.fullmatch(leaf)
         if not match or not tensor.type.is_floating:
             continue

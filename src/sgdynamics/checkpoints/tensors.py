@@ -64,6 +64,7 @@ class Reader(Protocol):
     path: Path
     tensors: Mapping[str, Tensor]
     tied: Mapping[str, str]  # a tensor that is the same memory as one before it
+    with_state: bool  # whether the state of an optimiser is taken along
     left_out: tuple[str, ...]  # what it holds beside weights, that is not merged
 
     def stream(self, name: str) -> Any:

@@ -65,6 +65,7 @@ class NpzFile:
     """A file for reading, and its like for writing."""
 
     tied: Mapping[str, str] = MappingProxyType({})
+    with_state: bool = False
     left_out: tuple[str, ...] = ()
 
     def __init__(self, file: File) -> None:

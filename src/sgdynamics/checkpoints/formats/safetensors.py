@@ -56,6 +56,7 @@ class SafetensorsFile:
     """A file for reading, and its like for writing."""
 
     tied: Mapping[str, str] = MappingProxyType({})
+    with_state: bool = False
     left_out: tuple[str, ...] = ()
 
     def __init__(self, file: File) -> None:

@@ -61,6 +61,7 @@ class TorchFile:
         self._content, self._torch = content, _torch(file)
         self._key, self._weights, others, state = _divided(file, content)
         self._beside = {name: entry for name, entry in others.items() if with_state or name not in state}
+        self.with_state: bool = with_state and bool(state)
         self.left_out: tuple[str, ...] = tuple(str(name) for name in others if name not in self._beside)
         self._found: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
