@@ -32,7 +32,8 @@ DEPTH, WIDTH = 4, 64
 SMALL = 0.6
 RATES = (0.5, 1.0)
 LABEL_NOISES = (0.3, 0.0)
-USUAL_STEPS, USUAL_RECORDS = 9000, 60
+# Steps and records of runs from a start of the usual size; the fast ones end soon after the edge.
+USUAL, FAST_USUAL = (9000, 60), (7500, 50)
 REGIMES = ("early", "saturation", "progressive_sharpening", "edge")
 SHADES = ("#F2F2F2", "#DCE9F5", "#FBE9C6", "#F3D5C4")
 
@@ -84,9 +85,9 @@ def _run(c: float, init_scale: float, steps: int, records: int) -> xr.Dataset:
     return xr.Dataset(kept).drop_vars("time")
 
 
-def _usual(noise: float, seed: int) -> xr.Dataset:
+def _usual(noise: float, seed: int, steps: int, records: int) -> xr.Dataset:
     """A run at c = 1 from a start of the usual size: learning rate times sharpness, and the loss."""
-    record = np.linspace(0, USUAL_STEPS, USUAL_RECORDS + 1).astype(int)
+    record = np.linspace(0, steps, records + 1).astype(int)
     run, start = _descent(1.0, 1.0, record, noise, seed)
     found = xr.Dataset({"usual_gain": run.sharpness / start, "usual_loss": run.loss})
     return found.drop_vars("time").rename(step="usual_step")
@@ -96,7 +97,8 @@ def compute(fast: bool) -> xr.Dataset:
     steps, records = (1000, 30) if fast else (6000, 160)
     data = xr.concat([_run(c, SMALL, steps, records) for c in RATES], "run").assign_coords(c=("run", list(RATES)))
     seeds = 1 if fast else 3
-    rows = [xr.concat([_usual(noise, seed) for seed in range(seeds)], "seed") for noise in LABEL_NOISES]
+    length = FAST_USUAL if fast else USUAL
+    rows = [xr.concat([_usual(noise, seed, *length) for seed in range(seeds)], "seed") for noise in LABEL_NOISES]
     usual = xr.concat(rows, "label_noise").assign_coords(label_noise=list(LABEL_NOISES), seed=np.arange(seeds))
     data = data.merge(usual)
     texts = {
