@@ -232,7 +232,7 @@ def covariance_at_loss(rate: float, batch_size: int, seed: int, level: float) ->
 
 @cache
 def covariance_path(
-    rate: float, batch_size: int, seed: int, *, loss: str, time: float = TIME, measurements: int = 30
+    rate: float, batch_size: int, seed: int, *, loss: str, measurements: int, time: float = TIME
 ) -> xr.Dataset:
     """Largest eigenvalue and trace of the gradient covariance along a run."""
 

@@ -84,11 +84,11 @@ def _spectra(draws: int) -> xr.Dataset:
     return found.assign(rate_line=fine)
 
 
-def _digits(seeds: int) -> xr.DataArray:
+def _digits(seeds: int, measurements: int) -> xr.DataArray:
     """Trace of the gradient covariance over its largest eigenvalue, mean over a run past its start."""
 
     def one(rate: float, size: int, seed: int) -> float:
-        path = covariance_path(rate, size, seed, loss="mse", measurements=12)
+        path = covariance_path(rate, size, seed, loss="mse", measurements=measurements)
         ratio = path.gradient_variance / path.covariance_top
         return float(ratio.where(path.step * rate >= DIGITS_SETTLED).mean())
 
@@ -98,7 +98,7 @@ def _digits(seeds: int) -> xr.DataArray:
 
 
 def compute(fast: bool) -> xr.Dataset:
-    data = xr.merge([_spectra(4 if fast else 20), _digits(1 if fast else DIGITS_SEEDS)])
+    data = xr.merge([_spectra(4 if fast else 20), _digits(*((1, 6) if fast else (DIGITS_SEEDS, 12)))])
     texts = {
         "curvature": ("curvature along the mode", "1 over learning rate"),
         "trace": ("trace of the Hessian", "1 over learning rate"),

@@ -10,6 +10,7 @@ paper extends its claims, is not covered: the network here has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -68,8 +69,8 @@ def _largest_sharpness(rate: float, batch_size: int, seed: int) -> float:
     return float(run(rate, batch_size, seed, along=False).sharpness.max())
 
 
-def _largest_covariance(rate: float, batch_size: int, seed: int) -> float:
-    path = covariance_path(rate, batch_size, seed, loss="cross_entropy", time=TIME_TO_LEVEL)
+def _largest_covariance(rate: float, batch_size: int, seed: int, *, measurements: int) -> float:
+    path = covariance_path(rate, batch_size, seed, loss="cross_entropy", time=TIME_TO_LEVEL, measurements=measurements)
     return float(path.covariance_top.where(path.loss < PAST_THE_START).max())
 
 
@@ -90,7 +91,8 @@ def compute(fast: bool) -> xr.Dataset:
     path_rates, path_sizes = (PATH_RATES[1:], PATH_SIZES) if fast else (PATH_RATES, PATH_SIZES)
     path_seeds = 1 if fast else PATH_SEEDS
     path_names = ("path_rate", "path_batch_size", "path_seed")
-    path = _grid(path_rates, path_sizes, path_seeds, _largest_covariance, path_names)
+    largest = partial(_largest_covariance, measurements=10 if fast else 30)
+    path = _grid(path_rates, path_sizes, path_seeds, largest, path_names)
     data = xr.Dataset(
         {
             "sharpness": _grid(rates, sizes, seeds, _largest_sharpness, ("learning_rate", "batch_size", "seed")),
