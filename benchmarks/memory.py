@@ -1,11 +1,10 @@
 """The largest resident memory of the usual jobs, each in a process of its own: ``python -m benchmarks.memory``.
 
-Of a job that has processes of its own it is that of the largest. What is imported and compiled is in it.
+What is imported and compiled is in it. The table is on the page on sweeps larger than memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -73,33 +72,24 @@ merge([f"{step}.safetensors" for step in range(5)], [0.2] * 5, "merged.safetenso
 """,
 }
 
-# Runs where the figures are, which are not installed.
-FIGURES = "all figures in their quick versions"
 
-
-def peak(command: list[str], folder: str | None) -> float:
-    """Megabytes of the largest process that the command was."""
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+def peak(code: str, folder: str) -> float:
+    """MiB of a process that runs the code."""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+        raise subprocess.CalledProcessError(process.returncode, process.args)
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:
-    """The table of the page on sweeps larger than memory, row by row."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--figures", action="store_true", help="all figures in their quick versions, too: minutes")
-    figures = parser.parse_args().figures
+    """Row by row, as they are measured."""
     print("| work | memory |\n|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-c", CHECKPOINTS], cwd=folder, check=True)
+        peak(CHECKPOINTS, folder)
         for work, code in JOBS.items():
-            print(f"| {work} | {peak([sys.executable, '-c', IMPORTS + code], folder):.0f} MB |", flush=True)
-        if figures:
-            command = [sys.executable, "-m", "figures", "--fast", "--out", folder]
-            print(f"| {FIGURES}, the largest process | {peak(command, None):.0f} MB |", flush=True)
+            print(f"| {work} | {peak(IMPORTS + code, folder):.0f} MiB |", flush=True)
 
 
 if __name__ == "__main__":
