@@ -310,3 +310,32 @@ def test_a_start_beyond_the_edge_and_other_misfits_are_refused():
         central_flow(**{**call, "gradient": lambda w: w[:2]}, start=model.start)
     with pytest.raises(ValueError, match="slack must be of shape"):
         oscillation_covariance([1.0], [[[1.0]]], [[1.0, 0.0], [0.0, 1.0]])
+
+
+def test_whatever_the_scales_there_is_a_solution_or_it_is_said_that_none_was_found():
+    """Systems become singular where coordinates differ by ten orders; that is no error of linear algebra."""
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(600):
+        k, n = rng.integers(1, 6), rng.integers(1, 15)
+        bends = rng.normal(size=(k, k, n))
+        bends = (bends + bends.swapaxes(0, 1)) / 2
+        if rng.random() < 0.5:
+            bends = bends * 10.0 ** rng.uniform(-6, 6, n)
+        if rng.random() < 0.3:
+            bends = bends @ rng.normal(size=(n, n)) * (rng.random(n) < 0.5)
+        root = rng.normal(size=(k, rng.integers(1, k + 1)))
+        slack = root @ root.T * 10.0 ** rng.uniform(-8, 8) * rng.integers(2)
+        gradient = rng.normal(size=n) * 10.0 ** rng.uniform(-8, 8)
+        try:
+            covariance = oscillation_covariance(gradient, bends, slack=slack)
+        except ArithmeticError:
+            continue
+        found += 1
+        left = remainder(gradient, bends, slack, covariance)
+        velocity = np.abs(gradient) + 0.5 * np.einsum("ij,ijn->n", np.abs(covariance), np.abs(bends))
+        size, height = np.abs(covariance).max(), np.abs(slack).max() + (np.abs(bends) @ velocity).max()
+        assert np.linalg.eigvalsh(covariance)[0] >= -1e-9 * size
+        assert np.linalg.eigvalsh(left)[0] >= -1e-9 * height
+        assert np.abs(covariance @ left).max() <= 1e-9 * size * height
+    assert found > 540

@@ -149,7 +149,10 @@ def _interior(problem: _Problem) -> Array:
             return np.inf if lowest >= 0 else -1 / lowest
 
         square = np.diag(scale * scale)
-        first, second = direction(-square)
+        try:
+            first, second = direction(-square)
+        except np.linalg.LinAlgError:
+            break
         length = min(1.0, reach(first), reach(second))
         ahead = float(np.trace((np.diag(scale) + length * first) @ (np.diag(scale) + length * second))) / size
         center = min(1.0, ahead / mean) ** 3 * mean
