@@ -265,7 +265,9 @@ def test_the_final_kernel_is_that_of_the_map_in_plain_python_on_both_sides_of_2(
     assert catapult_final_ntk(c, start) == pytest.approx(ntk, rel=1e-12)
 
 
-@pytest.mark.parametrize(("c", "start"), [(2.0, 1e-8), (1.99995, 1e-8), (2.00005, 1e-5), (1e-5, 1e-8), (0.2, 0.1)])
+@pytest.mark.parametrize(
+    ("c", "start"), [(2.0, 1e-8), (2.0, 7.07e-5), (1.99995, 1e-8), (2.00005, 1e-5), (1e-5, 1e-8), (0.2, 0.1)]
+)
 def test_catapults_that_take_too_many_steps_are_refused_and_so_are_starts_of_no_weights(c, start):
     with pytest.raises(ValueError, match=r"catapult_final_ntk: c must be away from 2 and from twice the start"):
         catapult_final_ntk(c, start)
@@ -791,6 +793,25 @@ def test_shallow_catapults_end_and_peak_where_foretold():
         assert abs(float(ntk) - mirror_ntk(2 + excess)) > 5 * errors[-1]
     order = np.log2(np.array(errors[:-1]) / errors[1:])
     np.testing.assert_allclose(order, 4, atol=0.3)
+
+
+def test_the_first_step_raises_the_sharpness_where_that_of_the_next_point_is_larger():
+    random = np.random.default_rng(0)
+    count = 20_000
+    ntk, kappa = 10.0 ** random.uniform(-1, 1, size=count), 10.0 ** random.uniform(-3, 1, size=count)
+    output, target = random.uniform(-1, 1, size=count) * ntk / (2 * np.sqrt(kappa)), random.normal(size=count)
+    rate = 10.0 ** random.uniform(-1, 2.5, size=count) / ntk
+    before, _ = hessian_eigenvalues(output, ntk, target=target, kappa=kappa)
+    moved = function_step(output, ntk, rate, kappa=kappa, target=target)
+    after, lower = hessian_eigenvalues(*moved, target=target, kappa=kappa)
+    clear = abs(after - before) > 1e-9 * np.maximum(after, before)
+    assert clear.mean() > 0.99
+    rises = _FirstStep(output=output, ntk=ntk, largest=rate, kappa=kappa, target=target).rises(1.0)
+    assert np.array_equal(rises[clear], (after > before)[clear])
+    # half the target times the root of kappa is between any lower eigenvalue and any upper one
+    half = np.sqrt(kappa) * abs(target) / 2
+    assert (lower <= half * (1 + 1e-9)).all()
+    assert (before >= half * (1 - 1e-9)).all()
 
 
 @given(st.integers(0, 2**32 - 1))
