@@ -546,7 +546,7 @@ def test_across_a_spectrum_it_is_a_compromise(capsys):
         ("plan --base-learning-rate 0.5 --steps 80 --every 7", "--every must divide the 80 steps"),
         ("plan --base-learning-rate 0.5 --steps 80 --every 0", "--every: must be a whole number >= 1"),
         ("plan --base-learning-rate 0.5 --steps 8 --checkpoints 0 4", "--checkpoints must run from 0"),
-        ("plan --base-learning-rate 0.5 --steps 8 --checkpoints 0 6 4 8", "--every or --checkpoints must be"),
+        ("plan --base-learning-rate 0.5 --steps 8 --checkpoints 0 6 4 8", "--checkpoints must be steps that increase"),
         ("plan --base-learning-rate 0.5 --steps 8 --checkpoints 0 8 --every 2", "not allowed with"),
         (f"{PLAN} --final 0.6", "--final must be between 0 and --base-learning-rate, got 0.6"),
         (f"{PLAN} --target constant", "--final must be > 0 with --target constant"),

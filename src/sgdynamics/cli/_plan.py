@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from sgdynamics.cli._options import (
@@ -102,6 +103,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> str:
     """Make the plan, write it, and say what is in it."""
     saved = given.checkpoints
+    if saved is not None and any(after <= before for before, after in pairwise(saved)):
+        raise ValueError(f"--checkpoints must be steps that increase, got {' '.join(map(str, saved))}")
     if saved is not None and given.steps is None and given.target_file is None and saved[-1] > saved[0]:
         given.steps = saved[-1] - saved[0]
     if given.steps is not None and given.steps > LONGEST:

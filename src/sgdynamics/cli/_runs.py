@@ -49,6 +49,8 @@ def read_runs(paths: Sequence[str], given: argparse.Namespace) -> tuple[list[tup
 
     words, warmup = list(given.rates or []), given.warmup or 0
     runs, notes = [], []
+    if given.rate_column is not None and len(words) >= len(paths):
+        raise ValueError("--rate-column does nothing where --rates says the schedule of every run")
     columns = given.column or [None]
     if len(columns) == 1:
         columns = columns * len(paths)
