@@ -74,7 +74,7 @@ merge([f"{step}.safetensors" for step in range(5)], [0.2] * 5, "merged.safetenso
 
 
 def peak(code: str, folder: str) -> float:
-    """MiB of a process that runs the code."""
+    """MiB of a process that runs the code; never below those of the process that asks, so that this imports little."""
     process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
