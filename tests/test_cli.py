@@ -776,6 +776,18 @@ def test_an_output_without_letters_of_a_name_gets_their_codes(tmp_path, curves, 
         assert rb"l\xe4uf.csv" in run.stdout
 
 
+def test_rates_are_said_once(capsys, curves):
+    words = ["--rates", "constant:400:.1", "--rates", "linear:400:.1", "--predict", "cosine:9:.1"]
+    assert "--rate-column does nothing" in refused(capsys, "forecast --rate-column lr", *curves, *words)
+    answer(capsys, "forecast --rate-column lr", *curves, *words[2:])
+
+
+@pytest.mark.parametrize("steps", ["10 5", "10 10 20", "5 20 10"])
+def test_checkpoints_that_do_not_increase_are_refused_by_name(capsys, steps):
+    said = refused(capsys, f"plan --base-learning-rate 0.1 --checkpoints {steps}")
+    assert f"--checkpoints must be steps that increase, got {steps}" in said
+
+
 NO_WORDS = (
     "cosine cosine:10 cosine:0:1 wsd:100:1 cosine:10:nan linear:-5:.1 cosine:1e3:.1 x:9:1 constant:9:1:.1 wsd:9:1:2"
 )
