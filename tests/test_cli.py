@@ -810,6 +810,11 @@ def test_whatever_a_command_raises_itself_is_told_as_wrong_input():
         assert re.match(r"--|FILE\b|fit: |\{(option|needed|'--)", said), said
 
 
+def test_an_output_that_is_closed_takes_nothing_and_is_no_fault(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(PLAN.split()) == 0
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_the_status_is_told_where_the_output_for_errors_takes_nothing():
     with open("/dev/full", "w") as full:

@@ -121,7 +121,7 @@ def _complain(text: str) -> None:
 def _say(text: str) -> None:
     """To the standard output, which may take nothing: a closed pipe, a full disk."""
     try:
-        print(_in(sys.stdout.encoding, text), flush=True)
+        print(_in(getattr(sys.stdout, "encoding", None), text), flush=True)  # closed, it is None
     except OSError as error:
         # What is left in the buffer would fail once more when the interpreter ends, with a status of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
