@@ -16,6 +16,7 @@ from scipy import integrate, special
 from figures.engine.elsewhere import elsewhere
 from sgdynamics.models.uv import (
     UVNetwork,
+    alignment_quantile,
     cone_step,
     from_cone,
     function_step,
@@ -793,6 +794,11 @@ def test_shallow_catapults_end_and_peak_where_foretold():
         assert abs(float(ntk) - mirror_ntk(2 + excess)) > 5 * errors[-1]
     order = np.log2(np.array(errors[:-1]) / errors[1:])
     np.testing.assert_allclose(order, 4, atol=0.3)
+
+
+@pytest.mark.parametrize("probability", [1e-100, 1e-10, 0.1, 0.4, 0.9])
+def test_the_alignment_of_widths_without_end_is_normal(probability):
+    assert alignment_quantile(probability, 1e20) == pytest.approx(special.ndtri(probability) / 1e10, rel=1e-12)
 
 
 def test_the_first_step_raises_the_sharpness_where_that_of_the_next_point_is_larger():
