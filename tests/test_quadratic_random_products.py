@@ -233,3 +233,12 @@ def test_bounds_close_like_the_reciprocal_of_the_cells():
     widths = [np.diff(bounded_growth(pair, np.full(2, 0.5), cells)).item() for cells in (256, 1024, 4096)]
     for wide, narrow in itertools.pairwise(widths):
         assert 2.5 < wide / narrow < 5
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5])
+def test_weak_noise_grows_as_second_order_perturbation_theory_says(share):
+    """Where the rate is small, noise adds eta s^2/(8 h) to half the logarithm of the momentum."""
+    spread, momentum = 1e-2, 1 - 1e-12
+    edge = 4 * (1 - momentum) / (spread / 2) ** 2
+    found = almost_sure_growth(FiniteSumQuadratic([1 - spread / 2, 1 + spread / 2]), share * edge, momentum=momentum)
+    assert found.growth.item() == pytest.approx((share - 1) * (1 - momentum) / 2, rel=2e-2, abs=0)

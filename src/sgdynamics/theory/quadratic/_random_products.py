@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bounded_growth", "estimated_growth"]
+__all__ = ["bounded_growth", "estimated_growth", "unevenness"]
 
 Array = NDArray[np.float64]
 Operator = Callable[[Array], Array]
@@ -32,6 +32,11 @@ def _moved(matrices: Array, angles: Array) -> tuple[Array, Array]:
     """Directions after each matrix, as angles, and logarithms of the growth (matrix, angle)."""
     points = np.einsum("mij,jc->mic", matrices, [np.cos(angles), np.sin(angles)])
     return np.arctan2(points[:, 1], points[:, 0]), np.log(np.hypot(points[:, 0], points[:, 1]))
+
+
+def unevenness(matrices: Array, probabilities: Array) -> float:
+    """How unlike directions grow in one step on average."""
+    return float(np.ptp(probabilities @ _moved(matrices, np.linspace(0.0, math.pi, 64, endpoint=False))[1]))
 
 
 def _iterated(operator: Operator, cells: int, tolerance: float, most: int) -> Array:

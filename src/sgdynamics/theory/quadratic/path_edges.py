@@ -24,7 +24,7 @@ from sgdynamics.theory.quadratic._gradient_noise import (
     gradient_noise,
     require_independent_batches,
 )
-from sgdynamics.theory.quadratic._random_products import bounded_growth, estimated_growth
+from sgdynamics.theory.quadratic._random_products import bounded_growth, estimated_growth, unevenness
 from sgdynamics.theory.quadratic._scalar_law import CurvatureLaw, DiscreteLaw, curvature_law
 from sgdynamics.theory.quadratic._sweep import over_points, unswept
 from sgdynamics.theory.quadratic.edges import mean_edge, second_moment_edge
@@ -35,6 +35,8 @@ Array = NDArray[np.float64]
 
 # Cells of the directions of a state with momentum: as many as keep cells times curvatures small, within these ends.
 _FEWEST, _MOST, _PRODUCTS = 512, 2**13, 2**17
+# Condition number of coordinates that are not taken: those of an update that is nearly defective.
+_SKEWED = 1e6
 # Factor between the rates at which the first crossing with momentum is bracketed.
 _STRIDE = 1 + 1 / 32
 
@@ -58,13 +60,24 @@ def _cells(law: DiscreteLaw) -> int:
 
 
 def _updates(law: DiscreteLaw, rate: float, momentum: float, nesterov: bool) -> Array:
-    r"""Matrices of one update, one for each curvature, of :math:`e_t` and :math:`\sqrt\beta e_{t-1}`: closer bounds."""
+    r"""Matrices of one update, one for each curvature, in the coordinates in which directions grow more alike.
+
+    Of :math:`e_t` and :math:`\sqrt\beta e_{t-1}`, or turned so that that of the mean curvature is a rotation: close
+    bounds where curvatures differ much, and where they differ little.
+    """
     kept, root = 1 - rate * law.values, np.sqrt(momentum)
     updates = np.zeros((kept.size, 2, 2))
     updates[:, 0, 0] = (1 + momentum) * kept if nesterov else kept + momentum
     updates[:, 0, 1] = -root * (kept if nesterov else 1.0)
     updates[:, 1, 0] = root
-    return updates
+    if np.any(np.linalg.det(updates) == 0):
+        return updates
+    values, vectors = np.linalg.eig(np.tensordot(law.probabilities, updates, 1))
+    frame = np.column_stack([vectors[:, 0].real, vectors[:, 0].imag])
+    if not np.iscomplexobj(values) or np.linalg.cond(frame) > _SKEWED:
+        return updates
+    turned: Array = np.linalg.solve(frame, updates @ frame)
+    return min((updates, turned), key=lambda choice: unevenness(choice, law.probabilities))
 
 
 def _growth(law: DiscreteLaw, rate: float, momentum: float, nesterov: bool) -> tuple[float, float, float]:
@@ -177,7 +190,8 @@ def almost_sure_edge(
     edge as batches drawn without replacement, since the logarithm of a product is a sum.
 
     Status: exact for plain SGD; with momentum the root of a growth that is known within bounds, the first crossing seen
-    at rates 1/32 apart, from the edge in mean square on.
+    at rates 1/32 apart, from the edge in mean square on; that edge itself, a lower bound, where growth there cannot be
+    told from 0.
 
     Parameters
     ----------
@@ -235,6 +249,8 @@ def _first_crossing(law: DiscreteLaw, below: float, momentum: float, nesterov: b
             return -np.inf
         return estimated_growth(updates, law.probabilities, cells)
 
+    if growth(below) >= 0:  # by Jensen's inequality it is not: the edge is closer than growth can be told from 0
+        return below
     above = _STRIDE * below
     while growth(above) < 0:
         below, above = above, _STRIDE * above
