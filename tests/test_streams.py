@@ -283,11 +283,12 @@ def test_across_replicas_the_first_normals_are_independent_standard_normals():
 
 
 def simulation_modules():
-    """Every module below ``simulate`` but the trainer, which runs without Numba."""
+    """Every module below ``simulate``; of the trainer, which runs without Numba, what it runs with it."""
+    fused = "sgdynamics.simulate.trainer.fused"
     return [
         info.name
         for info in pkgutil.walk_packages(simulate.__path__, "sgdynamics.simulate.")
-        if not info.name.startswith("sgdynamics.simulate.trainer")
+        if info.name == fused or not info.name.startswith("sgdynamics.simulate.trainer")
     ]
 
 

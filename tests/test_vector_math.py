@@ -23,6 +23,18 @@ def logarithms(x, out):
 
 
 @kernel
+def exponentials(x, out):
+    for i in range(x.size):
+        out[i] = _vector_math.exp_of_negative(x[i])
+
+
+@kernel
+def hyperbolic_tangents(x, out):
+    for i in range(x.size):
+        out[i] = _vector_math.tanh(x[i])
+
+
+@kernel
 def directions(words, cosine, sine):
     for i in range(words.size):
         cosine[i], sine[i] = _vector_math.direction(words[i])
@@ -70,6 +82,21 @@ def log_arguments():
     )
 
 
+def exponents():
+    rng = np.random.default_rng(2)
+    # magnitudes of all kinds, everything that is not zero, and on both sides of where the power of two changes
+    halves = math.log(2) * (rng.integers(0, 1000, 10_000) + 0.5) * (1 + 1e-12 * rng.standard_normal(10_000))
+    return -np.concatenate(
+        [np.exp(rng.uniform(-700, 6, 200_000)), rng.uniform(0, 1, 100_000), rng.uniform(0, 746, 200_000), halves]
+    )
+
+
+def angles():
+    rng = np.random.default_rng(3)
+    size = np.concatenate([np.exp(rng.uniform(-700, 6, 200_000)), rng.uniform(0, 3, 400_000), -0.5 * exponents()])
+    return np.concatenate([size, -size])
+
+
 def angle_words():
     rng = np.random.default_rng(1)
     near = np.concatenate([[0, 1, 2, 3], 2 ** rng.integers(0, 61, 1000), 2**61 - 1 - rng.integers(0, 100, 100)])
@@ -91,6 +118,39 @@ def test_the_logarithm_of_one_is_zero():
     found = np.full(3, np.nan)
     logarithms(np.ones(3), found)
     assert np.array_equal(found, np.zeros(3))
+
+
+def evaluated(loop, x):
+    out = np.full_like(x, np.nan)
+    loop(x, out)
+    return out
+
+
+@needs_wide
+def test_the_exponential_is_within_one_unit_and_subnormal_where_it_is():
+    x = exponents()
+    exact = np.exp(x.astype(wide))
+    found = evaluated(exponentials, x)
+    assert units_off(found, exact) < 1
+    assert ((found > 0) & (found < np.finfo(float).tiny)).any()
+
+
+@needs_wide
+def test_the_hyperbolic_tangent_is_within_two_and_a_half_units():
+    x = angles()
+    assert units_off(evaluated(hyperbolic_tangents, x), np.tanh(x.astype(wide))) < 2.5
+
+
+def test_ends_of_the_exponential_and_of_the_hyperbolic_tangent():
+    tiny = 5e-324
+    x = np.array([0.0, -0.0, -tiny, -746.0, -1e308, -np.inf, np.nan])
+    np.testing.assert_array_equal(evaluated(exponentials, x), [1, 1, 1, 0, 0, 0, np.nan])
+    x = np.array([0.0, tiny, 1e-310, 1e-300, 22.0, 1e308, np.inf, np.nan])
+    wanted = np.array([0.0, tiny, 1e-310, 1e-300, 1, 1, 1, np.nan])
+    for sign in (1, -1):
+        found = evaluated(hyperbolic_tangents, sign * x)
+        np.testing.assert_array_equal(found, sign * wanted)
+        np.testing.assert_array_equal(np.signbit(found[:-1]), sign < 0)
 
 
 @needs_wide
@@ -129,8 +189,10 @@ def test_a_fused_multiply_add_rounds_once():
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 31, 33, 100])
 def test_a_number_has_the_same_bits_wherever_it_stands(size):
     x, words = log_arguments()[:1000], angle_words()[:1000]
+    below, angle = exponents()[::500][:1000], angles()[::1000][:1000]
     whole, cosine, sine = np.empty((3, 1000))
     logarithms(x, whole)
+    exponential, tangent = evaluated(exponentials, below), evaluated(hyperbolic_tangents, angle)
     directions(words, cosine, sine)
     for first in range(0, 1000 - size, size):
         part = slice(first, first + size)
@@ -138,3 +200,5 @@ def test_a_number_has_the_same_bits_wherever_it_stands(size):
         logarithms(x[part], found[0])
         directions(words[part], found[1], found[2])
         assert np.array_equal(found, [whole[part], cosine[part], sine[part]])
+        assert np.array_equal(evaluated(exponentials, below[part]), exponential[part])
+        assert np.array_equal(evaluated(hyperbolic_tangents, angle[part]), tangent[part])

@@ -14,7 +14,7 @@ from benchmarks.start_up import FIRST_DIAGRAM, WITHOUT_DASK
 from sgdynamics.models.patterns import TwoPatternSetting
 from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
-from sgdynamics.simulate import patterns, quadratic, uv
+from sgdynamics.simulate import patterns, quadratic, trainer, uv
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.uv import _edge_orbits, _lanes, _zero_target
 
@@ -52,6 +52,14 @@ def two_patterns():
     patterns.trajectory(setting, setting.draw(0), "large_then_small", width_p=10, width_q=10, seed=0)
 
 
+def network_steps():
+    random = np.random.default_rng(0)
+    x, labels = random.standard_normal((6, 4)), random.integers(3, size=6)
+    for activation in ("tanh", "relu"):
+        start = trainer.Objective(trainer.network([4, 16, 3], activation, seed=0), x, labels, "cross_entropy")
+        trainer.trajectory(start, constant(0.1, 2))
+
+
 ONCE = dict.fromkeys(("mul", "div", "sqrt", "fmadd"), 1)
 # A kernel below ``simulate``, what runs it, and the operations that only its hot loop has: how many at least, which
 # counts the lanes that are written out side by side.
@@ -73,6 +81,13 @@ KERNELS = [
     ("patterns._units_of_p._add", two_patterns, {"mul": 1, "add": 1}),
     ("patterns._units_of_q._advance", two_patterns, {"mul": 1, "add": 1, "sub": 1}),
     ("patterns._units_of_q._look", two_patterns, {"mul": 1, "add": 1}),
+    ("trainer.fused.enter_tanh", network_steps, {"add": 1, "div": 1, "fmadd": 10}),
+    ("trainer.fused.leave_tanh", network_steps, {"mul": 1, "sub": 1, "add": 1}),
+    ("trainer.fused.enter_relu", network_steps, {"mul": 1, "add": 1}),
+    ("trainer.fused.leave_relu", network_steps, {"add": 1}),
+    ("trainer.fused.softmax_residual", network_steps, {"fmadd": 10}),
+    ("trainer.fused.average", network_steps, {"div": 1, "add": 1}),
+    ("trainer.fused.descend", network_steps, {"mul": 1, "sub": 1}),
 ]
 
 

@@ -1,22 +1,26 @@
-r"""Logarithm, cosine and sine that a compiler can run on whole vectors.
+r"""Logarithm, exponential, hyperbolic tangent, cosine and sine that a compiler can run on whole vectors.
 
 A call into the mathematics library keeps a loop scalar. These are branch-free polynomials instead, written with
 explicit fused multiply-adds: the same bits in a vector, in the scalar remainder of a loop, and alone, on every machine
 that follows IEEE 754.
 
-=============  ============================================================  =========================
-function       reduction                                                     largest error, in units
-                                                                             in the last place
-=============  ============================================================  =========================
-``log``        mantissa to [1/sqrt 2, sqrt 2), then a series in              1
-               :math:`s = f/(2+f)`
-``direction``  none: two bits of the word turn by quarters, the other 62     3
-               are an angle of at most an eighth of a turn
-=============  ============================================================  =========================
+===================  ============================================================  =========================
+function             reduction                                                     largest error, in units
+                                                                                   in the last place
+===================  ============================================================  =========================
+``log``              mantissa to [1/sqrt 2, sqrt 2), then a series in              1
+                     :math:`s = f/(2+f)`
+``exp_of_negative``  :math:`x = k\log 2 + r`, then a polynomial in                 1
+                     :math:`|r| \le \tfrac12\log 2`
+``tanh``             :math:`t/(t+2)` of :math:`t = e^{2|x|} - 1`, reduced alike    2.5
+``direction``        none: two bits of the word turn by quarters, the other 62     3
+                     are an angle of at most an eighth of a turn
+===================  ============================================================  =========================
 
 Notes
 -----
-Reductions and coefficients: Sun's fdlibm (``e_log.c``, ``k_sin.c``, ``k_cos.c``).
+Reductions and coefficients of ``log`` and ``direction``: Sun's fdlibm (``e_log.c``, ``k_sin.c``, ``k_cos.c``). The
+polynomial of the exponential is the Chebyshev interpolant of :math:`(e^r - 1 - r)/r^2`.
 """
 
 from __future__ import annotations
@@ -79,7 +83,61 @@ def log(x: float) -> float:
     return fma(power, _LN2_HIGH, f - (half - fma(s, half + (odd + even), power * _LN2_LOW)))
 
 
+_LOG2_E = 1 / math.log(2)
+# log 2 again, in a part with 12 trailing zeros, exact times the integers that come up, and the rest
+_LN2_HEAD, _LN2_TAIL = 6.931471805596630e-01, 2.8235290563031577e-13
+# what is added to it is rounded to an integer, which then stands in its lowest bits
+_ROUNDER = 1.5 * 2.0**52
+_ROUNDER_BITS = np.float64(_ROUNDER).view(np.int64)
+_BIAS = np.int64(1023)
+
+
+@inlined
+def _power_of_two(rounded: float) -> float:
+    """Two to the integer that is on the rounder."""
+    return np.int64((np.float64(rounded).view(np.int64) - _ROUNDER_BITS + _BIAS) << _52).view(np.float64)
+
+
+@inlined
+def _reduced(x: float) -> tuple[float, float, float]:
+    r"""An integer k, still on the rounder, and a head and a rest whose sum is :math:`e^{x - k\log 2} - 1`."""
+    rounded = fma(x, _LOG2_E, _ROUNDER)
+    k = rounded - _ROUNDER
+    head = fma(-k, _LN2_HEAD, x)
+    tail = -k * _LN2_TAIL
+    r = head + tail
+    q = fma(r, fma(r, 2.0914686968086876e-09, 2.5105217004720745e-08), 2.75572736431103e-07)
+    q = fma(r, fma(r, q, 2.7557255400206422e-06), 2.4801587325547743e-05)
+    q = fma(r, fma(r, q, 1.9841269874820627e-04), 1.3888888888883748e-03)
+    q = fma(r, fma(r, q, 8.333333333326136e-03), 4.166666666666667e-02)
+    q = fma(r, fma(r, q, 1.666666666666667e-01), 0.5)
+    # the head stays exact: what the tail takes from it is lost in r, but not in the sum
+    return rounded, head, fma(r * r, q, tail)
+
+
+@inlined
+def exp_of_negative(x: float) -> float:
+    """Exponential of a number that is not positive, subnormal results included."""
+    rounded, head, rest = _reduced(-746.0 if x < -746.0 else x)  # below, zero
+    low = rounded < _ROUNDER - 1000.0
+    power = _power_of_two(rounded + 1000.0 if low else rounded)
+    return fma(power, head + rest, power) * (2.0**-1000 if low else 1.0)
+
+
 _1, _2, _SIGN = np.uint64(1), np.uint64(2), np.uint64(1 << 63)
+
+
+@inlined
+def tanh(x: float) -> float:
+    """Hyperbolic tangent of any number."""
+    bits = np.float64(x).view(np.uint64)
+    twice = 2.0 * np.uint64(bits & ~_SIGN).view(np.float64)
+    rounded, head, rest = _reduced(44.0 if twice > 44.0 else twice)  # above, 1
+    power = _power_of_two(rounded)
+    t = fma(power, rest, fma(power, head, power - 1.0))
+    return np.uint64(np.float64(t / (t + 2.0)).view(np.uint64) | (bits & _SIGN)).view(np.float64)
+
+
 _EIGHTH_TURN = 0.25 * math.pi * 2.0**-63  # over the largest signed number
 
 

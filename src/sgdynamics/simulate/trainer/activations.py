@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import Domain, complain
+from sgdynamics.simulate.trainer import elementwise
 
 Array = NDArray[Any]
 
 
 class InPlace(NamedTuple):
-    """An activation that needs no new arrays: ``apply(z)``, and ``multiply_slope(delta, a)``, which may use up a."""
+    """An activation that needs no new arrays: ``enter(z, biases)`` on the way forward and ``leave(delta, a, sums)`` on
+    the way back, see :mod:`sgdynamics.simulate.trainer.elementwise`.
+    """
 
-    apply: Callable[[Array], Any]
-    multiply_slope: Callable[[Array, Array], Any]
+    enter: Callable[[Array, Array | None], None]
+    leave: Callable[[Array, Array, Array | None], None]
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ def _tanh_bend(value: Array) -> Array:
     return np.asarray(-2 * value * (1 - value * value))
 
 
-def _multiply_tanh_slope(delta: Array, value: Array) -> None:
-    np.multiply(value, value, value)
-    np.subtract(1.0, value, value)
-    np.multiply(delta, value, delta)
+def _tanh(z: Array) -> Array:
+    value = np.array(z)
+    elementwise.enter_tanh(value, None)
+    return value
 
 
 def _normal_distribution(z: Array) -> Array:
@@ -105,15 +108,15 @@ ACTIVATIONS = {
             lambda a: 1.0,
             None,
             of_value=True,
-            in_place=InPlace(lambda z: None, lambda delta, a: None),
+            in_place=InPlace(elementwise.enter_linear, elementwise.leave_linear),
         ),
         Activation(
             "tanh",
-            np.tanh,
+            _tanh,
             lambda a: 1 - a * a,
             _tanh_bend,
             of_value=True,
-            in_place=InPlace(lambda z: np.tanh(z, z), _multiply_tanh_slope),
+            in_place=InPlace(elementwise.enter_tanh, elementwise.leave_tanh),
         ),
         # The kink is decided by the real part; its second derivative counts as zero.
         Activation(
@@ -122,10 +125,7 @@ ACTIVATIONS = {
             lambda a: a.real > 0,
             None,
             of_value=True,
-            in_place=InPlace(
-                lambda z: np.multiply(z, z.real > 0, z),
-                lambda delta, a: np.multiply(delta, a.real > 0, delta),
-            ),
+            in_place=InPlace(elementwise.enter_relu, elementwise.leave_relu),
         ),
         # z times the normal distribution function, not its approximation by tanh
         Activation(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sgdynamics.domains import Domain, choice, complain
 from sgdynamics.simulate.trainer.arguments import length
+from sgdynamics.simulate.trainer.elementwise import residual, softmax_residual
 from sgdynamics.simulate.trainer.user_network import OWN_LOSS
 
 Array = NDArray[Any]
@@ -40,12 +41,12 @@ class Loss(ABC):
 class InPlaceLoss(Loss):
     """A loss of targets of the outputs' shape that needs no new arrays.
 
-    ``write_slope(outputs, targets, slope, column)`` fills the slope, and may use up the outputs and a column (examples,
-    1); ``value(outputs, targets, column)`` makes the loss of what it left there. ``bend(targets, slope)`` is
-    :meth:`curving`, for which the slope says enough.
+    ``write_slope(z, biases, targets, slope, column)`` fills the slope at the outputs z + b, and may use up z and a
+    column (examples, 1); ``value(z, targets, column)`` makes the loss of what it left there. ``bend(targets, slope)``
+    is :meth:`curving`, for which the slope says enough.
     """
 
-    write_slope: Callable[[Array, Array, Array, Array], None]
+    write_slope: Callable[[Array, Array | None, Array, Array, Array], None]
     value: Callable[[Array, Array, Array], Any]
     bend: Callable[[Array, Array], Curving]
 
@@ -53,7 +54,7 @@ class InPlaceLoss(Loss):
         """Loss and slope in new arrays."""
         outputs = outputs.copy()
         slope, column = np.empty_like(outputs), np.empty_like(outputs[:, :1])
-        self.write_slope(outputs, targets, slope, column)
+        self.write_slope(outputs, None, targets, slope, column)
         return self.value(outputs, targets, column), slope
 
     def curving(self, outputs: Array, targets: Array, slope: Array) -> Curving:
@@ -107,24 +108,9 @@ def _returned(part: str, found: Any, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def _residual(outputs: Array, targets: Array, slope: Array, column: Array) -> None:
-    np.subtract(outputs, targets, slope)
-
-
 def _half_squared_error(outputs: Array, targets: Array, column: Array) -> Any:
     residual = (outputs - targets).ravel()
     return 0.5 * residual.dot(residual)
-
-
-def _softmax_residual(outputs: Array, targets: Array, slope: Array, column: Array) -> None:
-    # Shifted by the largest real part, which leaves the loss unchanged and keeps the exponentials finite.
-    largest = column.real
-    np.maximum.reduce(outputs.real, axis=1, keepdims=True, out=largest)
-    np.subtract(outputs, largest, outputs)
-    np.exp(outputs, slope)
-    np.add.reduce(slope, axis=1, keepdims=True, out=column)
-    np.divide(slope, column, slope)
-    np.subtract(slope, targets, slope)
 
 
 def _cross_entropy(shifted: Array, targets: Array, total: Array) -> Any:
@@ -142,8 +128,8 @@ def _softmax_curving(targets: Array, slope: Array) -> Curving:
 
 
 LOSSES = {
-    "mse": InPlaceLoss(_residual, _half_squared_error, lambda targets, slope: lambda direction: direction),
-    "cross_entropy": InPlaceLoss(_softmax_residual, _cross_entropy, _softmax_curving),
+    "mse": InPlaceLoss(residual, _half_squared_error, lambda targets, slope: lambda direction: direction),
+    "cross_entropy": InPlaceLoss(softmax_residual, _cross_entropy, _softmax_curving),
 }
 AnyLoss: TypeAlias = str | Sequence[Callable[[Array, Array], Any]] | OwnLoss
 

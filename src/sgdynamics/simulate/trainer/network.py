@@ -35,6 +35,11 @@ class Layers(NamedTuple):
     weights: list[Array]
     biases: list[Array] | None
 
+    @property
+    def bias_or_none(self) -> Sequence[Array | None]:
+        """The biases of every layer, None where it has none."""
+        return [None] * len(self.weights) if self.biases is None else self.biases
+
 
 def parameter_count(sizes: Sequence[int], biases: bool) -> int:
     """Length of the flat vector."""

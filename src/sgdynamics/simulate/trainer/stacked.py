@@ -33,6 +33,7 @@ from sgdynamics.simulate.trainer.batches import (
     noisy,
     some_batches,
 )
+from sgdynamics.simulate.trainer.elementwise import average, descend
 from sgdynamics.simulate.trainer.losses import LOSSES
 from sgdynamics.simulate.trainer.network import Layers, Network
 from sgdynamics.simulate.trainer.objective import Objective, real_objective
@@ -284,40 +285,31 @@ class _StackedPasses:
         self.activation, self.loss, self.examples = in_place, LOSSES[loss], examples
         self.values = [np.empty((runs, examples, width)) for width in net.widths[1:]]
         self.deltas = [np.empty_like(value) for value in self.values]
-        self.column = np.empty((runs * examples, 1))
+        self.column = np.empty((runs, examples, 1))
 
     def write_gradient(self, layers: Layers, x: Array, targets: Array, into: Layers) -> None:
         """The gradient of every run's mean loss."""
-        value, last = x, len(self.values) - 1
-        for layer, (weight, z) in enumerate(zip(layers.weights, self.values, strict=True)):
+        value = x
+        biases = layers.bias_or_none
+        for weight, z, bias in zip(layers.weights[:-1], self.values, biases, strict=False):
             np.matmul(value, weight, z)
-            if layers.biases is not None:
-                np.add(z, layers.biases[layer][:, None], z)
-            if layer < last:
-                self.activation.apply(z)
+            self.activation.enter(z, bias)
             value = z
-        # what acts on one example after the other needs no runs
-        slope = self.deltas[-1]
-        self.loss.write_slope(_rows(value), _rows(targets), _rows(slope), self.column)
-        np.divide(slope, self.examples, slope)
-        entering = [x, *self.values]
-        for layer in range(last, -1, -1):
+        z = self.values[-1]
+        np.matmul(value, layers.weights[-1], z)
+        self.loss.write_slope(z, biases[-1], targets, self.deltas[-1], self.column)
+        entering, sums = [x, *self.values], into.bias_or_none
+        average(self.deltas[-1], self.examples, sums[-1])
+        for layer in range(len(self.deltas) - 1, -1, -1):
             delta = self.deltas[layer]
             np.matmul(entering[layer].swapaxes(1, 2), delta, into.weights[layer])
-            if into.biases is not None:
-                np.add.reduce(delta, axis=1, out=into.biases[layer])
             if layer > 0:
                 np.matmul(delta, layers.weights[layer].swapaxes(1, 2), self.deltas[layer - 1])
-                self.activation.multiply_slope(self.deltas[layer - 1], entering[layer])
+                self.activation.leave(self.deltas[layer - 1], entering[layer], sums[layer - 1])
 
     def mean_loss(self, run: int, targets: Array) -> float:
         """The mean loss of one run's batch, of what the last pass left."""
-        rows = slice(run * self.examples, (run + 1) * self.examples)
-        return float(self.loss.value(self.values[-1][run], targets[run], self.column[rows]) / self.examples)
-
-
-def _rows(stack: Array) -> Array:
-    return stack.reshape(-1, stack.shape[-1])
+        return float(self.loss.value(self.values[-1][run], targets[run], self.column[run]) / self.examples)
 
 
 def _views(vectors: Array, net: Network) -> Layers:
@@ -361,8 +353,7 @@ def _run(
         if what.weight_decay:
             np.multiply(weights, what.weight_decay, decayed)
             np.add(gradient, decayed, gradient)
-        np.multiply(gradient, rate, gradient)
-        np.subtract(weights, gradient, weights)
+        descend(weights, gradient, rate)
         if not math.isfinite(entries.dot(entries)):  # of all runs together, which is cheap
             lost = ~np.isfinite(np.square(weights).sum(axis=1))
             divergence[lost] = step

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, flag, one, unit_interval
+from sgdynamics.simulate.trainer.elementwise import descend
 
 __all__ = ["Update", "momentum", "sgd"]
 
@@ -39,8 +40,7 @@ class InPlace(ABC):
 
 class _Sgd(InPlace):
     def overwrite(self, weights: Array, gradient: Array, rate: float, state: Any) -> Any:
-        np.multiply(gradient, rate, gradient)
-        np.subtract(weights, gradient, weights)
+        descend(weights, gradient, rate)
 
 
 @dataclass(frozen=True)

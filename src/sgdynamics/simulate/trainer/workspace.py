@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.simulate.trainer.activations import InPlace
+from sgdynamics.simulate.trainer.elementwise import average
 from sgdynamics.simulate.trainer.losses import InPlaceLoss
 from sgdynamics.simulate.trainer.network import Layers
 
@@ -41,16 +42,16 @@ class Workspace:
 
     def _forward(self, layers: Layers, x: Array, targets: Array) -> None:
         """The values, and the slope of the loss summed over examples."""
-        matmul, add, apply, biases = np.matmul, np.add, self.activation.apply, layers.biases
-        value, last = x, len(self.values) - 1
-        for layer, (weight, z) in enumerate(zip(layers.weights, self.values, strict=True)):
+        matmul, enter = np.matmul, self.activation.enter
+        biases = layers.bias_or_none
+        value = x
+        for weight, z, bias in zip(layers.weights[:-1], self.values, biases, strict=False):
             matmul(value, weight, z)
-            if biases is not None:
-                add(z, biases[layer], z)
-            if layer < last:
-                apply(z)
+            enter(z, bias)
             value = z
-        self.loss.write_slope(value, targets, self.deltas[-1], self.column)
+        z = self.values[-1]
+        matmul(value, layers.weights[-1], z)
+        self.loss.write_slope(z, biases[-1], targets, self.deltas[-1], self.column)
 
     def _mean_loss(self, targets: Array) -> float:
         return float(self.loss.value(self.values[-1], targets, self.column) / self.examples)
@@ -63,15 +64,14 @@ class Workspace:
     def write_gradient(self, layers: Layers, x: Array, targets: Array, into: Layers, want_loss: bool) -> float | None:
         """The gradient of the mean loss, written into views of a flat vector; the loss itself if it is wanted."""
         self._forward(layers, x, targets)
-        matmul, column_sums, multiply_slope = np.matmul, np.add.reduce, self.activation.multiply_slope
+        matmul, leave = np.matmul, self.activation.leave
         entering, deltas = [x, *self.values], self.deltas
-        np.divide(deltas[-1], self.examples, deltas[-1])
+        sums = into.bias_or_none
+        average(deltas[-1], self.examples, sums[-1])
         for layer in range(len(deltas) - 1, -1, -1):
             delta = deltas[layer]
             matmul(entering[layer].T, delta, into.weights[layer])
-            if into.biases is not None:
-                column_sums(delta, axis=0, out=into.biases[layer])
             if layer > 0:
                 matmul(delta, layers.weights[layer].T, deltas[layer - 1])
-                multiply_slope(deltas[layer - 1], entering[layer])
+                leave(deltas[layer - 1], entering[layer], sums[layer - 1])
         return self._mean_loss(targets) if want_loss else None
