@@ -1,4 +1,5 @@
-"""SGD and gradient descent of a small network: plain NumPy against its own matrix products and the frameworks.
+"""SGD and gradient descent of a small network: NumPy's products with compiled loops between them, against the products
+alone and the frameworks.
 
 All start from the same weights and take the same batches; the weights they end at must agree. Only ours evaluates the
 loss over all examples at the end and labels what it returns.
@@ -182,7 +183,7 @@ def _check(results: Mapping[str, Any], size: int) -> None:
             assert error <= 1e-9, (name, error)
 
 
-WHY = "tanh, softmax, biases and update run at the speed of NumPy's loops; the faster the products, the more they weigh"
+WHY = "tanh, softmax, biases and update are read and written once a step; the faster the products, the more they weigh"
 BLAS = "the products alone leave too little: OpenBLAS takes AVX2 kernels on processors that are newer than itself"
 NOTE = "tanh, cross-entropy, float64. Ours includes the loss over all examples at the end and a labelled result."
 

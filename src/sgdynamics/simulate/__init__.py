@@ -1,4 +1,4 @@
-"""Running the models, fast; the subpackage ``trainer`` runs real networks and needs no Numba."""
+"""Running the models, fast; the subpackage ``trainer`` runs real networks, and without Numba too."""
 
 from __future__ import annotations
 
