@@ -66,8 +66,8 @@ def _tanh_bend(value: Array) -> Array:
 
 
 def _tanh(z: Array) -> Array:
-    value = np.array(z)
-    elementwise.enter_tanh(value, None)
+    value = np.array(z, dtype=np.result_type(z, 1.0), order="C")
+    elementwise.enter_tanh(value.reshape(1, -1), None)
     return value
 
 
