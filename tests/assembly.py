@@ -17,7 +17,8 @@ def operations(pattern, kernel):
     """How many instructions of each such operation there are in a kernel that was called."""
     if kernel.stats.cache_hits:  # what comes from the disk has no code to show
         loaded, kernel = kernel, numba.njit(error_model="numpy")(kernel.py_func)
-        kernel.compile(loaded.signatures[0])
+        for signature in loaded.signatures:
+            kernel.compile(signature)
     code = kernel.inspect_asm().values()
     return Counter(found[1] for text in code for found in pattern.finditer(text))
 

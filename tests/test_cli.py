@@ -815,11 +815,18 @@ def test_an_output_that_is_closed_takes_nothing_and_is_no_fault(monkeypatch):
     assert main(PLAN.split()) == 0
 
 
+def test_an_output_for_errors_that_is_closed_leaves_the_other_alone(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["diagnose", "nowhere.csv"]) == 2
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_the_status_is_told_where_the_output_for_errors_takes_nothing():
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-c", SAID, "diagnose", "nowhere.csv"]
-        assert subprocess.run(command, stderr=full, check=False).returncode == 2
+        for options in ([], ["-u"]):
+            command = [sys.executable, *options, "-c", SAID, "diagnose", "nowhere.csv"]
+            assert subprocess.run(command, stderr=full, check=False).returncode == 2
 
 
 def test_a_file_of_rates_says_which_line_is_none(capsys, tmp_path, curves):

@@ -32,7 +32,7 @@ RUN = xr.Dataset(
         "gradient_variance": ("step", 0.3 * GROWN),
     },
     {"step": STEPS, "time": ("step", 0.1 * STEPS)},
-    {"sampling": "with replacement", "batch_size": 4.0, "examples": 1024.0},
+    {"sampling": "replacement", "batch_size": 4.0, "examples": 1024.0},
 )
 
 PATH = {

@@ -11,7 +11,7 @@ FOLDER = Path(tempfile.mkdtemp(prefix="sgdynamics-checkpoints-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 PATHS = [str(FOLDER / f"{step}.npz") for step in range(2)]
 for path in PATHS:
-    np.savez(path, weight=np.ones(3))
+    np.savez(path, **{"module.weight": np.ones(3)})
 
 SOUND = {
     "ground.checkpoints.merge": {
@@ -20,7 +20,7 @@ SOUND = {
         "output": str(FOLDER / "merged.npz"),
         "in_this_order": False,
         "strip_prefix": ["module."],
-        "copy": ["weight"],
+        "copy": ["module.weight"],
         "optimiser_state": False,
         "dry_run": True,
         "progress": False,

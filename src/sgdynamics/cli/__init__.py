@@ -9,8 +9,8 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from types import ModuleType
+from typing import TextIO
 
 import sgdynamics
 from sgdynamics.cli import _diagnose, _forecast, _merge, _plan, _schedule
@@ -114,8 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    with suppress(OSError):  # of an output for errors that takes nothing the status alone can tell
-        print(text, file=sys.stderr)
+    if sys.stderr is None:  # closed: the status alone can tell
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
 
 
 def _say(text: str) -> None:
@@ -123,10 +127,14 @@ def _say(text: str) -> None:
     try:
         print(_in(getattr(sys.stdout, "encoding", None), text), flush=True)  # closed, it is None
     except OSError as error:
-        # What is left in the buffer would fail once more when the interpreter ends, with a status of its own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # whoever read the table has seen enough
             raise
+
+
+def _silence(stream: TextIO) -> None:
+    """What is left in its buffer would fail once more when the interpreter ends, with a status of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _in(encoding: str | None, text: str) -> str:

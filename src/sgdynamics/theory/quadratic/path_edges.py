@@ -72,9 +72,14 @@ def _updates(law: DiscreteLaw, rate: float, momentum: float, nesterov: bool) -> 
     updates[:, 1, 0] = root
     if np.any(np.linalg.det(updates) == 0):
         return updates
-    values, vectors = np.linalg.eig(np.tensordot(law.probabilities, updates, 1))
-    frame = np.column_stack([vectors[:, 0].real, vectors[:, 0].imag])
-    if not np.iscomplexobj(values) or np.linalg.cond(frame) > _SKEWED:
+    mean = np.tensordot(law.probabilities, updates, 1)
+    half = np.trace(mean) / 2
+    turns = np.linalg.det(mean) - half**2  # square of the imaginary part of its eigenvalues, if they are complex
+    if turns <= 0:
+        return updates
+    # real and imaginary part of an eigenvector whose first entry is real: in one phase, whatever is rounded
+    frame = np.array([[mean[0, 1], 0.0], [half - mean[0, 0], np.sqrt(turns)]])
+    if np.linalg.cond(frame) > _SKEWED:
         return updates
     turned: Array = np.linalg.solve(frame, updates @ frame)
     return min((updates, turned), key=lambda choice: unevenness(choice, law.probabilities))
