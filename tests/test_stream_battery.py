@@ -350,7 +350,13 @@ def beyond(found, least):
     return {name: values for name, values in found.items() if not all(least < p < 1 - least for p in values)}
 
 
-@pytest.mark.parametrize("name", STREAMS)
+# Quick tests look at keys of each kind, replica, pair, seed and purpose, next to each other; the slow ones at all.
+NEXT_TO_EACH_OTHER = {"one stream", "a grid of replicas and pairs", "neighbouring seeds", "purposes"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in NEXT_TO_EACH_OTHER)) for name in STREAMS]
+)
 def test_words_pass_the_battery(name):
     assert not beyond(battery(words_across(STREAMS[name]())), LEAST)
 

@@ -24,7 +24,7 @@ from sgdynamics.simulate.trainer import Network, network
 from sgdynamics.theory import quadratic
 
 # How many examples of each law, of models and of the trainer's networks, which take long.
-FEW, MANY = (4, 2), (8, 3)
+FEW, MANY = (3, 1), (8, 3)
 EVERY_LAW = [
     pytest.param(
         law,

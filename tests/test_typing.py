@@ -82,6 +82,7 @@ def mypy_says(outside) -> str:
     return subprocess.run(command, cwd=outside, env=environment, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.slow
 def test_mypy_finds_the_mistakes_that_are_there_and_no_other(mypy_says):
     mistakes = [line for line in mypy_says.splitlines() if " error: " in line]
     assert [line.split(": ")[0] for line in mistakes] == ["mistaken.py:7", "mistaken.py:8"]
@@ -97,6 +98,7 @@ def untyped(revealed: str) -> bool:
     return "Any" in LEFT_OPEN.sub("", revealed)
 
 
+@pytest.mark.slow
 def test_mypy_finds_no_any_in_the_pages(mypy_says):
     revealed = re.findall(r'(\w+_page\.py:\d+): note: Revealed type is "(.*)"', mypy_says)
     assert len(revealed) > 100
