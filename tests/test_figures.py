@@ -345,7 +345,9 @@ class Toys:
         (self.package / f"{name}.py").write_text(source)
 
     def start(self, out: Path, *arguments: str) -> subprocess.Popen[str]:
-        command = "import sys; from figures.__main__ import main; sys.exit(main(package='toys'))"
+        # What runs in the background of a shell is deaf to interrupts, and so is all that it starts.
+        heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        command = f"{heard}; from figures.__main__ import main; sys.exit(main(package='toys'))"
         return _started([sys.executable, "-c", command, "--out", str(out), *arguments], self.home)
 
     def run(self, out: Path, *arguments: str) -> tuple[int, str]:
