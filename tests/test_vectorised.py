@@ -34,6 +34,10 @@ def orbits_on_the_line():
     _edge_orbits.follow_line(np.full(4, 1.5), 20, *np.full((3, 4), 0.3))
 
 
+def ends_of_orbits_on_the_line():
+    _edge_orbits.end_on_line(np.full(4, 1.5), 20, np.full(4, 0.3))
+
+
 def orbits_on_the_cone():
     _edge_orbits.follow_cone(np.full(4, 1.5), 20, *np.full((2, 4), 0.3))
 
@@ -71,6 +75,7 @@ KERNELS = [
         {**dict.fromkeys(("fmadd", "max"), _zero_target.UNROLLED), "sqrt": 1},
     ),
     ("uv._edge_orbits.follow_line", orbits_on_the_line, {"mul": 4 * _edge_orbits.UNROLLED, "div": 1, "fmadd": 1}),
+    ("uv._edge_orbits.end_on_line", ends_of_orbits_on_the_line, {"mul": 2 * _edge_orbits.UNROLLED}),
     ("uv._edge_orbits.follow_cone", orbits_on_the_cone, {"mul": 4 * _edge_orbits.UNROLLED, "add": 1, "sub": 1}),
     ("quadratic._steps.run_steps", quadratic_steps, ONCE),
     ("quadratic._jumps._compose_plain", quadratic_jumps, ONCE),
