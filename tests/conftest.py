@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import inspect
 import itertools
@@ -19,6 +20,9 @@ from hypothesis import HealthCheck, settings
 
 matplotlib.use("Agg")
 
+# Half of the time that collecting takes would be a search, again and again, for garbage where there is none.
+gc.disable()
+
 # The first call of a compiled kernel takes seconds, so no deadline; the same examples in every run.
 settings.register_profile(
     "sgdynamics", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -28,11 +32,13 @@ settings.load_profile("sgdynamics")
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load what any test may load: files go to workers by turns, and hypothesis draws constants of modules it finds."""
+    gc.enable()
     if hasattr(session.config, "workerinput"):
         for package in map(importlib.import_module, ("sgdynamics", "figures", "benchmarks")):
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
                 if not module.name.endswith("__main__"):
                     importlib.import_module(module.name)
+        gc.freeze()  # modules and tests are there to the end
 
 
 def pytest_runtest_teardown() -> None:
