@@ -83,7 +83,7 @@ def plain_sharpness(weights, x, y, activation, h=1e-5):
 @pytest.mark.parametrize("activation", ["relu", "tanh", "linear"])
 def test_a_cell_is_gradient_descent_in_plain_numpy(activation):
     x, y = SMALL["x"], SMALL["y"]
-    options = {**SMALL, "depth": 3, "width": 5, "seeds": [3], "activation": activation, "landscape_c": [2.5]}
+    options = {**SMALL, "depth": 3, "width": 5, "seeds": [3], "activation": activation, "landscape_c": [2.5, 4.0]}
     found = trainer.network_thresholds(**options).isel(seed=0)
     start = trainer.network([64, 5, 5, 10], activation, biases=False, seed=3).weights
     scale = plain_sharpness(start, x, y, activation)
@@ -92,8 +92,11 @@ def test_a_cell_is_gradient_descent_in_plain_numpy(activation):
     half = 0.5 / len(x)
     first = half * (plain_loss(start, x, y, activation)[1] ** 2).sum()
     assert found.initial_loss.item() == pytest.approx(first, rel=1e-12)
-    for c in found.c.values[:3]:
-        weights, peak = start, 0.0
+    if activation == "linear":  # where something rises
+        assert found.peak_loss_ratio[3] > 1
+        assert found.peak_sharpness_ratio[1] > 1
+    for c in found.c.values[:4]:
+        weights, peak = start, first
         for _ in range(4):
             weights = plain_step(weights, c / scale, x, y, activation)
             peak = max(peak, half * (plain_loss(weights, x, y, activation)[1] ** 2).sum())
@@ -101,7 +104,7 @@ def test_a_cell_is_gradient_descent_in_plain_numpy(activation):
         assert found.peak_loss_ratio.sel(c=c).item() == pytest.approx(peak / first, rel=1e-9)
         assert found.final_loss.sel(c=c).item() == pytest.approx(last, rel=1e-9)
     for c in found.landscape_c.values:
-        weights, peak = start, 0.0
+        weights, peak = start, scale
         for _ in range(4):
             weights = plain_step(weights, c / scale, x, y, activation)
             last = plain_sharpness(weights, x, y, activation)

@@ -248,6 +248,29 @@ def test_a_search_apart_from_known_eigenvectors_ends_once_there_is_nothing_above
     assert early < len(used)
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_search_for_what_matters_ends_early_where_nothing_does(warm):
+    missed, products = 0, {}
+    for seed in range(200):
+        spectrum, old = placed(seed, gap=0.5)
+        unit = 10.0 ** (seed % 13 - 6)
+        for part in (-math.inf, 0.7, 0.9, 1.1, 3.0):
+            start = old if warm else None
+            at_least = 1.5 * unit * part
+            found = curvature.iterative(
+                lambda v, d=spectrum * unit: d * v, len(spectrum), 1, 1e-4, start, ENOUGH, at_least
+            )
+            assert found.values[0] <= 1.5 * unit * (1 + 1e-12)
+            if part < 1 and found.values[0] < at_least:
+                missed += 1
+            elif part < 1:
+                assert found.values[0] == pytest.approx(1.5 * unit, rel=1e-6)
+            products[part] = products.get(part, 0) + found.iterations
+    assert missed <= 2  # of four hundred searches in which something matters
+    assert products[0.7] == pytest.approx(products[-math.inf], rel=0.02)  # what matters is found as by any search
+    assert products[3.0] < products[1.1] < products[-math.inf]
+
+
 # -- the passes kept for products ------------------------------------------------------------------------------------
 
 

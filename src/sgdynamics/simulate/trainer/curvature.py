@@ -112,9 +112,18 @@ class _Stopped(Exception):
 
 
 def iterative(
-    product: Product, size: int, k: int, tol: float, start: Array | None, max_products: int
+    product: Product,
+    size: int,
+    k: int,
+    tol: float,
+    start: Array | None,
+    max_products: int,
+    at_least: float = -math.inf,
 ) -> HessianEigenvalues:
-    """The largest eigenvalues by products alone, from eigenvectors nearby (columns) or from nothing."""
+    """The largest eigenvalues by products alone, from eigenvectors nearby (columns) or from nothing.
+
+    One eigenvalue that is not ``at_least`` so large need not be found: the answer is then some smaller number.
+    """
     products, exponent = 0, 0
 
     def counted(v: Array) -> Array:
@@ -136,7 +145,9 @@ def iterative(
         first = first / np.linalg.norm(first) + old / np.linalg.norm(old)
         random_part = math.sqrt(0.5)
     try:
-        found = largest_eigenpairs(counted, first, k, tol, random_part=random_part)
+        found = largest_eigenpairs(
+            counted, first, k, tol, random_part=random_part, at_least=lambda: math.ldexp(at_least, -exponent)
+        )
         while 1 < k < size:
             # a new vector every time: the old one has no part in what it failed to see
             more = largest_eigenpairs(counted, random.standard_normal(size), 1, tol, apart_from=found)

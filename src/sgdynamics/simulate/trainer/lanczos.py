@@ -122,6 +122,7 @@ def largest_eigenpairs(
     *,
     random_part: float = 1.0,
     apart_from: Eigenpairs | None = None,
+    at_least: Callable[[], float] = lambda: -math.inf,
 ) -> Eigenpairs:
     """The ``k`` largest eigenpairs that a start can see, to residuals of ``tol`` times the largest value of them.
 
@@ -132,10 +133,13 @@ def largest_eigenpairs(
     orthogonal to eigenvectors already known, whose largest value sets the scale too; there the search ends early, with
     large residuals, where it would have seen an eigenvalue that is larger than the known ones by more than the
     margin times that. Residuals are those of the operator itself.
+
+    ``at_least`` says, once there was a product, how large an eigenvalue must be to matter: the search ends early, with
+    large residuals, too, where it would have seen one that is larger.
     """
     tol = min(tol, MARGIN)
     known = apart_from or Eigenpairs(np.zeros(1), np.empty((0, start.size)), np.empty(0))
-    above_known = known.values.min() + MARGIN * known.scale() if apart_from else math.inf
+    above_known = known.values.min() + MARGIN * known.scale() if apart_from else -math.inf
     available = start.size - len(known.vectors)
     space = _Space(product, start, known.vectors, min(available, max(DIRECTIONS, 3 * k)))
     random = np.random.default_rng(1)
@@ -162,7 +166,8 @@ def largest_eigenpairs(
         accurate = space.size >= k and space.residuals(chosen).max() <= wanted
         if accurate and (k > 1 or seen(top[0] + MARGIN * everything)):
             break
-        if top[0] < above_known < math.inf and seen(above_known):
+        matters = max(above_known, at_least())
+        if top[0] < matters and seen(matters):
             break
         if space.size == len(space.basis) - space.held:
             half = (space.size + k) // 2

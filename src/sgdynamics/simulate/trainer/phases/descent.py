@@ -84,29 +84,35 @@ def last(start: Objective, rate: float, steps: int, limit: float) -> Objective |
     return None
 
 
-def top_eigenpair(here: Objective, guess: Array | None, tolerance: float) -> Eigenpair:
-    """The largest eigenvalue of the Hessian: NaN where it was not found, +inf where the Hessian overflows."""
-    found = iterative(here.products(), here.size, 1, tolerance, None if guess is None else guess[:, None], MOST)
+def top_eigenpair(here: Objective, guess: Array | None, tolerance: float, at_least: float = -math.inf) -> Eigenpair:
+    """The largest eigenvalue of the Hessian: NaN where it was not found, +inf where the Hessian overflows.
+
+    One that is not ``at_least`` so large need not be found: the answer is then some smaller number.
+    """
+    start = None if guess is None else guess[:, None]
+    found = iterative(here.products(), here.size, 1, tolerance, start, MOST, at_least)
     return Eigenpair(float(found.values[0]), found.vectors[:, 0])
 
 
 def sharpness(
     start: Objective, rate: float, steps: int, limit: float, top: Eigenpair
-) -> tuple[Array, Objective | None]:
-    """The largest eigenvalue of the Hessian by step, and the objective after the last.
+) -> tuple[float, float, Objective | None]:
+    """The largest eigenvalue of the Hessian, start included, the one after the last step, and the objective then.
 
-    From divergence on it is +inf, and there is no last.
+    Where the run diverges they are +inf, and there is no last.
     """
-    found = np.full(steps + 1, math.inf)
-    found[0], guess, here = top.value, top.vector, start
-    step = -1
+    end = last(start, rate, steps, limit)
+    if end is None:
+        return math.inf, math.inf, None
+    peak, now = top.value, top
     for step, (_, here) in enumerate(descent(start, rate, steps, limit)):
-        if step > 0:
-            now = top_eigenpair(here, guess, TOLERANCE)
-            found[step] = now.value
-            if math.isfinite(now.value):
-                guess = now.vector
-    return found, here if step == steps else None
+        if step == 0:
+            continue
+        # before the last step one that is no new peak need not be known
+        found = top_eigenpair(here, now.vector, TOLERANCE, peak if step < steps else -math.inf)
+        peak = float(np.maximum(peak, found.value))  # NaN stays
+        now = found if math.isfinite(found.value) else Eigenpair(found.value, now.vector)
+    return peak, now.value, end
 
 
 def peak_on_segment(start: Objective, end: Objective) -> float:

@@ -66,7 +66,7 @@ class FirstSteps(Experiment):
         fine = {
             "initial_loss": Output((), float, "loss at the start", "loss"),
             "initial_sharpness": Output((), float, "largest eigenvalue of the Hessian at the start", "curvature"),
-            "peak_loss_ratio": Output(("c",), float, "largest loss over its start", "1"),
+            "peak_loss_ratio": Output(("c",), float, "largest loss over its start, that included", "1"),
             "final_loss": Output(("c",), float, "loss after the last step", "loss"),
             "learning": Output((), np.int64, "index of the largest c that learns, -1 if none", "1"),
         }
@@ -74,7 +74,7 @@ class FirstSteps(Experiment):
             return fine
         along = ("landscape_c",)
         return fine | {
-            "peak_sharpness_ratio": Output(along, float, "largest sharpness over its start", "1"),
+            "peak_sharpness_ratio": Output(along, float, "largest sharpness over its start, that included", "1"),
             "final_sharpness_ratio": Output(along, float, "sharpness after the last step over its start", "1"),
             "peak_segment_ratio": Output(along, float, "largest loss on the segment over that of the start", "1"),
         }
@@ -87,7 +87,7 @@ class FirstSteps(Experiment):
         found = {
             "initial_loss": runs[0, 0],
             "initial_sharpness": np.float64(top.value),
-            "peak_loss_ratio": runs[:, 1:].max(axis=1) / runs[0, 0],
+            "peak_loss_ratio": runs.max(axis=1) / runs[0, 0],
             "final_loss": runs[:, -1],
             "learning": np.int64(self._largest_that_learns(begun, top.value, np.isinf(runs[:, -1]), limit)),
         }
@@ -107,10 +107,9 @@ class FirstSteps(Experiment):
         return -1
 
     def _landscape(self, begun: Objective, c: float, top: Eigenpair, limit: float) -> tuple[float, float, float]:
-        """Largest and last sharpness, and largest loss on the segment from start to end."""
-        followed, end = sharpness(begun, c / top.value, self.steps, limit, top)
-        peak = math.inf if end is None else peak_on_segment(begun, end)
-        return followed[1:].max(), followed[-1], peak
+        """Largest sharpness, start included, the last, and the largest loss on the segment from start to end."""
+        peak, final, end = sharpness(begun, c / top.value, self.steps, limit, top)
+        return peak, final, math.inf if end is None else peak_on_segment(begun, end)
 
 
 def _read(c: xr.DataArray, hit: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
@@ -230,9 +229,10 @@ def network_thresholds(
     -------
     xarray.Dataset
         By network: ``initial_loss``, ``initial_sharpness``; ``peak_loss_ratio`` and ``final_loss`` (c);
-        ``peak_sharpness_ratio``, ``final_sharpness_ratio`` and ``peak_segment_ratio`` (landscape_c). What diverged is
-        +inf. For each of ``c_loss``, ``c_max``, ``c_bounded`` (``c_max`` without the condition that the network
-        learns), and with ``landscape_c`` of ``c_sharp`` and ``c_barrier``:
+        ``peak_sharpness_ratio``, ``final_sharpness_ratio`` and ``peak_segment_ratio`` (landscape_c). Peaks of loss and
+        sharpness count the start: they are 1 where nothing rises. What diverged is +inf. For each of ``c_loss``,
+        ``c_max``, ``c_bounded`` (``c_max`` without the condition that the network learns), and with ``landscape_c`` of
+        ``c_sharp`` and ``c_barrier``:
 
         ``c_loss`` (..., seed)
             A point of the grid. A first point is at most one spacing above the threshold, a last one at most one below.
