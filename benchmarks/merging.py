@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from sgdynamics.checkpoints import merge
 
@@ -51,6 +50,8 @@ def files(folder: Path, suffix: str) -> list[Path]:
 
 
 def write(folder: Path, suffix: str, elements: int) -> None:
+    from safetensors.numpy import save_file
+
     rng = np.random.default_rng(1)
     for path in files(folder, suffix):
         tensors = {f"layer{k}": rng.standard_normal(elements // TENSORS, np.float32) for k in range(TENSORS)}
@@ -84,6 +85,8 @@ def write_shards(folder: Path, elements: int) -> None:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
     return dict(np.load(path)) if path.suffix == ".npz" else load_file(path)
 
 
@@ -103,6 +106,8 @@ def copied(paths: list[Path]) -> None:
 
 def numpy_loop(paths: list[Path]) -> None:
     """What one would write: one checkpoint in memory at a time, and sums in float64."""
+    from safetensors.numpy import save_file
+
     sums: dict[str, np.ndarray] = {}
     for path, weight in zip(paths, weights(len(paths)).tolist(), strict=True):
         for name, values in load(path).items():
