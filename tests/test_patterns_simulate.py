@@ -195,7 +195,7 @@ def test_workers_stay_from_round_to_round(monkeypatch):
         run([task, task])
     assert len(seen) == 42
     assert len(set(seen)) == 2
-    assert threading.get_ident() not in seen
+    assert threading.get_ident() in seen
 
 
 def test_overflow_in_another_thread_is_no_warning():

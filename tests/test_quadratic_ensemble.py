@@ -1,5 +1,6 @@
 """Ensembles of mini-batch quadratics against closed forms and recursions written out here, and the laws they obey."""
 
+import functools
 import itertools
 import math
 import threading
@@ -497,7 +498,7 @@ def test_threads_run_side_by_side(monkeypatch):
     monkeypatch.setattr(diagonal, "run_steps", watched)
     monkeypatch.setenv("SGDYNAMICS_THREADS", "3")
     assert ensemble(model, constant(0.1, 10), replicas=replicas, seed=0).identical(expected)
-    assert names == {"sgdynamics_0", "sgdynamics_1", "sgdynamics_2"}
+    assert names == {"sgdynamics_0", "sgdynamics_1", threading.current_thread().name}
 
 
 def test_one_thread_is_the_caller_s():
@@ -523,6 +524,20 @@ def test_an_error_in_a_task_is_raised_and_drops_the_rest(monkeypatch, threads):
     with pytest.raises(ZeroDivisionError, match="the first"):
         blocks.run_all([fail, *[work] * 1000])
     assert len(done) < 1000
+
+
+@pytest.mark.parametrize("kind", [ArithmeticError, KeyboardInterrupt])
+def test_of_several_errors_the_first_in_order_is_raised(monkeypatch, kind):
+    monkeypatch.setenv("SGDYNAMICS_THREADS", "2")
+    both, done = threading.Barrier(2, timeout=30), []
+
+    def fail(text):
+        both.wait()  # passes when the two have begun
+        raise kind(text)
+
+    with pytest.raises(kind, match="one"):
+        blocks.run_all([functools.partial(fail, text) for text in ("one", "two")] + [lambda: done.append(1)])
+    assert not done
 
 
 def test_thread_count(monkeypatch):

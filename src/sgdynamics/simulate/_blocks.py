@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeAlias
 
 __all__ = ["Task", "run_all", "slices", "thread_count", "workers"]
@@ -64,7 +65,7 @@ def slices(count: int, size: int) -> Iterator[slice]:
 
 @contextlib.contextmanager
 def workers(most: int) -> Iterator[Callable[[Iterable[Task]], None]]:
-    """Threads that stay while inside, for tasks that come in many short rounds.
+    """Threads that stay while inside, for tasks that come in many short rounds; the caller's is one of them.
 
     Parameters
     ----------
@@ -81,8 +82,8 @@ def workers(most: int) -> Iterator[Callable[[Iterable[Task]], None]]:
     if threads < 2:
         yield _in_turn
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="sgdynamics") as pool:
-        yield functools.partial(_side_by_side, pool)
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix="sgdynamics") as pool:
+        yield functools.partial(_side_by_side, pool, threads - 1)
 
 
 def _in_turn(tasks: Iterable[Task]) -> None:
@@ -90,15 +91,30 @@ def _in_turn(tasks: Iterable[Task]) -> None:
         task()
 
 
-def _side_by_side(pool: ThreadPoolExecutor, tasks: Iterable[Task]) -> None:
-    futures = [pool.submit(task) for task in tasks]
+def _side_by_side(pool: ThreadPoolExecutor, helpers: int, tasks: Iterable[Task]) -> None:
+    """In this thread and as many others, each of which takes the next task once it is done with one."""
+    waiting = deque(enumerate(tasks))
+    errors: dict[int, BaseException] = {}
+
+    def work() -> None:
+        while waiting and not errors:
+            try:
+                place, task = waiting.popleft()
+            except IndexError:  # another was quicker
+                return
+            try:
+                task()
+            except BaseException as error:
+                errors[place] = error
+
+    others = [pool.submit(work) for _ in range(min(helpers, len(waiting) - 1))]
     try:
-        for future in futures:
-            future.result()
-    except BaseException:  # an interrupt too: do not wait for the rest
-        for future in futures:
-            future.cancel()
-        raise
+        work()
+    finally:  # an interrupt between two tasks too: nobody begins another
+        waiting.clear()
+    wait(others)
+    if errors:
+        raise errors[min(errors)]
 
 
 def run_all(tasks: Iterable[Task]) -> None:
