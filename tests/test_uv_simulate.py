@@ -230,8 +230,9 @@ def test_lanes_have_the_bits_of_plain_python_without_exits(target, steps):
     output = alignment * ntk / (2 * kappa**0.5)
     top = 0.5 * (ntk + np.sqrt(ntk**2 - 4 * kappa * output**2 + 4 * kappa * (2 * output - target) ** 2))
     rate = rng.uniform(0.05, 4.5, size) / top
-    start = _scaling.scaled(output, ntk, rate, kappa, np.full(size, target), top)
-    records, _ = diagram._run_block(start, steps)
+    columns = (rate, kappa, np.full(size, target), output, ntk, top, np.ones(size))
+    start, lanes = _scaling.scaled(*(values[:, np.newaxis] for values in columns))
+    records, _ = diagram._run_block(start, lanes, steps)
     for i in range(size):
         form, state = ("residual", start.residual_form) if start.settles[i] else ("cone", start.cone_form)
         numbers = [float(x[i]) for x in (*state, start.q, start.height, start.sharpness)]

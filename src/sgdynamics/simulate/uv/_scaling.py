@@ -1,28 +1,40 @@
-r"""From a network's output and kernel to the scaled numbers of ``_core``, and who runs in which form."""
+"""From a network's output and kernel to the scaled numbers of ``_core``, and who runs in which form."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate.uv._core import Floats
+from sgdynamics.simulate.uv._zero_target import LOW, STEEP
 
 __all__: list[str] = []
+
+# The forms of ``_zero_target``, for what has no target, and those of ``_lanes``, for the rest.
+BY_GAP, BY_KERNEL, BY_RESIDUAL, BY_CONE = range(4)
 
 
 class Scaled(NamedTuple):
     """Starts in scaled units, flat arrays of one shape."""
 
     rate: Floats  # the learning rate
-    settles: NDArray[np.bool_]
+    form: NDArray[np.int8]
     residual: Floats
     q: Floats
     ntk: Floats
     reach: Floats  # twice the output
     height: Floats  # squared residual
     sharpness: Floats
+
+    @property
+    def settles(self) -> NDArray[np.bool_]:
+        """Whether there is a minimum that is stable, or the start is one: from it an orbit does not move."""
+        settles: NDArray[np.bool_] = self.form != BY_CONE
+        return settles
 
     @property
     def residual_form(self) -> tuple[Floats, Floats, Floats]:
@@ -37,23 +49,62 @@ class Scaled(NamedTuple):
         return plus, minus, self.residual
 
 
-def scaled(output: Any, ntk: Any, learning_rate: Any, kappa: Any, target: Any, sharpness: Any) -> Scaled:
-    """Scale arrays that broadcast; what overflows is infinite or NaN, and diverges with the first step."""
-    with np.errstate(all="ignore"):
-        # what belongs to a start alone comes first: it meets many learning rates
-        pull = np.sqrt(kappa)
+@kernel
+def _scale(
+    outputs: Floats, ntks: Floats, sharpnesses: Floats, per: Floats, network: Floats, out: Scaled
+) -> tuple[int, int, int, int]:
+    """Row by row into flat arrays; how many run in each form. Starts may have one row for all."""
+    gaps, kernels, residuals, cones = 0, 0, 0, 0
+    rows, columns = network.shape[1], outputs.shape[1]
+    k = 0
+    for i in range(rows):
+        at = i if outputs.shape[0] > 1 else 0
+        c, pull, target = network[0, i], math.sqrt(network[1, i]), network[2, i]
         drive = pull * target
-        error, reach = pull * (output - target), 2 * pull * output
-        # a learning rate of which no bit of the run could tell, 1e-30 over the largest curvature there is, is raised,
-        # so that nothing scaled underflows
-        speed = ntk + np.abs(drive)
-        rate = np.maximum(learning_rate, 1e-30 / np.where(speed == 0, np.inf, speed))
-        s, q = rate * error, rate * drive
-        # from its minimum an orbit does not move, stable or not
-        settles = (np.abs(q) <= 1) | (s == 0)
-        whole = (rate, settles, s, q, rate * ntk, rate * reach, s * s, rate * sharpness)
-        shape = np.broadcast_shapes(*(array.shape for array in whole))
-        # most have that shape already, and asking for it again takes longer than a short block's arithmetic
-        return Scaled(
-            *(array.ravel() if array.shape == shape else np.broadcast_to(array, shape).ravel() for array in whole)
-        )
+        for j in range(columns):
+            output, ntk = outputs[at, j], ntks[at, j]
+            speed = ntk + abs(drive)
+            # a learning rate of which no bit of the run could tell, 1e-30 over the largest curvature there is, is
+            # raised, so that nothing scaled underflows
+            least, rate = 1e-30 / (speed if speed != 0.0 else math.inf), c / per[at, j]
+            rate = least if rate < least else rate
+            s, q, ntk = rate * (pull * (output - target)), rate * drive, rate * ntk
+            out.rate[k], out.residual[k], out.q[k], out.ntk[k] = rate, s, q, ntk
+            out.reach[k], out.height[k], out.sharpness[k] = (
+                rate * (2.0 * pull * output),
+                s * s,
+                rate * sharpnesses[at, j],
+            )
+            if q == 0.0 and ntk >= LOW and ntk <= STEEP:
+                out.form[k] = BY_GAP
+                gaps += 1
+            elif q == 0.0 and ntk < LOW:
+                out.form[k] = BY_KERNEL
+                kernels += 1
+            elif abs(q) <= 1.0 or s == 0.0:
+                out.form[k] = BY_RESIDUAL
+                residuals += 1
+            else:
+                out.form[k] = BY_CONE
+                cones += 1
+            k += 1
+    return gaps, kernels, residuals, cones
+
+
+def scaled(
+    c: Floats, kappa: Floats, target: Floats, output: Floats, ntk: Floats, sharpness: Floats, per: Floats
+) -> tuple[Scaled, tuple[int, int, int, int]]:
+    """Scale the networks of a block, of which ``c``, ``kappa`` and ``target`` are the same along a row.
+
+    These three are given as rows of one column, or of one row; the starts as rows and columns, or one row for all. The
+    learning rate is ``c / per``. What overflows is infinite or NaN, and diverges with the first step. Beside the scaled
+    starts, how many run in each form.
+    """
+    starts = [np.ascontiguousarray(values) for values in np.broadcast_arrays(output, ntk, sharpness, per)]
+    rows, columns = np.broadcast_shapes(c.shape, kappa.shape, target.shape, starts[0].shape)
+    network = np.empty((3, rows))
+    for row, value in zip(network, (c, kappa, target), strict=True):
+        row[:] = value[:, 0]
+    size = rows * columns
+    out = Scaled(np.empty(size), np.empty(size, np.int8), *(np.empty(size) for _ in range(6)))
+    return out, _scale(starts[0], starts[1], starts[2], starts[3], network, out)

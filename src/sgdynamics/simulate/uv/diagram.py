@@ -3,10 +3,12 @@ r"""What becomes of networks of many widths at many learning rates."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics.domains import (
@@ -29,16 +31,16 @@ from sgdynamics.outcome import Outcome, outcome_attributes
 from sgdynamics.simulate._blocks import run_all, slices
 from sgdynamics.simulate._streams import Purpose, Seed, stream_key
 from sgdynamics.simulate.uv._core import Floats, Integers
-from sgdynamics.simulate.uv._cycles import NO_CYCLE, WINDOW, find_periods
+from sgdynamics.simulate.uv._cycles import WINDOW, find_periods
 from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Records, Starts, run_lanes
-from sgdynamics.simulate.uv._scaling import Scaled, scaled
+from sgdynamics.simulate.uv._scaling import BY_CONE, BY_GAP, BY_KERNEL, BY_RESIDUAL, Scaled, scaled
 from sgdynamics.simulate.uv._starts import Words, draw_starts
+from sgdynamics.simulate.uv._verdicts import Found, judge
 from sgdynamics.simulate.uv._zero_target import (
     GAP,
     KERNEL,
-    LOW,
-    STEEP,
     STRIDE,
+    Form,
     FreeRecords,
     FreeStarts,
     run_free,
@@ -60,18 +62,6 @@ OUTCOMES = (
     Outcome.CHAOTIC,
 )
 
-LABELS = np.array(
-    [
-        Outcome.MONOTONE,
-        Outcome.LOSS_CATAPULT,
-        Outcome.LOSS_AND_SHARPNESS_CATAPULT,
-        Outcome.DIVERGED,
-        Outcome.PERIODIC,
-        Outcome.CHAOTIC,
-    ],
-    np.int8,
-)
-
 # Name, long name, units and type of everything that is found about every cell and seed.
 FOUND: dict[str, tuple[str, str, type[Any]]] = {
     "outcome": ("outcome", "1", np.int8),
@@ -85,67 +75,50 @@ FOUND: dict[str, tuple[str, str, type[Any]]] = {
 }
 
 
-def _run_block(start: Scaled, steps: int, stride: int = STRIDE, exits: bool = True) -> tuple[Records, Integers]:
-    """Run the lanes of one block, each in the form that suits it, and find the periods of those that cannot settle."""
+def _run_block(
+    start: Scaled, lanes: Sequence[int], steps: int, stride: int = STRIDE, exits: bool = True
+) -> tuple[Records, Integers]:
+    """Run the lanes of one block, so many in each form, and find the periods of those that cannot settle."""
     size = start.q.size
     records = Records(
         final_sharpness=np.empty(size),
         peak_height=np.empty(size),
         peak_sharpness=np.empty(size),
         divergence_step=np.empty(size, np.int64),
-        marked=np.full((3, 0 if start.settles.all() else size), np.nan),
+        marked=np.full((3, size if lanes[BY_CONE] else 0), np.nan),
     )
     period = np.zeros(size, np.int64)
-    settling = _run_free(start, steps, stride, exits, records)
+    for form, by in ((GAP, BY_GAP), (KERNEL, BY_KERNEL)):
+        if lanes[by]:
+            _run_free(form, None if lanes[by] == size else start.form == by, start, steps, stride, exits, records)
     others = (start.q, start.height, start.sharpness)
-    if settling.size:
-        run_lanes(RESIDUAL, settling, Starts(*start.residual_form, *others), steps, -1, records)
-    restless = np.flatnonzero(~start.settles)
-    if restless.size:
+    if lanes[BY_RESIDUAL]:
+        some = np.flatnonzero(start.form == BY_RESIDUAL)
+        run_lanes(RESIDUAL, some, Starts(*start.residual_form, *others), steps, -1, records)
+    if lanes[BY_CONE]:
+        some = np.flatnonzero(start.form == BY_CONE)
         mark = steps - WINDOW if steps >= 2 * WINDOW else -1
-        run_lanes(CONE, restless, Starts(*start.cone_form, *others), steps, mark, records)
+        run_lanes(CONE, some, Starts(*start.cone_form, *others), steps, mark, records)
         bounded = np.flatnonzero(~np.isnan(records.marked[0]) & (records.divergence_step < 0))
         if bounded.size:
             find_periods(bounded, records.marked, start.q, period)
     return records, period
 
 
-def _run_free(start: Scaled, steps: int, stride: int, exits: bool, records: Records) -> Integers:
-    """Run the lanes without target in forms of their own; those that settle and are left."""
+def _run_free(
+    form: Form, some: NDArray[np.bool_] | None, start: Scaled, steps: int, stride: int, exits: bool, records: Records
+) -> None:
+    """Run some lanes without target, or all, in a form of their own."""
     starts = FreeStarts(start.height, start.ntk, start.sharpness)
     made = FreeRecords(records.peak_height, records.final_sharpness, records.peak_sharpness, records.divergence_step)
-    free = (start.q == 0) & (start.ntk <= STEEP)
-    high = free & (start.ntk >= LOW)
-    if high.all():
-        run_free(GAP, starts, steps, stride, exits, made)
-        return np.empty(0, np.int64)
-    for form, lanes in ((GAP, np.flatnonzero(high)), (KERNEL, np.flatnonzero(free & ~high))):
-        if lanes.size:
-            size = lanes.size
-            part = FreeRecords(np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.int64))
-            run_free(form, FreeStarts(*(array[lanes] for array in starts)), steps, stride, exits, part)
-            for array, values in zip(made, part, strict=True):
-                array[lanes] = values
-    return np.flatnonzero(start.settles & ~free)
-
-
-def _ratio(peak: Floats, first: Floats) -> Floats:
-    """Peak over start: 1 where both are 0, infinite after divergence."""
-    ratio = np.divide(peak, first)
-    unknown = ratio != ratio
-    if unknown.any():
-        ratio[unknown] = np.where(peak[unknown] == np.inf, np.inf, 1.0)
-    return ratio
-
-
-def _outcomes(
-    loss_ratio: Floats, sharpness_ratio: Floats, divergence: Integers, period: Integers, margin: float
-) -> Any:
-    calm, loss, both, diverged, periodic, chaotic = LABELS
-    made = np.where(loss_ratio > 1 + margin, np.where(sharpness_ratio > 1 + margin, both, loss), calm)
-    if period.any():
-        made = np.where(period == 0, made, np.where(period == NO_CYCLE, chaotic, periodic))
-    return np.where(divergence >= 0, diverged, made)
+    if some is None:
+        run_free(form, starts, steps, stride, exits, made)
+        return
+    size = int(some.sum())
+    part = FreeRecords(np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.int64))
+    run_free(form, FreeStarts(*(array[some] for array in starts)), steps, stride, exits, part)
+    for array, values in zip(made, part, strict=True):
+        array[some] = values
 
 
 def _run(
@@ -180,7 +153,8 @@ def _run(
     inputs = [value.reshape((1,) * (len(shape) - value.ndim) + value.shape) for value in inputs]
 
     total = int(np.prod(cells, dtype=np.int64))
-    made = {name: np.empty((total, size), kind) for name, (_, _, kind) in FOUND.items() if not name.startswith("init")}
+    arrays: list[Any] = [np.empty((total, size), FOUND[name][2]) for name in Found._fields]
+    made = Found(*arrays)
 
     def part(value: Floats, where: tuple[Integers, ...], columns: slice) -> Floats:
         if value.size == value.shape[-1]:
@@ -192,28 +166,19 @@ def _run(
     def run(rows: slice, columns: slice) -> None:
         where = np.unravel_index(np.arange(total)[rows], cells) if cells else ()
         c, output, ntk, kappa, target, sharpness = (part(value, where, columns) for value in inputs)
-        with np.errstate(all="ignore"):
-            start = scaled(output, ntk, c / (sharpness if by_hessian else ntk), kappa, target, sharpness)
-            records, period = _run_block(start, steps)
-            losses = _ratio(records.peak_height, start.height)
-            sharpnesses = _ratio(records.peak_sharpness, start.sharpness)
-            found = {
-                "peak_loss_ratio": losses,
-                "peak_sharpness_ratio": sharpnesses,
-                "outcome": _outcomes(losses, sharpnesses, records.divergence_step, period, margin),
-                "final_sharpness": records.final_sharpness / start.rate,
-                "divergence_step": records.divergence_step,
-                "period": np.maximum(period, 0),
-            }
-        for name, values in found.items():
-            made[name][rows, columns] = values.reshape(made[name][rows, columns].shape)
+        per = sharpness if by_hessian else ntk
+        start, lanes = scaled(c, kappa, target, output, ntk, sharpness, per)
+        records, period = _run_block(start, lanes, steps)
+        # several rows only where these are whole, so that the block is one piece of every array
+        pieces: list[Any] = [values[rows, columns].reshape(-1) for values in made]
+        judge(start.rate, start.height, start.sharpness, *records[:4], period, margin, Found(*pieces))
 
     run_all(
         functools.partial(run, rows, columns)
         for rows in slices(total, max(1, BLOCK // size))
         for columns in slices(size, BLOCK)
     )
-    whole = {name: values.reshape(shape) for name, values in made.items()}
+    whole = {name: values.reshape(shape) for name, values in made._asdict().items()}
     whole["initial_sharpness"] = np.broadcast_to(sharpness, shape)
     whole["initial_ntk"] = np.broadcast_to(ntk, shape)
     return tuple(whole[name] for name in FOUND)

@@ -85,7 +85,8 @@ def _follow(
     shape = np.broadcast_shapes(*map(np.shape, (output, ntk, learning_rate, kappa, target)))
     given = [np.broadcast_to(value, shape).ravel() for value in (output, ntk, learning_rate, kappa, target, top)]
     output, ntk, learning_rate, kappa, target, top = given
-    start = scaled(*given)
+    rows = [value[:, np.newaxis] for value in (learning_rate, kappa, target, output, ntk, top, np.ones_like(top))]
+    start, _ = scaled(*rows)
     rate = start.rate[:, np.newaxis]
     with np.errstate(all="ignore"):
         if momentum:
