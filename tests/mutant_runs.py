@@ -1,11 +1,15 @@
 """The tests of a row against mutants: each in a fork of one process that has collected the tests.
 
 Before, the tests are run as they are, with every statement of the row marked: what a mutant changes can only be noticed
-by the tests that come by, and those run from the cheapest to the dearest, what names the function somewhat earlier. A
-mutant is put into the living functions by exchanging their code. What runs already while modules are imported or tests
-collected, and is not noticed so, is changed before that, in a process of its own.
+by the tests that come by, and those run from the cheapest to the dearest, what names the function somewhat earlier. The
+suite of a row is found by this, too: tests are taken from the cheapest to the dearest where one of their statements has
+not been come by five times. It runs first, and what it costs is printed; the other tests only meet what it leaves.
 
-No file is written and none is changed, so that kernels compiled before are found on disk. Processes that tests start
+A mutant is put into the living functions by exchanging their code. What runs already while modules are imported or
+tests collected, and is not noticed so, is changed before that, in a process of its own. A mutant that fails where it is
+imported is killed by that, and one without end by a limit on the processor's time that belongs to each test.
+
+No source is written and none is changed, so that kernels compiled before are found on disk. Processes that tests start
 run the library as it is.
 """
 
@@ -13,9 +17,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import collections
 import contextlib
 import functools
 import gc
+import hashlib
 import importlib
 import importlib.util
 import itertools
@@ -50,10 +56,15 @@ SHARED = ("test_arguments.py", "test_extremes.py", "test_formula.py")
 # How much earlier a test runs that names the function.
 NAMED = 5.0
 
-KILLED, ENDLESS, SURVIVED, UNREACHED = "killed", "killed: without end", "SURVIVED", "SURVIVED: no test comes by"
+# How many tests of the suite come by a statement, where so many do.
+ENOUGH = 5
+
+KILLED, LATE, ENDLESS = "killed", "killed: by a test beyond the suite", "killed: without end"
+SURVIVED, UNREACHED = "SURVIVED", "SURVIVED: no test comes by"
 UNKNOWN = ""
 
-FAILED, BROKEN = 1, 70  # how forks end
+# How forks end: the first as where pytest finds a failure, the others as it never does.
+FAILED, FAILED_LATE, BROKEN = 1, 69, 70
 
 Statement = tuple[str, int]  # a file and a line
 
@@ -76,13 +87,32 @@ class Reached(NamedTuple):
     early: set[Statement]
     tests: dict[str, tuple[float, set[Statement]]]
 
+    def suite(self) -> set[str]:
+        """The cheapest tests by which every statement is come by often enough, or as often as there are."""
+        times: collections.Counter[Statement] = collections.Counter()
+        taken = set()
+        for name, (_, reached) in sorted(self.tests.items(), key=lambda test: test[1][0]):
+            if any(times[statement] < ENOUGH for statement in reached):
+                taken.add(name)
+                times.update(reached)
+        return taken
+
+    def seconds(self, names: Collection[str]) -> float:
+        """What some of the tests take."""
+        return sum(self.tests[name][0] for name in names)
+
 
 class Failing(Exception):
     """The tests of a row fail as they are, so that they say nothing about mutants; the argument names the tests."""
 
 
-def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> Iterator[tuple[str, float]]:
+def run(
+    root: Path, row: str, floors: Collection[str], mutants: list[Any], kept: Path | None = None
+) -> Iterator[tuple[str, float]]:
     """The verdict on each mutant of a row, and the seconds it took.
+
+    What the tests come by is looked up in the folder ``kept``, if one is given, and found out only where that was
+    in another state of the sources.
 
     Raises
     ------
@@ -93,18 +123,38 @@ def run(root: Path, row: str, floors: Collection[str], mutants: list[Any]) -> It
         importlib.import_module(name)
     modules = modules_of(root, row, floors)
     arguments = ["--doctest-modules", *modules, *tests_of(root, row)]
-    marked = {path: marked_source(path, (root / path).read_bytes()) for path in modules}
-    (reached,) = in_fork(lambda tell: session(root, row, arguments, Recorder(tell), marked))
-    if isinstance(reached, str):
-        raise Failing(reached)
-    seconds = sum(seconds for seconds, _ in reached.tests.values())
-    print(f"{row}: {len(reached.tests)} tests take {seconds:.0f} s", flush=True)
+    survey = kept / f"{row}-{state_of(root)}.pickle" if kept else None
+    if survey and survey.exists():
+        reached = pickle.loads(survey.read_bytes())
+    else:
+        marked = {path: marked_source(path, (root / path).read_bytes()) for path in modules}
+        (reached,) = in_fork(lambda tell: session(root, row, arguments, Recorder(tell), marked))
+        if isinstance(reached, str):
+            raise Failing(reached)
+        if survey:
+            survey.parent.mkdir(parents=True, exist_ok=True)
+            survey.with_suffix(".part").write_bytes(pickle.dumps(reached))
+            survey.with_suffix(".part").replace(survey)
+    suite, tests = reached.suite(), reached.tests
+    print(
+        f"{row}: {len(suite)} tests of its suite take {reached.seconds(suite):.0f} s, "
+        f"all {len(tests)} of them {reached.seconds(tests):.0f} s",
+        flush=True,
+    )
     found = in_fork(lambda tell: session(root, row, arguments, Executioner(root, reached, mutants, tell), {}))
     for mutant, (verdict, seconds) in zip(mutants, found, strict=True):
         if (verdict.startswith("SURVIVED") and statement_of(mutant) in reached.early) or verdict == UNKNOWN:
             verdict, more = alone(root, row, arguments, reached, mutant)
             seconds += more
         yield verdict, seconds
+
+
+def state_of(root: Path) -> str:
+    """A word for all sources of the library and its tests, and for what runs them."""
+    state = hashlib.sha256(sys.version.encode())
+    for path in sorted(path for part in ("src", "tests") for path in (root / part).rglob("*.py")):
+        state.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+    return state.hexdigest()[:16]
 
 
 def statement_of(mutant: Change) -> Statement:
@@ -345,6 +395,7 @@ class Executioner(Plugin):
     def __init__(self, root: Path, reached: Reached, mutants: list[Any], tell: Callable[[Any], None]) -> None:
         self.root = root
         self.reached = reached
+        self.suite = reached.suite()
         self.mutants = mutants
         self.tell = tell
 
@@ -360,7 +411,7 @@ class Executioner(Plugin):
         for mutant in self.mutants:
             statement = statement_of(mutant)
             items = [item for item in session.items if statement in self.reached.tests[item.nodeid][1]]
-            items = likeliest_first(items, self.reached, mutant.function)
+            items = self.likeliest_first(items, mutant.function)
             exchanged = [
                 (function, code) for code in self.codes_of(mutant) for function in living.get(key_of(code), [])
             ]
@@ -371,6 +422,16 @@ class Executioner(Plugin):
             else:
                 self.tell(judged(lambda: self.condemned(exchanged, items)))  # noqa: B023 - called at once
         return True
+
+    def likeliest_first(self, items: list[pytest.Item], function: str) -> list[pytest.Item]:
+        """The suite and then the rest, each from the cheapest, those called by the function's name somewhat earlier."""
+        name = function.rpartition(".")[2].strip("_")
+
+        def place(item: pytest.Item) -> tuple[bool, float]:
+            seconds, _ = self.reached.tests[item.nodeid]
+            return item.nodeid not in self.suite, seconds / (NAMED if name in item.nodeid else 1.0)
+
+        return sorted(items, key=place)
 
     def codes_of(self, mutant: Change) -> list[CodeType]:
         """Its function and what is defined in that: of a decorator, functions made by it are living, too."""
@@ -388,7 +449,7 @@ class Executioner(Plugin):
                 ends_in_time(self.reached.tests[item.nodeid][0])
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
                 if item.session.testsfailed:
-                    return FAILED
+                    return FAILED if item.nodeid in self.suite else FAILED_LATE
         except BaseException:  # what ends the session, as an exit would
             return FAILED
         return 0
@@ -440,12 +501,6 @@ def functions_in(code: CodeType) -> Iterator[CodeType]:
             yield from functions_in(constant)
 
 
-def likeliest_first(items: list[pytest.Item], reached: Reached, function: str) -> list[pytest.Item]:
-    """The tests from the cheapest to the dearest, those that are called by the function's name somewhat earlier."""
-    name = function.rpartition(".")[2].strip("_")
-    return sorted(items, key=lambda item: reached.tests[item.nodeid][0] / (NAMED if name in item.nodeid else 1.0))
-
-
 def ends_in_time(seconds: float) -> None:
     """The process ends when a test that takes so many seconds takes much longer, or hangs."""
     limit = TOO_LONG * seconds + SECONDS
@@ -464,13 +519,15 @@ def judged(body: Callable[[], int]) -> tuple[str, float]:
             status = body()
         finally:
             os._exit(status)
-    _, status, used = os.wait4(child, 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what tests have started
+    try:
+        _, status, used = os.wait4(child, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what tests have started, and itself where this is interrupted
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN:
         raise RuntimeError("a mutant could not be put in")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM):
         verdict = ENDLESS
     else:
-        verdict = SURVIVED if os.waitstatus_to_exitcode(status) == 0 else KILLED
+        verdict = {0: SURVIVED, FAILED_LATE: LATE}.get(os.waitstatus_to_exitcode(status), KILLED)
     return verdict, used.ru_utime + used.ru_stime

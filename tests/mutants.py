@@ -8,8 +8,16 @@ not to be beyond (a tolerance), and documentation. A row whose tests fail withou
 said at the end, and the exit status is 1.
 
 The order of the sample depends on the seed and on what a mutant says, not on the rest of the library: a sample of 100
-begins with the sample of 50, and a change elsewhere leaves it as it is. With ``--results FILE`` what is found is
-appended to a file, and what was killed there is not run again.
+begins with the sample of 50, and a change elsewhere leaves it as it is. A mutant is called by its function and the line
+it changes with the change in it, so that a name stands for one place whatever is written around it.
+
+The suite of a row is, for every statement, the five quickest tests that come by, taken together; ``mutant_runs.py``
+says how it is found. A mutant meets the tests of the suite that come by its statement, from the quickest on, until one
+fails, and then the others that come by; the report says which of the two killed it.
+
+With ``--results FILE`` what is found is appended to a file at once: what was killed is not run again, and neither is
+what survived as long as no source has changed, so that a run that was interrupted goes on where it was. With
+``--surveys FOLDER`` what the tests of a row come by is found out once for as long as no source changes.
 """
 
 from __future__ import annotations
@@ -17,9 +25,11 @@ from __future__ import annotations
 import argparse
 import ast
 import collections
+import contextlib
 import hashlib
 import itertools
 import json
+import statistics
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -80,8 +90,18 @@ class Mutant(NamedTuple):
 
     def said(self, source: bytes) -> str:
         """What it changes, in one line that stays as it is when the file changes elsewhere."""
-        before = " ".join(source[self.first : self.last].decode().split())
-        return f"{self.path}: {self.function}: {before}  ->  {' '.join(self.after.split())}"
+        return f"{self.path}: {self.function}: {self.change(source)}"
+
+    def change(self, source: bytes) -> str:
+        """What stands there, and what in its place."""
+        return f"{in_one_line(source[self.first : self.last])}  ->  {' '.join(self.after.split())}"
+
+    def name(self, source: bytes) -> str:
+        """Its function and the line that it changes, with the change in it: only the same line has the same name."""
+        start = source.rfind(b"\n", 0, self.first) + 1
+        end = source.find(b"\n", self.last)
+        head, tail = source[start : self.first].decode().lstrip(), source[self.last : end].decode()
+        return f"{self.path}: {self.function}: {head}[[{self.change(source)}]]{tail.partition('  #')[0]}"
 
     def line(self, source: bytes) -> int:
         """Where it stands."""
@@ -190,25 +210,37 @@ def everything(root: Path, part: str = "") -> list[Mutant]:
     return made
 
 
-def by_name(root: Path, part: str = "") -> dict[str, Mutant]:
-    """All mutants by what they say; those that say the same are numbered."""
+def in_one_line(source: bytes) -> str:
+    """An expression without its line breaks."""
+    return " ".join(source.decode().split())
+
+
+def told_apart(texts: list[str]) -> list[str]:
+    """Texts, with a number where the same has been before."""
     seen: collections.Counter[str] = collections.Counter()
-    named = {}
-    for path, mutants in itertools.groupby(everything(root, part), lambda mutant: mutant.path):
-        source = (root / path).read_bytes()
-        for mutant in mutants:
-            said = mutant.said(source)
-            seen[said] += 1
-            named[f"{said}  ({seen[said]})" if seen[said] > 1 else said] = mutant
-    return named
+    apart = []
+    for text in texts:
+        seen[text] += 1
+        apart.append(f"{text}  ({seen[text]})" if seen[text] > 1 else text)
+    return apart
+
+
+def by_name(root: Path, part: str = "") -> dict[str, Mutant]:
+    """All mutants by their names; the same change of the same line of a function is numbered."""
+    made = everything(root, part)
+    sources = {path: (root / path).read_bytes() for path in {mutant.path for mutant in made}}
+    return dict(zip(told_apart([mutant.name(sources[mutant.path]) for mutant in made]), made, strict=True))
 
 
 def sample(root: Path, part: str, seed: int) -> Iterator[tuple[Mutant, str]]:
-    """Mutants in an order of chance, each with what it says."""
+    """Mutants in an order of chance, each with its name."""
     named = by_name(root, part)
-    for said in sorted(named, key=lambda said: hashlib.sha256(f"{seed} {said}".encode()).digest()):
-        if named[said].differs((root / named[said].path).read_bytes()):
-            yield named[said], said
+    sources = {path: (root / path).read_bytes() for path in {mutant.path for mutant in named.values()}}
+    said = told_apart([mutant.said(sources[mutant.path]) for mutant in named.values()])
+    order = [hashlib.sha256(f"{seed} {text}".encode()).digest() for text in said]
+    for _, name in sorted(zip(order, named, strict=True)):
+        if named[name].differs(sources[named[name].path]):
+            yield named[name], name
 
 
 def equivalent() -> dict[str, str]:
@@ -229,29 +261,27 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of the path, for instance theory/quadratic")
     parser.add_argument("--results", type=Path, help="a file of what was found, which is continued")
+    parser.add_argument("--surveys", type=Path, help="a folder where what the tests come by is kept")
     given = parser.parse_args()
     drawn = list(itertools.islice(sample(ROOT, given.only, given.seed), given.count))
     known = equivalent()
-    found: dict[str, str] = {}
-    if given.results and given.results.exists():
-        for line in given.results.read_text(encoding="utf-8").splitlines():
-            one = json.loads(line)
-            found[one["mutant"]] = one["verdict"]
+    state = mutant_runs.state_of(ROOT)
+    found = found_before(given.results, state) if given.results and given.results.exists() else {}
     rows: dict[str, list[tuple[Mutant, str]]] = collections.defaultdict(list)
     for mutant, said in drawn:
-        if said not in known and not found.get(said, "").startswith("killed"):
+        if said not in known and said not in found:
             rows[row_of(mutant.path)].append((mutant, said))
     failing: dict[str, str] = {}
     for row, mutants in rows.items():
-        runs = mutant_runs.run(ROOT, row, FLOORS, [mutant for mutant, _ in mutants])
+        runs = mutant_runs.run(ROOT, row, FLOORS, [mutant for mutant, _ in mutants], given.surveys)
         try:
             for (_, said), (verdict, seconds) in zip(mutants, runs, strict=True):
-                found[said] = verdict
+                found[said] = verdict, seconds
                 print(f"{seconds:6.1f} s  {verdict}  {said}", flush=True)
                 if given.results:
-                    one = {"mutant": said, "verdict": verdict, "seconds": round(seconds, 2)}
+                    one = {"mutant": said, "verdict": verdict, "seconds": round(seconds, 2), "state": state}
                     with given.results.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(one) + "\n")
+                        file.write("\n" + json.dumps(one))
         except mutant_runs.Failing as failed:
             failing[row] = str(failed)
     report(ROOT, drawn, known, found)
@@ -260,14 +290,30 @@ def main() -> int:
     return 1 if failing else 0
 
 
-def report(root: Path, drawn: list[tuple[Mutant, str]], known: dict[str, str], found: dict[str, str]) -> None:
-    """How many were killed and by what, and what was not."""
+def found_before(results: Path, state: str) -> dict[str, tuple[str, float]]:
+    """Verdicts that stand, with the seconds they took: a line that was not written to its end is none."""
+    found = {}
+    for line in results.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            one = json.loads(line)
+            if one["verdict"].startswith("killed") or one["state"] == state:
+                found[one["mutant"]] = one["verdict"], one["seconds"]
+    return found
+
+
+def report(
+    root: Path, drawn: list[tuple[Mutant, str]], known: dict[str, str], found: dict[str, tuple[str, float]]
+) -> None:
+    """How many were killed and by what, what was not, and how long it took."""
     same = [said for _, said in drawn if said in known]
-    rest = [(mutant, said, found.get(said, NOT_TRIED)) for mutant, said in drawn if said not in known]
+    rest = [(mutant, said, found.get(said, (NOT_TRIED, 0.0))[0]) for mutant, said in drawn if said not in known]
     killed = collections.Counter(verdict for _, _, verdict in rest if verdict.startswith("killed"))
     print(f"\n{len(drawn)} drawn, {len(same)} of them known to change nothing, {killed.total()} killed:")
     for verdict, count in sorted(killed.items()):
         print(f"  {count:4} {verdict}")
+    times = [found[said][1] for _, said, _ in rest if said in found]
+    if times:
+        print(f"seconds of a mutant: {statistics.median(times):.2f} in the middle, {max(times):.1f} at most")
     print(f"{killed.total() / max(len(rest), 1):.1%} of those that change something; survivors:")
     for mutant, said, verdict in rest:
         if verdict not in killed:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mutant_runs
@@ -64,6 +67,15 @@ def table():
 TABLE = table()
 
 
+def share(whole):
+    while whole > 3:
+        whole = whole - 1
+    return 8 / (2 * whole - 4)
+
+
+SHARE = share(4)
+
+
 def double(x, zero=0):
     """Twice.
 
@@ -109,6 +121,10 @@ def test_table():
     assert toy.TABLE == [2]
 
 
+def test_share():
+    assert toy.SHARE == 4
+
+
 def test_made(made):
     assert True
 
@@ -148,15 +164,61 @@ def test_what_the_tests_do_not_notice_survives(small, monkeypatch):
     drawn = list(mutants.sample(small, "", 0))
     runs = mutant_runs.run(small, "toy", mutants.FLOORS, [mutant for mutant, _ in drawn])
     found = {said.split("toy.py: ", 1)[1]: verdict for (_, said), (verdict, _) in zip(drawn, runs, strict=True)}
-    survived = mutant_runs.SURVIVED
+    survived, endless, unreached = mutant_runs.SURVIVED, mutant_runs.ENDLESS, mutant_runs.UNREACHED
     assert {said: verdict for said, verdict in found.items() if verdict != mutant_runs.KILLED} == {
-        "double: x > 0  ->  (x) >= (0)": survived,  # 0 on both sides
-        "double: 2 * x + zero  ->  (2 * x) - (zero)": survived,
-        "half: x > 1  ->  not (x > 1)": mutant_runs.ENDLESS,
-        "half: x - 1  ->  (x) + (1)": mutant_runs.ENDLESS,
-        "forgotten: x + 1  ->  (x) - (1)": mutant_runs.UNREACHED,
-        "forgotten: 1  ->  2": mutant_runs.UNREACHED,
+        "double: return 2 * x + zero if [[x > 0  ->  (x) >= (0)]] else -x": survived,  # 0 on both sides
+        "double: return [[2 * x + zero  ->  (2 * x) - (zero)]] if x > 0 else -x": survived,
+        "share: whole = [[whole - 1  ->  (whole) + (1)]]": endless,  # while the module is imported
+        "half: while [[x > 1  ->  not (x > 1)]]:": endless,
+        "half: x = [[x - 1  ->  (x) + (1)]]": endless,
+        "forgotten: return [[x + 1  ->  (x) - (1)]]": unreached,
+        "forgotten: return x + [[1  ->  2]]": unreached,
     }
+
+
+RUNNING = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+import mutant_runs, mutants
+mutants.ROOT, mutant_runs.SECONDS = pathlib.Path({root!r}), 1.0
+sys.exit(mutants.main())
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_where_it_was(small):
+    tests = str(Path(mutants.__file__).parent)
+    results, surveys = small / "found", small / "surveys"
+    program = [sys.executable, "-c", RUNNING.format(tests=tests, root=str(small))]
+    program += ["--count", "12", "--results", str(results), "--surveys", str(surveys)]
+    first = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    while not (results.exists() and results.read_text().count("killed") >= 3):
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    whole = results.read_text().splitlines()
+    results.write_text("\n".join(whole)[:-9])  # the last line was not written to its end
+    (survey,) = surveys.iterdir()
+    made = survey.stat().st_mtime_ns
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+    assert survey.stat().st_mtime_ns == made
+    drawn = [said for _, said in itertools.islice(mutants.sample(small, "", 0), 12)]
+    assert "12 drawn" in done.stdout
+    assert "not tried" not in done.stdout
+    lines = results.read_text().splitlines()
+    assert lines[: len(whole) - 1] == whole[:-1]
+    found = [json.loads(line)["mutant"] for line in [*lines[: len(whole) - 1], *lines[len(whole) :]] if line]
+    assert sorted(found) == sorted(drawn)  # each of them once
+
+
+def test_the_suite_comes_by_every_statement_often_enough_and_is_the_cheapest(monkeypatch):
+    monkeypatch.setattr(mutant_runs, "ENOUGH", 2)
+    one, two = ("file", 1), ("file", 2)
+    tests = {"dear": (9.0, {one, two}), "cheap": (1.0, {one}), "mean": (2.0, {one}), "late": (3.0, {one})}
+    reached = mutant_runs.Reached(set(), tests)
+    assert reached.suite() == {"cheap", "mean", "dear"}
+    assert reached.seconds(reached.suite()) == 12.0
 
 
 @pytest.mark.slow
@@ -174,7 +236,7 @@ def test_a_row_whose_tests_fail_without_a_mutant_is_left_out_and_said(small, mon
     theory = small / "src" / "sgdynamics" / "theory"
     (theory / "other.py").write_text("def two(x):\n    return 2 * x\n")
 
-    def run(root, row, floors, some):
+    def run(root, row, floors, some, kept):
         if row == "toy":
             raise mutant_runs.Failing("tests/test_toy.py::test_double")
         yield from [(mutant_runs.KILLED, 0.0)] * len(some)
@@ -200,6 +262,15 @@ def test_the_sample_depends_on_the_seed_and_on_no_other_mutant(small):
     after = [said for _, said in mutants.sample(small, "", 0)]
     assert [said for said in after if ": more:" not in said] == before
     assert len(after) == len(before) + 1
+
+
+def test_a_name_stands_for_one_place_whatever_is_written_around_it(small):
+    path = small / "src" / "sgdynamics" / "theory" / "toy.py"
+    names = list(mutants.by_name(small))
+    path.write_text(path.read_text().replace("    while x > 1:", "    y = 1\n    while x > 1:"))
+    after = list(mutants.by_name(small))
+    assert [name for name in after if "y = " not in name] == names
+    assert sum("half: while x > [[1  ->  2]]:" in name for name in after) == 1
 
 
 def test_what_is_listed_as_changing_nothing_is_still_made():
