@@ -60,7 +60,7 @@ def child(name: str, threads: int, quick: bool, path: Path) -> None:
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, allowed[:threads])
     workload = workloads()[name]
-    sizes, rounds = (workload.sizes[:1], 1) if quick else (workload.sizes, None)
+    sizes, rounds = ((workload.smallest,), 1) if quick else (workload.sizes, None)
     found = measure(workload, threads, sizes, lambda text: print(f"  {text}", flush=True), rounds)
     path.write_text(json.dumps(found))
 

@@ -21,6 +21,8 @@ ROUNDS = 5
 ROUNDS_OF_OTHER_SIZES = 3
 # A measurement repeats what is shorter than this.
 SHORTEST = 0.05
+# New memory is nothing beside a run that is longer than this: it is not run once more before the rounds.
+LONG = 1.0
 # Characters of an error that are shown.
 LONGEST_REASON = 120
 # A contender that needs longer for one run sits out the larger sizes.
@@ -99,7 +101,8 @@ class Workload:
 
     ``check`` takes the results of the first runs at a size, by contender, and fails where they disagree.
     ``exponents`` are the expected powers of the size in the time of a contender; ``environment`` holds variables of the
-    process that measures. ``processes``: every run is a whole process, the first like any other.
+    process that measures. ``processes``: every run is a whole process, the first like any other. ``quick`` is the size
+    of a quick look where it is not the first of ``sizes``.
     """
 
     name: str
@@ -113,7 +116,12 @@ class Workload:
     exponents: Mapping[str, float] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     processes: bool = False
+    quick: int | None = None
     note: str = ""
+
+    @property
+    def smallest(self) -> int:
+        return self.sizes[0] if self.quick is None else self.quick
 
 
 def with_long_vectors(workload: Workload) -> tuple[Workload, ...]:
@@ -129,6 +137,7 @@ def with_long_vectors(workload: Workload) -> tuple[Workload, ...]:
         name=f"{workload.name}_long_vectors",
         title=f"{workload.title}; {'='.join(*told.items())}",
         sizes=workload.sizes[-1:],
+        quick=workload.smallest,
         threads=(1,),
         goals=[goal for goal in workload.goals if goal.threads == 1],
         exponents=None,
@@ -174,6 +183,9 @@ def _repeated(run: Run, repeats: int, threads: int) -> float:
 def _enough(run: Run, threads: int) -> tuple[int, float]:
     """How many runs make a measurement that is long enough, and the seconds of one."""
     repeats = 1
+    seconds = _repeated(run, repeats, threads)  # the first runs after compilation still touch new memory
+    if seconds > LONG:
+        return repeats, seconds
     while (seconds := _repeated(run, repeats, threads)) * repeats < SHORTEST:
         repeats = max(2 * repeats, math.ceil(1.2 * SHORTEST / max(seconds, 1e-7)))
     return repeats, seconds
@@ -212,7 +224,6 @@ def measure(
                 results[contender.name] = run()
                 repeats, seconds = 1, clock(threads) - started
                 if not workload.processes:
-                    run()  # the first runs after compilation still touch new memory
                     repeats, seconds = _enough(run, threads)
             except Exception as error:
                 if contender is ours:

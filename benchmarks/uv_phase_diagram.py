@@ -401,7 +401,7 @@ WORKLOADS = (
                 PUBLIC_ONE,
                 1.6,
                 threads=2,
-                why="a sixth is Python, which one thread runs at a time: labels, and arrays between the kernels",
+                why="a tenth lies before and after the blocks, where there is one thread: starts and labels",
             ),
         ),
         note=(

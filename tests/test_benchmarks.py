@@ -284,6 +284,26 @@ def test_short_runs_are_repeated_until_they_can_be_timed(monkeypatch):
     assert repeats * seconds < 3 * _measure.SHORTEST
 
 
+@pytest.mark.parametrize(("seconds", "runs"), [(0.9, 2), (1.1, 1)])
+def test_a_long_run_is_not_warmed_up_twice(monkeypatch, seconds, runs):
+    calls = []
+
+    def repeated(run, repeats, threads):
+        calls.append(repeats)
+        return seconds
+
+    monkeypatch.setattr(_measure, "_repeated", repeated)
+    assert _measure._enough(lambda: None, 1) == (1, seconds)
+    assert calls == [1] * runs
+
+
+def test_with_long_vectors_the_quoted_size_is_measured_and_a_quick_look_is_at_the_smallest(monkeypatch):
+    monkeypatch.setattr(_vectors, "width", lambda: 8)
+    plain, long = _measure.with_long_vectors(workload())
+    assert (plain.sizes, plain.smallest) == ((10, 100, 1000), 10)
+    assert (long.sizes, long.smallest) == ((1000,), 10)
+
+
 def test_the_clock_of_one_thread_counts_children_and_not_waiting():
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     started = _measure.clock(1)
