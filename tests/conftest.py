@@ -30,6 +30,12 @@ settings.register_profile(
 settings.load_profile("sgdynamics")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers, as many as cores, have one core each: threads of BLAS would wait for each other's cores, and spin."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for what is started from here
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load what any test may load: files go to workers by turns, and hypothesis draws constants of modules it finds."""
     gc.enable()
