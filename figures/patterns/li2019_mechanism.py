@@ -58,11 +58,8 @@ CHAINS = 100_000
 SEED = 7
 
 
-def _units(count: int, correlation: float, generator: np.random.Generator) -> tuple[Floats, Floats]:
-    """Rows of weights at two times, in the plane of the examples."""
-    before = generator.standard_normal((count, 2))
-    fresh = generator.standard_normal((count, 2))
-    return before, correlation * before + np.sqrt(1 - correlation**2) * fresh
+# A plane of so many units at a time stays in the cache.
+AT_ONCE = 20_000
 
 
 def _random_units(count: int, blocks: int) -> xr.Dataset:
@@ -72,12 +69,15 @@ def _random_units(count: int, blocks: int) -> xr.Dataset:
     for block in range(blocks):
         generator = np.random.default_rng([SEED, block])
         for i, correlation in enumerate(CORRELATIONS):
-            before, after = _units(count, correlation, generator)
-            active = before[:, 0] > 0
-            for j, angle in enumerate(UNIT_ANGLES):
-                kernel[block, i, j] = np.mean(active & (after @ [np.cos(angle), np.sin(angle)] > 0))
-            for j, r in enumerate(UNIT_SEPARATIONS):
-                form[block, i, j] = (_bend(before, r) * _bend(after, r)).sum(axis=1).mean()
+            for _ in range(count // AT_ONCE):
+                before, after = _units(AT_ONCE, correlation, generator)
+                active = before[0] > 0
+                for j, angle in enumerate(UNIT_ANGLES):
+                    kernel[block, i, j] += np.mean(active & (np.cos(angle) * after[0] + np.sin(angle) * after[1] > 0))
+                for j, r in enumerate(UNIT_SEPARATIONS):
+                    form[block, i, j] += _form(before, after, r)
+    kernel /= count // AT_ONCE
+    form /= count // AT_ONCE
     return xr.Dataset(
         {
             name: (("correlation", axis), values)
@@ -90,11 +90,28 @@ def _random_units(count: int, blocks: int) -> xr.Dataset:
     )
 
 
-def _bend(weights: Floats, r: float) -> Floats:
-    """Gradient of the curvature between the rays in every unit."""
+def _units(count: int, correlation: float, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Weights (2, unit) at two times, in the plane of the examples."""
+    before, fresh = generator.standard_normal((2, 2, count))
+    return before, correlation * before + np.sqrt(1 - correlation**2) * fresh
+
+
+def _form(before: Floats, after: Floats, r: float) -> float:
+    """Mean over units of the product of the gradients of the curvature at two times.
+
+    A gradient is a sum over the rays that a unit is active on, so that there are eight of them.
+    """
     rays = np.array([[1.0, 0.0], [1.0, r], [1.0, -r]])
-    bent: Floats = np.einsum("uk,k,kd->ud", weights @ rays.T > 0, [1.0, -0.5, -0.5], rays)
-    return bent
+    active = (np.arange(8)[:, None] >> np.arange(3)) & 1
+    bent = active * [1.0, -0.5, -0.5] @ rays
+    pairs = np.bincount(8 * _activity(before, r) + _activity(after, r), minlength=64)
+    return float(pairs @ (bent @ bent.T).ravel()) / pairs.sum()
+
+
+def _activity(weights: Floats, r: float) -> NDArray[np.int64]:
+    """Which of the rays (1, 0), (1, r) and (1, -r) every unit is active on, as the bits of a number."""
+    along, across = weights[0], r * weights[1]
+    return (along > 0) + 2 * (along + across > 0) + 4 * (along > across)
 
 
 def _step_sums() -> Floats:
