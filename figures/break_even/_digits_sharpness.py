@@ -12,7 +12,7 @@ Every run is kept for as long as the process lives, so that what shares it pays 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,9 @@ STEERED_RATE, STEERED_BATCH = 0.4, 32
 # Steps between two looks at the Hessian where nothing else is said.
 REFRESH = 10
 NUDGED_TIME = 200.0
+# Nudged-SGD keeps its directions for an epoch, in which their span loses a tenth to a quarter of its overlap with the
+# sharpest. Those of a quarter of the images lose a fiftieth of it; the authors took a twentieth of theirs.
+LOOKED_AT = EXAMPLES // 4
 
 RECIPE = {
     "network": "64-32(tanh)-10 with biases",
@@ -119,11 +122,13 @@ def train(
     loss: str = "mse",
     update: trainer.Update | None = None,
     measure: Mapping[str, Any] | None = None,
+    first: int = 0,
     measurements: int = MEASUREMENTS,
+    evaluate_loss: bool = True,
     keep_weights: bool = False,
 ) -> xr.Dataset:
-    """A run at a constant rate, recorded and measured at evenly spaced steps."""
-    at = np.unique(np.linspace(0, steps, measurements + 1).round().astype(int))
+    """A run at a constant rate, recorded and measured at evenly spaced steps, from the first of them on."""
+    at = np.unique(np.linspace(first, steps, measurements + 1).round().astype(int))
     size = None if batch_size == EXAMPLES else batch_size
     return trainer.trajectory(
         objective(net, loss),
@@ -132,27 +137,33 @@ def train(
         update=update,
         record=at,
         measure=measure,
+        evaluate_loss=evaluate_loss,
         keep_weights=keep_weights,
     )
 
 
-def instruments(batch_size: int, draws: int = 0, seed: int = 0) -> dict[str, Any]:
-    """The sharpest direction, and gradients and curvatures along it; with ``draws``, those of batches too."""
+def sharpness(here: trainer.Objective) -> dict[str, float]:
+    """The largest eigenvalue of the Hessian, from a search of its own: to follow directions takes twice as long."""
+    return {"sharpness": trainer.top_eigenpairs(here, k=1, tol=TOLERANCE).values[0]}
+
+
+def along_sharpest(batch_size: int, draws: int = 0, seed: int = 0) -> Callable[[trainer.Objective], xr.Dataset]:
+    """The sharpness, and gradients and curvatures along its direction; with ``draws``, those of batches too."""
     replacement = batch_size < EXAMPLES
-    tracker = trainer.tracked_eigenpairs(k=1, tol=TOLERANCE)
     batches = None
     if draws:
         batches = trainer.fresh_batches(
             EXAMPLES, batch_size, draws=draws if replacement else 1, replacement=replacement, seed=seed
         )
-    along = partial(
-        trainer.projected_steps,
-        directions=tracker.directions,
-        batch_size=batch_size,
-        batches=batches,
-        replacement=replacement,
-    )
-    return {"sharpest": tracker, "along": along}
+
+    def look(here: trainer.Objective) -> xr.Dataset:
+        top = trainer.top_eigenpairs(here, k=1, tol=TOLERANCE)
+        steps = trainer.projected_steps(
+            here, directions=top.vectors, batch_size=batch_size, batches=batches, replacement=replacement
+        )
+        return steps.squeeze("direction").assign(sharpness=top.values[0])
+
+    return look
 
 
 @cache
@@ -167,17 +178,15 @@ def run(
     along: bool = True,
 ) -> xr.Dataset:
     """Plain SGD from the start, watched along the sharpest direction; without ``along`` its curvature alone is."""
-    watched = instruments(batch_size)
-    found = train(
+    return train(
         start(seed, init_scale),
         rate,
         batch_size,
         steps_of(rate, time),
         (seed, 0),
         loss=loss,
-        measure=watched if along else {"sharpest": watched["sharpest"]},
+        measure={"along": along_sharpest(batch_size) if along else sharpness},
     )
-    return found.squeeze("direction")
 
 
 @cache
@@ -199,10 +208,10 @@ def late(rate: float, batch_size: int, seed: int) -> xr.Dataset:
         batch_size,
         WINDOW,
         (seed, 1),
-        measure=instruments(batch_size, WINDOW_BATCHES, seed),
+        measure={"along": along_sharpest(batch_size, WINDOW_BATCHES, seed)},
         measurements=WINDOW // WINDOW_STRIDE,
     )
-    return found.squeeze("direction").isel(step=slice(1, None))
+    return found.isel(step=slice(1, None))
 
 
 def covariance(weights: Array, loss: str) -> tuple[float, float]:
@@ -211,37 +220,63 @@ def covariance(weights: Array, loss: str) -> tuple[float, float]:
     return found.covariance_eigenvalues.values[0].item(), found.gradient_variance.item()
 
 
+class _Reached(Exception):
+    """A run has come to the loss at which runs are compared; with the covariance there."""
+
+
 @cache
 def covariance_at_loss(rate: float, batch_size: int, seed: int, level: float) -> tuple[float, float]:
-    """The same where the training loss, cross-entropy on labels of which a fifth are random, first is below a level."""
-    found = train(
-        start(seed),
-        rate,
-        batch_size,
-        steps_of(rate, TIME_TO_LEVEL),
-        (seed, 2),
-        loss="cross_entropy",
-        measurements=round(2 * TIME_TO_LEVEL),
-        keep_weights=True,
-    )
-    below = np.flatnonzero(found.loss.values < level)
-    if not below.size:
-        raise RuntimeError(f"no loss below {level} at rate {rate}, batches of {batch_size}, seed {seed}")
-    return covariance(found.weights.values[below[0]], "cross_entropy")
+    """The same where the training loss, cross-entropy on labels of which a fifth are random, first is below a level.
+
+    The run ends there: nothing that comes later matters.
+    """
+
+    def look(here: trainer.Objective) -> dict[str, float]:
+        if here.loss_value() < level:
+            raise _Reached(covariance(here.flat(), "cross_entropy"))
+        return {}
+
+    try:
+        train(
+            start(seed),
+            rate,
+            batch_size,
+            steps_of(rate, TIME_TO_LEVEL),
+            (seed, 2),
+            loss="cross_entropy",
+            measure={"level": look},
+            measurements=round(2 * TIME_TO_LEVEL),
+            evaluate_loss=False,
+        )
+    except _Reached as reached:
+        found: tuple[float, float] = reached.args[0]
+        return found
+    raise RuntimeError(f"no loss below {level} at rate {rate}, batches of {batch_size}, seed {seed}")
 
 
 @cache
 def covariance_path(
-    rate: float, batch_size: int, seed: int, *, loss: str, measurements: int, time: float = TIME
+    rate: float,
+    batch_size: int,
+    seed: int,
+    *,
+    loss: str,
+    measurements: int,
+    time: float = TIME,
+    since: float = 0.0,
+    below: float = np.inf,
 ) -> xr.Dataset:
-    """Largest eigenvalue and trace of the gradient covariance along a run."""
+    """Largest eigenvalue and trace of the gradient covariance along a run, from a time on.
+
+    NaN where the loss is not below a level: what is not asked for is not diagonalised.
+    """
 
     def look(here: trainer.Objective) -> dict[str, float]:
-        found = trainer.gradient_covariance(here, k=1)
-        return {
-            "covariance_top": found.covariance_eigenvalues.values[0].item(),
-            "gradient_variance": found.gradient_variance.item(),
-        }
+        top, trace = np.nan, np.nan
+        if not here.loss_value() >= below:
+            found = trainer.gradient_covariance(here, k=1)
+            top, trace = found.covariance_eigenvalues.values[0].item(), found.gradient_variance.item()
+        return {"covariance_top": top, "gradient_variance": trace}
 
     return train(
         start(seed),
@@ -251,13 +286,19 @@ def covariance_path(
         (seed, 0),
         loss=loss,
         measure={"covariance": look},
+        first=steps_of(rate, since),
         measurements=measurements,
     )
 
 
-def eigenvectors(k: int, loss: str = "mse") -> Any:
+def eigenvectors(k: int, loss: str = "mse") -> Callable[[Array], Array]:
     """The sharpest directions as a function of the weights."""
     return trainer.hessian_eigenvectors(objective(start(0), loss), k=k, tol=TOLERANCE)
+
+
+def cheap_eigenvectors(what: trainer.Objective, k: int = STEERED_DIRECTIONS) -> Callable[[Array], Array]:
+    """The sharpest directions on some of the examples, for those who keep them for an epoch."""
+    return trainer.hessian_eigenvectors(what.batch(np.arange(LOOKED_AT)), k=k, tol=TOLERANCE)
 
 
 @cache
@@ -265,7 +306,8 @@ def nudged(
     gamma: float, seed: int, *, rate: float = STEERED_RATE, k: int = STEERED_DIRECTIONS, loss: str = "mse"
 ) -> xr.Dataset:
     """Nudged-SGD from the start, its directions looked up once an epoch; gamma 1 is SGD on the same batches."""
-    update = trainer.nudged_sgd(eigenvectors(k, loss), gamma=gamma, refresh=EXAMPLES // STEERED_BATCH)
+    top = cheap_eigenvectors(objective(start(0), loss), k)
+    update = trainer.nudged_sgd(top, gamma=gamma, refresh=EXAMPLES // STEERED_BATCH)
     found = train(
         start(seed),
         rate,
@@ -274,7 +316,7 @@ def nudged(
         (seed, 3),
         loss=loss,
         update=None if gamma == 1 else update,
-        measure={"sharpest": instruments(STEERED_BATCH)["sharpest"]},
+        measure={"sharpness": sharpness},
         measurements=30,
     )
     return found.assign(test_accuracy=test_accuracy(found.final_weights.values))
@@ -308,7 +350,7 @@ def steered(
         steps,
         (seed, 5),
         update=updates[rule],
-        measure={"sharpest": instruments(STEERED_BATCH)["sharpest"]},
+        measure={"sharpness": sharpness},
         measurements=steps // every,
     )
 

@@ -88,9 +88,8 @@ def _digits(seeds: int, measurements: int) -> xr.DataArray:
     """Trace of the gradient covariance over its largest eigenvalue, mean over a run past its start."""
 
     def one(rate: float, size: int, seed: int) -> float:
-        path = covariance_path(rate, size, seed, loss="mse", measurements=measurements)
-        ratio = path.gradient_variance / path.covariance_top
-        return float(ratio.where(path.step * rate >= DIGITS_SETTLED).mean())
+        path = covariance_path(rate, size, seed, loss="mse", measurements=measurements, since=DIGITS_SETTLED)
+        return float((path.gradient_variance / path.covariance_top).mean())
 
     values = [[[one(rate, size, seed) for seed in range(seeds)] for size in DIGITS_SIZES] for rate in DIGITS_RATES]
     coordinates = {"digits_rate": list(DIGITS_RATES), "digits_batch_size": list(DIGITS_SIZES), "seed": np.arange(seeds)}
@@ -98,7 +97,7 @@ def _digits(seeds: int, measurements: int) -> xr.DataArray:
 
 
 def compute(fast: bool) -> xr.Dataset:
-    data = xr.merge([_spectra(4 if fast else 20), _digits(*((1, 6) if fast else (DIGITS_SEEDS, 12)))])
+    data = xr.merge([_spectra(4 if fast else 20), _digits(*((1, 5) if fast else (DIGITS_SEEDS, 10)))])
     texts = {
         "curvature": ("curvature along the mode", "1 over learning rate"),
         "trace": ("trace of the Hessian", "1 over learning rate"),

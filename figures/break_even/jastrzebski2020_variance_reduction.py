@@ -70,8 +70,16 @@ def _largest_sharpness(rate: float, batch_size: int, seed: int) -> float:
 
 
 def _largest_covariance(rate: float, batch_size: int, seed: int, *, measurements: int) -> float:
-    path = covariance_path(rate, batch_size, seed, loss="cross_entropy", time=TIME_TO_LEVEL, measurements=measurements)
-    return float(path.covariance_top.where(path.loss < PAST_THE_START).max())
+    path = covariance_path(
+        rate,
+        batch_size,
+        seed,
+        loss="cross_entropy",
+        time=TIME_TO_LEVEL,
+        measurements=measurements,
+        below=PAST_THE_START,
+    )
+    return float(path.covariance_top.max())
 
 
 def _top_at_loss(rate: float, batch_size: int, seed: int) -> float:
@@ -91,7 +99,7 @@ def compute(fast: bool) -> xr.Dataset:
     path_rates, path_sizes = (PATH_RATES[1:], PATH_SIZES) if fast else (PATH_RATES, PATH_SIZES)
     path_seeds = 1 if fast else PATH_SEEDS
     path_names = ("path_rate", "path_batch_size", "path_seed")
-    largest = partial(_largest_covariance, measurements=10 if fast else 30)
+    largest = partial(_largest_covariance, measurements=10 if fast else 20)
     path = _grid(path_rates, path_sizes, path_seeds, largest, path_names)
     data = xr.Dataset(
         {

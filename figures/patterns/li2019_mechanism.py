@@ -105,13 +105,14 @@ def _form(before: Floats, after: Floats, r: float) -> float:
     active = (np.arange(8)[:, None] >> np.arange(3)) & 1
     bent = active * [1.0, -0.5, -0.5] @ rays
     pairs = np.bincount(8 * _activity(before, r) + _activity(after, r), minlength=64)
-    return float(pairs @ (bent @ bent.T).ravel()) / pairs.sum()
+    return float(pairs @ (bent @ bent.T).ravel() / pairs.sum())
 
 
 def _activity(weights: Floats, r: float) -> NDArray[np.int64]:
     """Which of the rays (1, 0), (1, r) and (1, -r) every unit is active on, as the bits of a number."""
     along, across = weights[0], r * weights[1]
-    return (along > 0) + 2 * (along + across > 0) + 4 * (along > across)
+    code: NDArray[np.int64] = (along > 0) + 2 * (along + across > 0) + 4 * (along > across)
+    return code
 
 
 def _step_sums() -> Floats:
