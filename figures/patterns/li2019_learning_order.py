@@ -120,7 +120,8 @@ def _noisy_q(scale: float, seed: int) -> xr.Dataset:
 
 
 def _small_scales(fast: bool) -> xr.Dataset:
-    scales, seeds = (SMALL_SCALES[:1], 1) if fast else (SMALL_SCALES, 3)
+    # no average is taken: every one of the runs must be at chance
+    scales, seeds = (SMALL_SCALES[:1], 1) if fast else (SMALL_SCALES, 2)
     rows = [xr.concat([_noisy_q(scale, seed) for seed in range(seeds)], "noisy_seed") for scale in scales]
     return xr.concat(rows, "scale").drop_vars(("step", "time"), errors="ignore").assign_coords(scale=list(scales))
 
