@@ -99,7 +99,7 @@ def compute(fast: bool) -> xr.Dataset:
     path_rates, path_sizes = (PATH_RATES[1:], PATH_SIZES) if fast else (PATH_RATES, PATH_SIZES)
     path_seeds = 1 if fast else PATH_SEEDS
     path_names = ("path_rate", "path_batch_size", "path_seed")
-    largest = partial(_largest_covariance, measurements=10 if fast else 20)
+    largest = partial(_largest_covariance, measurements=10 if fast else 30)
     path = _grid(path_rates, path_sizes, path_seeds, largest, path_names)
     data = xr.Dataset(
         {
