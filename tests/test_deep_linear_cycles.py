@@ -42,6 +42,21 @@ def test_two_steps_come_back_and_one_step_multiplies_by_the_ratio(ratio, value, 
         assert cycle_multiplier(ratio, depth) == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
+@given(st.floats(0, 25).map(lambda power: 10**power + 1), values, st.integers(2, 12))
+def test_cycles_of_any_width_keep_their_digits(ratio, value, depth):
+    with mpmath.workdps(1000):
+        z, s = mpmath.mpf(ratio), mpmath.mpf(value)
+        low = (s * (1 + z ** (depth - 1)) / (1 + z ** (2 * depth - 1))) ** (mpmath.mpf(1) / depth)
+        rate = (z - 1) / ((s - low**depth) * low ** (depth - 2))
+        slopes = [
+            1 - rate * ((2 * depth - 1) * w ** (2 * depth - 2) - (depth - 1) * s * w ** (depth - 2))
+            for w in (low, z * low)
+        ]
+        expected = low, rate, slopes[0] * slopes[1]
+    found = cycle_low(ratio, value, depth), cycle_rate(ratio, value, depth), cycle_multiplier(ratio, depth)
+    assert found == pytest.approx(tuple(map(float, expected)), rel=1e-12)
+
+
 @given(values, depths)
 def test_the_cycle_is_born_at_the_edge(value, depth):
     edge = persistent_edge(value, depth)

@@ -237,8 +237,16 @@ def test_the_refreshed_kernel_keeps_its_digits(angle, lost):
     with mpmath.workdps(40):
         correlation = mpmath.mpf(1 - lost)
         expected = (mpmath.pi - mpmath.acos(correlation * mpmath.cos(mpmath.mpf(angle)))) / (2 * mpmath.pi)
-        # near angle pi it is a small difference of angles, known as well as the angle
-        assert abs(refreshed_kernel(angle, 1 - lost) - expected) < 1e-15 + 1e-12 * expected
+        assert close(refreshed_kernel(angle, 1 - lost), expected)
+
+
+@given(st.floats(-15, 0), forgotten)
+def test_the_refreshed_kernel_of_nearly_opposite_examples_keeps_its_digits(short, lost):
+    angle = math.pi - 10**short
+    with mpmath.workdps(40):
+        correlation = mpmath.mpf(1 - lost)
+        expected = (mpmath.pi - mpmath.acos(correlation * mpmath.cos(mpmath.mpf(angle)))) / (2 * mpmath.pi)
+        assert close(refreshed_kernel(angle, 1 - lost), expected)
 
 
 def error_by_quadrature(c, margin):
@@ -257,6 +265,21 @@ def test_the_error_of_a_linear_rule_is_its_integral_down_to_tiny_errors(c, margi
         expected = error_by_quadrature(c, margin)
         if expected > 1e-290:
             assert close(p_only_error(c, margin), expected, 1e-10)
+
+
+@pytest.mark.parametrize("c", [0.1, 0.24, 0.28, 0.31, 0.4, 0.5, 0.67])
+@pytest.mark.parametrize("distance", [1.9, 2.1, 5.0, 9.0, 12.5])
+def test_the_error_of_a_rule_far_from_the_truth_keeps_its_digits(c, distance):
+    margin = distance / c
+    with mpmath.workdps(40):
+        cosine, h = mpmath.mpf(c), mpmath.mpf(c) * mpmath.mpf(margin)
+        k = cosine / mpmath.sqrt(1 - cosine**2)
+        width = 1 / (h * (1 + h * k))
+        marks = [k + width * j for j in range(21)]
+        marks += [marks[-1] + width * 2**j for j in range(4, 9)]
+        # over its largest value: mpmath stops at an absolute error
+        part = mpmath.quad(lambda x: mpmath.exp(-(h**2) * (x**2 - k**2) / 2) / (1 + x**2), marks)
+        assert close(p_only_error(c, margin), part * mpmath.exp(-(h**2) * (1 + k**2) / 2) / mpmath.pi)
 
 
 def test_the_error_without_margin_is_the_angle_over_pi():

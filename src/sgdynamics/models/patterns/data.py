@@ -264,7 +264,7 @@ class TwoPatternData(Shown):
     @property
     def both(self) -> float:
         """Probability of an example that carries both patterns."""
-        return 1 - self.p_only - self.q_only
+        return 1 - (self.p_only + self.q_only)  # at least 0, however the two are rounded
 
     @property
     def mean_alpha(self) -> float:

@@ -22,14 +22,22 @@ _CYCLE = ("whitened inputs", "balanced layers", "one mode")
 two_or_more: Interval = Interval("a whole number >= 2", low=2, low_open=False, integer=True)
 
 
-def _low_power(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:
-    """rho^D."""
-    return singular_value * (1 + ratio ** (depth - 1)) / (1 + ratio ** (2 * depth - 1))
+# In the powers of 1/z, which are too small for no number that counts: those of z are soon too large.
+
+
+def _high_power(ratio: Numeric, depth: Numeric) -> Numeric:
+    r""":math:`(\rho z)^D / s`."""
+    return (1 + ratio ** (1 - depth)) / (1 + ratio ** (1 - 2 * depth))
+
+
+def _low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:
+    r""":math:`\rho`."""
+    return (singular_value * _high_power(ratio, depth)) ** (1 / depth) / ratio
 
 
 def _strength(ratio: Numeric, depth: Numeric) -> Numeric:
     r"""Learning rate times :math:`s \rho^{D-2}`."""
-    return (1 + ratio ** (2 * depth - 1)) / (ratio ** (depth - 1) * geometric_sum(1 - ratio, depth))
+    return ratio * (1 + ratio ** (1 - 2 * depth)) / geometric_sum(1 - 1 / ratio, depth)
 
 
 @formula(
@@ -58,7 +66,7 @@ def cycle_low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeri
     >>> round(cycle_low(2.0, 3.0, 2), 12)
     1.0
     """
-    return _low_power(ratio, singular_value, depth) ** (1 / depth)
+    return _low(ratio, singular_value, depth)
 
 
 @formula(
@@ -88,8 +96,7 @@ def cycle_rate(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numer
     >>> cycle_rate(2.0, 3.0, 2)
     0.5
     """
-    low = _low_power(ratio, singular_value, depth) ** (1 / depth)
-    return _strength(ratio, depth) / (singular_value * low ** (depth - 2))
+    return _strength(ratio, depth) / (singular_value * _low(ratio, singular_value, depth) ** (depth - 2))
 
 
 @formula(
@@ -118,10 +125,9 @@ def cycle_multiplier(ratio: Numeric, depth: Numeric) -> Numeric:
     >>> round(cycle_multiplier(2.0, 2), 12)
     -3.5
     """
-    strength = _strength(ratio, depth)
-    share = _low_power(ratio, 1, depth)
+    strength, high = _strength(ratio, depth), _high_power(ratio, depth)
 
-    def slope(factor: Numeric) -> Numeric:
-        return 1 - strength * factor ** (depth - 2) * ((2 * depth - 1) * share * factor**depth - (depth - 1))
+    def slope(factor: Numeric, share: Numeric) -> Numeric:
+        return 1 - strength * factor ** (depth - 2) * ((2 * depth - 1) * share - (depth - 1))
 
-    return slope(1) * slope(ratio)
+    return slope(1, high * ratio**-depth) * slope(ratio, high)

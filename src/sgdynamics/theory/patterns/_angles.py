@@ -35,13 +35,13 @@ def pi(value: Numeric) -> Numeric:
     return np.pi
 
 
-def joint_activity(cosine: Numeric, below_one: Numeric) -> Numeric:
+def joint_activity(above: Numeric, below: Numeric) -> Numeric:
     r"""Probability :math:`(\pi - \arccos c)/(2\pi)` that two standard normals of correlation c are both positive.
 
-    ``below_one`` is :math:`1 - c`, handed in because it decides alone for :math:`c` near 1, where c is rounded.
+    Of :math:`1 + c` and :math:`1 - c`, since c is rounded near -1 and 1, where one of them decides alone.
     """
-    if is_symbolic(cosine):
+    if is_symbolic(above):
         import sympy
 
-        return (sympy.pi - sympy.acos(cosine)) / (2 * sympy.pi)
-    return np.arctan2(sqrt(1 + cosine), sqrt(below_one)) / np.pi
+        return (sympy.pi - sympy.acos(above - 1)) / (2 * sympy.pi)
+    return np.arctan2(sqrt(above), sqrt(below)) / np.pi

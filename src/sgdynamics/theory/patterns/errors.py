@@ -14,8 +14,10 @@ from sgdynamics.models.patterns.parameters import PARAMETERS
 __all__ = ["mean_classifier_cosine", "p_only_error"]
 
 
-# Gauss-Laguerre: exact to rounding where the integrand's singularity is further than 4 from the half-line.
-_NODES, _WEIGHTS = np.polynomial.laguerre.laggauss(40)
+# Gauss-Legendre on [0, 1]: exact to rounding where the pole of the integrand is further than _FAR from its start.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
+_NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
+_FAR = 2.0
 
 
 @formula(PARAMETERS, quantity="probability", status="exact", source="derived", assumptions=("a linear rule",))
@@ -37,8 +39,9 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
 
     Notes
     -----
-    Owen's function is read on the side where the difference does not cancel; for :math:`kcG > 4` the last integral is
-    taken by Gauss-Laguerre quadrature, so that tiny errors keep their digits.
+    Owen's function is read on the side where the difference does not cancel. Where the error is small,
+    :math:`cG\sqrt{1+k^2} > 2`, both differences do: the last integral is taken by quadrature, and tiny errors keep their
+    digits.
 
     Examples
     --------
@@ -56,20 +59,25 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
     reach = h * where(steep, 1 / where(inverse == 0, 1.0, inverse), k)  # k h
     flat = ndtr(-h) - 2 * owens_t(h, k)
     sharp = 2 * owens_t(reach, inverse) - ndtr(-reach) * erf(h / math.sqrt(2))
-    error = where(reach > 4, _tail(h, reach), where(steep, sharp, flat))
+    error = where(np.hypot(h, reach) > _FAR, _tail(h, reach), where(steep, sharp, flat))
     error = where(sine == 0, 0.0, error)
     return where(cosine < 0, 1 - error, error)
 
 
 def _tail(h: Numeric, reach: Numeric) -> Numeric:
-    r""":math:`\frac1\pi \int_k^\infty e^{-h^2(1+x^2)/2}/(1+x^2)\, dx` where ``reach`` = k h > 4."""
-    # the variable of integration is y = h^2 (x^2 - k^2)/2
-    reach = where(reach > 4, reach, 4.0)
-    a, b = (where(root < 40, root, 40.0) ** 2 / 2 for root in (h, reach))  # beyond, the result is below any number
+    r""":math:`\frac1\pi \int_k^\infty e^{-h^2(1+x^2)/2}/(1+x^2)\, dx`, with ``reach`` = k h.
+
+    In :math:`u = h (x-k)/\sqrt 2`, :math:`p = h/\sqrt 2` and :math:`q = kh/\sqrt 2` it is :math:`e^{-p^2-q^2}/\pi` times
+
+    .. math:: \int_0^\infty e^{-u(u+2q)} \frac{p}{p^2 + (q+u)^2}\, du .
+    """
+    p, q = (where(root < 40, root, 40.0) / math.sqrt(2) for root in (h, reach))  # beyond, it is below any number
+    end = 40 / (sqrt(q**2 + 40) + q)  # where the exponent is 40
     total: Numeric = 0.0
     for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        total = total + weight / (sqrt(b + node) * (a + b + node))
-    return exp(-(a + b)) * sqrt(a) * total / (2 * math.pi)
+        u = node * end
+        total = total + weight * exp(-u * (u + 2 * q)) * p / (p**2 + (q + u) ** 2)
+    return exp(-(p**2) - q**2) * end * total / math.pi
 
 
 @formula(

@@ -43,9 +43,11 @@ def refreshed_kernel(angle: Numeric, correlation: Numeric) -> Numeric:
         import sympy
 
         cosine = correlation * sympy.cos(angle)
-        return joint_activity(cosine, 1 - cosine)
-    cosine = correlation * np.cos(angle)
-    return joint_activity(cosine, (1 - correlation) + 2 * correlation * np.sin(angle / 2) ** 2)
+        return joint_activity(1 + cosine, 1 - cosine)
+    apart = 1 - correlation
+    above = apart + 2 * correlation * np.cos(angle / 2) ** 2
+    below = apart + 2 * correlation * np.sin(angle / 2) ** 2
+    return joint_activity(above, below)
 
 
 @formula(
