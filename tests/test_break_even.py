@@ -729,6 +729,17 @@ def test_ensembles_have_the_moments_they_are_asked_for(law):
         draw_ensemble(3, relative_variance=0.7, force_deviation=0.4, seed=0)
 
 
+@pytest.mark.parametrize("law", ["gaussian", "gamma"])
+@pytest.mark.parametrize("variance", [1e-300, 1e-40, 1e-25, 1e-10, 1e6])
+def test_ensembles_of_any_variance_have_it_to_the_rounding_of_their_mean_or_say_that_they_cannot(law, variance):
+    if law == "gamma" and variance > 1:
+        with pytest.raises(ValueError, match="relative_variance must be small enough"):
+            draw_ensemble(4, relative_variance=variance, law=law, seed=0)
+        return
+    curvatures = draw_ensemble(64, relative_variance=variance, law=law, seed=0).relative_curvatures
+    assert abs(curvatures.std() - variance**0.5) <= 1e-12 * variance**0.5 + np.finfo(float).eps
+
+
 def test_modes_refuse_examples_that_are_not_centered():
     with pytest.raises(ValueError, match="relative_curvatures must be of mean 1"):
         SelfStabilizingMode([1.0, 1.5], sharpening=0.1)

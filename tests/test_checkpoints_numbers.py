@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -102,22 +103,43 @@ def test_files_of_one_byte_floats_keep_their_type(tmp_path, kind):
         assert abs(decoded(kind, made) - exact) == min(gaps)
 
 
-def test_floats_of_one_byte_with_a_scale_that_differs_are_refused(tmp_path):
-    def file(step: int, scale: float) -> Path:
-        codes = np.array([0x38 + step, 0x41], np.uint8)
-        entries = {
-            "l.weight": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]},
-            "l.weight_scale_inv": {"dtype": "F32", "shape": [1], "data_offsets": [2, 6]},
-        }
-        header = json.dumps(entries).encode()
-        path = tmp_path / f"step-{step}.safetensors"
-        path.write_bytes(struct.pack("<Q", len(header)) + header + codes.tobytes() + struct.pack("<f", scale))
-        return path
+def scaled_file(path: Path, weight: str, name: str, code: int, scale: float) -> Path:
+    """Two floats of one byte, and one number beside them."""
+    entries = {
+        weight: {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]},
+        name: {"dtype": "F32", "shape": [1], "data_offsets": [2, 6]},
+    }
+    header = json.dumps(entries).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes([0x38 + code, 0x41]) + struct.pack("<f", scale))
+    return path
 
-    with pytest.raises(ValueError, match=r"has a scale 'l\.weight_scale_inv' that differs"):
+
+@pytest.mark.parametrize(
+    ("weight", "scale"),
+    [
+        ("l.weight", "l.weight_scale_inv"),
+        ("l.weight", "scales.l"),
+        ("l.weight", "l_scale"),
+        ("l.weight", "l.weight_quantizer._scale"),
+        ("layers.0.weight", "amax.layers.0.weight"),
+        ("params/Dense_0/kernel", "overwritten/Dense_0/kernel_scale"),
+    ],
+)
+def test_floats_of_one_byte_with_a_scale_that_differs_are_refused(tmp_path, weight, scale):
+    def file(step: int, value: float) -> Path:
+        return scaled_file(tmp_path / f"step-{step}.safetensors", weight, scale, step, value)
+
+    with pytest.raises(ValueError, match=rf"has a scale '{re.escape(scale)}' that differs"):
         merge([file(1, 0.5), file(2, 0.25)], [0.5, 0.5], tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
     merge([file(1, 0.5), file(2, 0.5)], [0.5, 0.5], tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("other", ["ln.scale", "logit_scale", "layers.1.scale", "upscale.l.weight", "l2.weight_scale"])
+@pytest.mark.parametrize("weight", ["l.weight", "layers.0.weight"])
+def test_floats_of_one_byte_are_averaged_beside_numbers_that_scale_something_else(tmp_path, weight, other):
+    paths = [scaled_file(tmp_path / f"step-{step}.safetensors", weight, other, step, float(step)) for step in (1, 2)]
+    assert merge(paths, [0.5, 0.5], tmp_path / "out.safetensors").averaged == (weight, other)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

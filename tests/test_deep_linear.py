@@ -701,6 +701,10 @@ def test_the_widths_may_differ_and_their_order_backwards_does_not_matter():
         (lambda: DeepLinearNetwork(np.eye(2)).loss([np.ones((3, 2)), np.ones((2, 4))]), "weights must be matrices"),
         (lambda: DeepLinearNetwork(np.eye(2)).loss([np.ones((2, 3))]), "weights must be matrices whose product is"),
         (lambda: ScalarChain(1.0).loss(xr.DataArray([1.0], dims="step")), "dim 'layer'"),
+        (lambda: ScalarChain([1.0, 2.0]).loss(np.ones((3, 2))), "weights must be chains, as many as"),
+        (lambda: ScalarChain(1.0).step(np.ones((3, 2)), [0.1, 0.2]), "weights must be chains, as many as"),
+        (lambda: ScalarChain(xr.DataArray([1.0], dims="y")).loss(np.ones((3, 2))), "weights must be one chain"),
+        (lambda: ScalarChain(xr.DataArray([1.0], dims="layer")).loss([1.0]), "weights must be alone in having"),
         (lambda: initial_ntk_moments([3, 0]), "widths must be a sequence of widths"),
         (lambda: mode_strength([1.0, 0.5], 0.1, 1.0, 2), "time must be a 1-D array of strictly increasing times"),
     ],
@@ -724,9 +728,18 @@ def test_the_end_of_gradient_flow_is_the_same_in_any_unit(powers, target, unit):
     np.testing.assert_allclose(np.ldexp(other, -power), usual, rtol=1e-12)
 
 
+@given(st.lists(st.floats(-60, 60), min_size=1, max_size=4), st.floats(-100, 100))
+def test_the_end_of_gradient_flow_fits_the_target_however_far_apart_the_weights_are(powers, target):
+    reached = ScalarChain(10.0**target).flow_solution(10.0 ** np.array(powers))
+    logs = np.log(reached)
+    assert logs.sum() == pytest.approx(target * np.log(10.0), rel=1e-12, abs=1e-12 * (1 + np.abs(logs).sum()))
+
+
 def test_the_end_of_gradient_flow_where_squares_are_no_numbers():
     assert ScalarChain(1e200).flow_solution([1e-200]) == pytest.approx([1e200], rel=1e-12)
     assert ScalarChain(1e-300).flow_solution([1e-170, 1e-170]) == pytest.approx([1e-150, 1e-150], rel=1e-12)
-    assert ScalarChain(1.0).flow_solution([1e180, 1e-180]) == pytest.approx([1e180, 1e-180], rel=1e-12)
+    for weights in ([1e180, 1e-180], [1e-280, 1e280], [1e250, 1e-180, 2e-180]):
+        reached = ScalarChain(np.prod(weights)).flow_solution(weights)
+        np.testing.assert_allclose(reached, weights, rtol=1e-12)  # they are there already
     assert ScalarChain(0.0).flow_solution([0.0, 2.0]).tolist() == [0.0, 2.0]
     assert ScalarChain(0.0).flow_solution([0.0, 0.0]).tolist() == [0.0, 0.0]

@@ -56,12 +56,36 @@ def client(names):
         yield client
 
 
+class Killed(Exception):
+    pass
+
+
+class DyingClient:
+    def compute(self, writes):
+        raise Killed
+
+
+OTHERS = {"networks": {"rates": 125, "seeds": 1001, "block": 63}, "runs": {"replicas": 1000, "block": 125}}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_folder_that_holds_the_beginning_of_something_else_is_refused(names, tmp_path, job):
+    def begin(arguments):
+        with pytest.raises(Killed):
+            names["to_disk"](DyingClient(), str(tmp_path), names[job](**arguments))
+
+    begin(JOBS[job][0])
+    begin(JOBS[job][0])
+    with pytest.raises(ValueError, match="folder must be a new one, or hold the beginning of the same data, got"):
+        begin(OTHERS[job])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of workers that are killed
 @pytest.mark.parametrize("job", JOBS)
 def test_a_killed_worker_and_a_killed_job_lose_nothing(names, client, tmp_path, job):
     arguments, blocks, direct = JOBS[job]
-    lazy, done = names[job](**arguments), tmp_path / "done"
+    lazy = names[job](**arguments)
     assert all(array.chunks is not None for array in lazy.data_vars.values())
     completed, made = names["as_completed"], []
 
@@ -81,6 +105,7 @@ def test_a_killed_worker_and_a_killed_job_lose_nothing(names, client, tmp_path, 
     names["as_completed"] = first(4, die)
     with pytest.raises(KeyboardInterrupt):
         names["to_disk"](client, str(tmp_path), lazy)
+    (done,) = tmp_path.glob("done*")
     written = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
     assert len(written) == 4
 

@@ -55,6 +55,8 @@ _RUNNING = re.compile(r"(^|_)(running|moving|ema|global|pop|population)_?$")
 _MOVING = re.compile(r"(.*[./])?(?P<what>mean|var)_ema[./](average|hidden)")
 _VARIANCE = ("var", "variance", "std")
 _SCALES = re.compile(r"scale|zero_?point|absmax|amax", re.IGNORECASE)
+# The same as a word of any part of a name, with what stands before it.
+_SCALES_WORD = re.compile(r"(^|_)(scales?|zero_?points?|absmax|amax)(?=$|_)", re.IGNORECASE)
 
 
 def _leaf(name: str) -> tuple[str, str]:
@@ -160,15 +162,36 @@ def _role(
     return None
 
 
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split("[./]", name) if part]
+
+
+def _is_scale_of(scale: str, name: str) -> bool:
+    """Whether a name is that of a scale of a tensor: in its module, or elsewhere and naming its module.
+
+    ``l.weight`` has the scale ``l.weight_scale``, and ``scales.l`` or ``l.quantizer.scale``.
+    """
+    (module, _), (beside, leaf) = _leaf(name), _leaf(scale)
+    if beside == module:
+        return bool(_SCALES.search(leaf))
+    cleaned = [_SCALES_WORD.sub("", part) for part in _parts(scale)]
+    named = [part for part in cleaned if part]
+    own = _parts(module)
+    # a number is no name: of ``layers.0`` both
+    own = own[max((place for place, part in enumerate(own) if not part.isdigit()), default=0) :]
+    said = (named[place : place + len(own)] for place in range(len(named) - len(own) + 1))
+    return cleaned != _parts(scale) and bool(own) and own in said
+
+
 def _check_scales(tensors: Mapping[str, Tensor], roles: Mapping[str, Role]) -> None:
     """Floats of one byte are averaged where no scale of theirs differs."""
-    scales = [name for name, role in roles.items() if role.is_averaged and _SCALES.search(_leaf(name)[1])]
-    modules = {_leaf(name)[0]: name for name in scales}
-    for name, role in roles.items():
-        tensor = tensors[name]
-        scale = modules.get(_leaf(name)[0])
-        if role.is_averaged and tensor.kind.startswith("F8_") and scale is not None and scale != name:
+    averaged = [name for name, role in roles.items() if role.is_averaged]
+    for name in averaged:
+        if not tensors[name].kind.startswith("F8_"):
+            continue
+        scale = next((other for other in averaged if other != name and _is_scale_of(other, name)), None)
+        if scale is not None:
             raise ValueError(
-                f"merge: paths must hold numbers that can be averaged: {name!r}, {tensor}, has a scale {scale!r} that "
-                "differs between the checkpoints; merge the checkpoints before they were quantised"
+                f"merge: paths must hold numbers that can be averaged: {name!r}, {tensors[name]}, has a scale "
+                f"{scale!r} that differs between the checkpoints; merge the checkpoints before they were quantised"
             )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics._showing import named_tuple_repr
-from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, optional, seeds
+from sgdynamics.domains import checked, choice, complain, flag, integer, nonnegative, one, optional, seeds
 from sgdynamics.models._generators import generator_of
 
 __all__ = ["ExampleEnsemble", "draw_ensemble", "gaussian_features"]
@@ -38,16 +38,10 @@ class ExampleEnsemble(NamedTuple):
         return named_tuple_repr(self)
 
 
-def _one(owner: str, name: str, text: str, value: object) -> float:
-    if np.ndim(value):  # type: ignore[arg-type]
-        raise complain(owner, name, text, value)
-    return float(value)  # type: ignore[arg-type]
-
-
 @checked(
     examples=integer(2),
-    relative_variance=nonnegative,
-    force_deviation=nonnegative,
+    relative_variance=one(nonnegative),
+    force_deviation=one(nonnegative),
     law=choice("gaussian", "gamma"),
     modes=optional(integer(1)),
     exact_moments=flag,
@@ -97,7 +91,7 @@ def draw_ensemble(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range.
+        If an argument is outside its range, or the relative variance so large that all draws of a Gamma law are 0.
 
     Examples
     --------
@@ -107,16 +101,13 @@ def draw_ensemble(
     >>> round(float(drawn.forces.std()), 12), abs(round(float(drawn.relative_curvatures @ drawn.forces), 12))
     (0.5, 0.0)
     """
-    owner = "draw_ensemble"
-    variance = _one(owner, "relative_variance", "a finite number >= 0", relative_variance)
-    deviation = _one(owner, "force_deviation", "a finite number >= 0", force_deviation)
-    if exact_moments and deviation and examples < 4:
-        raise complain(owner, "examples", "an integer >= 4 for exact moments of a force", examples)
+    if exact_moments and force_deviation and examples < 4:
+        raise complain("draw_ensemble", "examples", "an integer >= 4 for exact moments of a force", examples)
     shape = (examples, modes or 1)
-    curvatures = _curvatures(generator_of(seed, _CURVATURE), shape, variance, law, exact_moments)
+    curvatures = _curvatures(generator_of(seed, _CURVATURE), shape, relative_variance, law, exact_moments)
     forces = np.zeros(shape)
-    if deviation:
-        forces = deviation * _forces(generator_of(seed, _FORCE), curvatures, exact_moments)
+    if force_deviation:
+        forces = force_deviation * _forces(generator_of(seed, _FORCE), curvatures, exact_moments)
     if modes is None:
         return ExampleEnsemble(curvatures[:, 0], forces[:, 0])
     return ExampleEnsemble(curvatures, forces)
@@ -129,6 +120,9 @@ def _curvatures(
         return np.ones(shape)
     if law == "gamma":
         drawn = generator.gamma(1 / variance, variance, shape)
+        if not drawn.any(axis=0).all():
+            text = f"small enough that of {shape[0]} draws from the Gamma law not all are 0"
+            raise complain("draw_ensemble", "relative_variance", text, variance)
     else:
         drawn = 1 + math.sqrt(variance) * generator.standard_normal(shape)
     if not exact_moments:
@@ -139,7 +133,8 @@ def _curvatures(
 
 def _standard(drawn: Array) -> Array:
     centered = drawn - drawn.mean(axis=0)
-    made: Array = centered / np.sqrt((centered**2).mean(axis=0))
+    deviation = np.sqrt((centered**2).mean(axis=0))
+    made: Array = centered / np.where(deviation == 0, 1.0, deviation)  # 0 where it is lost beside the mean
     return made
 
 
@@ -154,7 +149,7 @@ def _forces(generator: np.random.Generator, curvatures: Array, exact_moments: bo
     return _standard(drawn)
 
 
-@checked(examples=integer(1), dimensions=integer(1), decay=nonnegative, seed=seeds)
+@checked(examples=integer(1), dimensions=integer(1), decay=one(nonnegative), seed=seeds)
 def gaussian_features(
     examples: int, dimensions: int, *, decay: float = 0.0, seed: int | np.random.SeedSequence
 ) -> Array:
@@ -189,7 +184,6 @@ def gaussian_features(
     >>> round(float((features.T @ features / 64).trace()), 3)
     2.857
     """
-    power = _one("gaussian_features", "decay", "a finite number >= 0", decay)
     normals = np.random.default_rng(seed).standard_normal((examples, dimensions))
-    made: Array = normals * np.arange(1, dimensions + 1) ** (-power / 2)
+    made: Array = normals * np.arange(1, dimensions + 1) ** (-decay / 2)
     return made

@@ -17,7 +17,18 @@ import xarray as xr
 
 from sgdynamics._blas import one_blas_thread
 from sgdynamics._showing import Shown
-from sgdynamics.domains import Domain, Numbers, Numeric, Values, check_arguments, checked, integer, nonnegative, real
+from sgdynamics.domains import (
+    Domain,
+    Numbers,
+    Numeric,
+    Values,
+    check_arguments,
+    checked,
+    complain,
+    integer,
+    nonnegative,
+    real,
+)
 from sgdynamics.models.deep_linear._domains import Floats, chain_weights
 from sgdynamics.models.deep_linear._eigenvalues import top_eigenvalue
 
@@ -36,9 +47,22 @@ def on_chains(
     ``outputs`` are the new dims of every result.
     """
     if not any(isinstance(value, xr.DataArray) for value in (weights, *others)):
+        arrays = [np.asarray(value) for value in (weights, *others)]
+        sizes = [arrays[0].shape[:-1], *(array.shape for array in arrays[1:])]
+        try:
+            np.broadcast_shapes(*sizes)
+        except ValueError:
+            text = "chains, as many as there are targets and learning rates or one of a kind"
+            raise complain(core.__name__, "weights", text, f"shapes {sizes}") from None
         with np.errstate(all="ignore"):
-            found = core(np.asarray(weights), *map(np.asarray, others))
+            found = core(*arrays)
         return found if len(outputs) > 1 or np.ndim(found) else float(found)
+    for value, axes in zip((weights, *others), (1, *(0 for _ in others)), strict=True):
+        if not isinstance(value, xr.DataArray) and np.ndim(value) > axes:
+            text = "one chain and plain targets and rates numbers, where another argument is a DataArray"
+            raise complain(core.__name__, "weights", text, f"an array of shape {np.shape(value)}")
+        if value is not weights and isinstance(value, xr.DataArray) and "layer" in value.dims:
+            raise complain(core.__name__, "weights", "alone in having the dim 'layer'", f"another with {value.dims}")
     labelled = weights if isinstance(weights, xr.DataArray) else xr.DataArray(weights, dims="layer")
     if labelled.chunks is not None:
         labelled = labelled.chunk(layer=-1)
@@ -107,38 +131,26 @@ def sharpness(weights: Floats, target: Floats) -> Floats:
         return top_eigenvalue(hessian(weights, target))
 
 
-_LEAST = -5000  # below the exponent of any number
-
-
-def _power(size: Floats) -> Floats:
-    """The power of two above a size; the least for 0."""
-    return np.where(size == 0, _LEAST, np.frexp(size)[1])
-
-
 def flow_solution(weights: Floats, target: Floats) -> Floats:
     """Absolute values of the weights at the end of gradient flow."""
-    depth = weights.shape[-1]
+    size = np.abs(weights)
+    smallest = size.min(axis=-1, keepdims=True)
+    # roots of what squares are above the smallest one; the squares themselves may be no numbers
+    root = np.where(smallest == 0, size, np.sqrt(size - smallest) * np.sqrt(size + smallest))
+    # the smallest square t solves prod(t + root^2) = y^2; the logarithm of the product is convex in s = log t
     with np.errstate(divide="ignore"):
-        size = np.log2(np.abs(target)) / depth
-    # in a power of two next to the largest weight, at the start or in the end, nothing under- or overflows
-    power = np.maximum(np.where(target == 0, _LEAST, np.ceil(size)), _power(np.abs(weights).max(axis=-1))).astype(int)
-    power = np.where(power == _LEAST, 0, power)
-    squares = np.ldexp(weights, -power[..., None]) ** 2
-    excess = squares - squares.min(axis=-1, keepdims=True)
-    # the smallest square t solves prod(t + excess) = y^2; the logarithm of the product is convex in s = log t
-    with np.errstate(divide="ignore"):
-        goal = 2 * (np.log(np.abs(target)) - depth * np.log(2.0) * power)
-    s = goal / depth
+        excess, goal = 2 * np.log(root), 2 * np.log(np.abs(target))
+    s = goal / weights.shape[-1]
     for _ in range(NEWTON_STEPS):
-        smallest = np.exp(s)[..., None]
-        value = np.log(smallest + excess).sum(axis=-1) - goal
-        slope = (smallest / (smallest + excess)).sum(axis=-1)
+        logs = np.logaddexp(s[..., None], excess)
+        value = logs.sum(axis=-1) - goal
+        slope = np.exp(s[..., None] - logs).sum(axis=-1)
         lower = s - value / slope
         if not (lower < s).any():  # at the root, rounding stops the descent
             break
         s = np.where(lower < s, lower, s)
     # a target of 0 leaves t = 0
-    return np.asarray(np.ldexp(np.sqrt(np.exp(s)[..., None] + excess), power[..., None]))
+    return np.asarray(np.hypot(np.exp(s / 2)[..., None], root))
 
 
 def flow_sharpness(weights: Floats, target: Floats) -> Floats:

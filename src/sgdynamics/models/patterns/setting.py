@@ -12,13 +12,14 @@ import numpy as np
 from sgdynamics._showing import Shown
 from sgdynamics.domains import (
     Domain,
+    Interval,
     check_arguments,
     checked,
     complain,
     flag,
     instance_of,
     integer,
-    positive,
+    one,
     seeds,
     unit_interval,
 )
@@ -26,6 +27,10 @@ from sgdynamics.models.patterns.data import TwoPatternData, TwoPatternSample
 from sgdynamics.models.patterns.training import TwoPatternTraining
 
 __all__ = ["TwoPatternSetting"]
+
+# of smaller ones there are too many examples to draw
+_p_fraction = Interval("a number in [1e-6, 1)", low=1e-6, high=1, low_open=False)
+_rate_ratio = Interval("a finite number >= 1", low=1, low_open=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,10 +102,12 @@ class TwoPatternSetting(Shown):
         """
         rays = self.data.rays
         angle = np.arctan2(rays[:, 1], rays[:, 0])
+        length = float(np.hypot(*rays[1]))
+        rays = rays / length  # their squares are numbers
         kernel = (rays @ rays.T) * (math.pi - np.abs(angle[:, None] - angle)) / (2 * math.pi)
         weight = np.sqrt([0.5, 0.25, 0.25])
         top = float(np.linalg.eigvalsh(weight[:, None] * kernel * weight)[-1])
-        top *= (1 - self.data.p_only) * self.data.mean_square_alpha
+        top *= (1 - self.data.p_only) * self.data.mean_square_alpha * length * length
         return 2 / (top / 4 + self.training.weight_decay)
 
     @checked(seed=seeds)
@@ -169,7 +176,7 @@ class TwoPatternSetting(Shown):
         return cls.desk().with_data(alpha_low=0.0)
 
     @classmethod
-    @checked(dimension=integer(2), p_fraction=unit_interval, q_only=unit_interval, rate_ratio=positive)
+    @checked(dimension=integer(2), p_fraction=one(_p_fraction), q_only=one(unit_interval), rate_ratio=one(_rate_ratio))
     def unit_constants(
         cls, dimension: int, *, p_fraction: float = 0.2, q_only: float = 0.2, rate_ratio: float = 1000.0
     ) -> Self:
@@ -187,7 +194,7 @@ class TwoPatternSetting(Shown):
         dimension : int
             :math:`d`, >= 2.
         p_fraction : float
-            :math:`\kappa` in (0, 1).
+            :math:`\kappa` in [1e-6, 1).
         q_only : float
             :math:`q_0` in [0, 1).
         rate_ratio : float
@@ -197,21 +204,15 @@ class TwoPatternSetting(Shown):
         -------
         TwoPatternSetting
         """
-        if p_fraction == 0:
-            raise complain("unit_constants", "p_fraction", "a number in (0, 1)", p_fraction)
-        if rate_ratio < 1:
-            raise complain("unit_constants", "rate_ratio", "a number >= 1", rate_ratio)
-        kappa = float(p_fraction)
+        kappa = p_fraction
         data = TwoPatternData(
             dimension,
             p_only=kappa**2 / 2,
-            q_only=float(q_only),
+            q_only=q_only,
             margin=1.0,
             separation=dimension**-0.75,
             alpha_low=0.0,
         )
-        time = 8 * dimension / (1 + math.sqrt(2 / math.pi)) ** 2 / (1 - float(q_only))
-        training = TwoPatternTraining(
-            0.8, 0.8 / float(rate_ratio), time, time, weight_decay=dimension**-1.25, coarse_step=0.8
-        )
+        time = 8 * dimension / (1 + math.sqrt(2 / math.pi)) ** 2 / (1 - q_only)
+        training = TwoPatternTraining(0.8, 0.8 / rate_ratio, time, time, weight_decay=dimension**-1.25, coarse_step=0.8)
         return cls(data, training, math.ceil(dimension / kappa**2))

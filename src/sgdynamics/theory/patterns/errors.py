@@ -40,8 +40,8 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
     Notes
     -----
     Owen's function is read on the side where the difference does not cancel. Where the error is small,
-    :math:`cG\sqrt{1+k^2} > 2`, both differences do: the last integral is taken by quadrature, and tiny errors keep their
-    digits.
+    :math:`cG\sqrt{1+k^2} > 2`, both differences do: the last integral is then taken by quadrature, so that tiny errors
+    keep their digits.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def p_only_error(cosine: Numeric, margin: Numeric) -> Numeric:
 def _tail(h: Numeric, reach: Numeric) -> Numeric:
     r""":math:`\frac1\pi \int_k^\infty e^{-h^2(1+x^2)/2}/(1+x^2)\, dx`, with ``reach`` = k h.
 
-    In :math:`u = h (x-k)/\sqrt 2`, :math:`p = h/\sqrt 2` and :math:`q = kh/\sqrt 2` it is :math:`e^{-p^2-q^2}/\pi` times
+    With :math:`u = h (x-k)/\sqrt 2`, :math:`p = h/\sqrt 2`, :math:`q = kh/\sqrt 2` it is :math:`e^{-p^2-q^2}/\pi` times
 
     .. math:: \int_0^\infty e^{-u(u+2q)} \frac{p}{p^2 + (q+u)^2}\, du .
     """
