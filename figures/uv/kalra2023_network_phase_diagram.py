@@ -5,7 +5,7 @@ sharpness of the very network at its start. For every network, from below: where
 where the sharpness does, where the straight segment from start to end first has a barrier, and the last learning rate
 before divergence at which the network still learns. Small points are single networks, triangles those of which only a
 bound is known, crosses those whose thresholds are out of order; large points are means over networks. Lines are the
-walls of the two-layer linear network on one example.
+walls of the two-layer linear network on one example. Of the largest networks the loss alone is followed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
+from numpy.typing import NDArray
 
 from figures.engine.check import Check, heuristic
 from figures.engine.colors import BLACK, BLUE, GREEN, PURPLE, VERMILION
@@ -29,9 +30,13 @@ from figures.uv._network_phases import images, networks, processes
 from sgdynamics.simulate import trainer
 from sgdynamics.theory import uv
 
+LONG = True
+
 ACTIVATIONS: tuple[Any, ...] = ("relu", "linear")
-SHAPES = ((2, 32), (2, 64), (2, 256), (3, 64), (5, 32), (5, 64), (5, 256))
+SHAPES = ((2, 32), (2, 64), (2, 256), (3, 64), (5, 32), (5, 64))
 FAST_SHAPES = ((2, 16), (2, 128), (4, 16))
+# The loss alone is followed: sharpness and barrier of these cost more than those of all others together.
+LARGE_SHAPES = ((5, 256),)
 SPACING = 2**0.1
 # From zero outputs: two layers, by width, on a finer grid from 2 on.
 ZERO_WIDTHS = (16, 32, 64, 128, 256, 512)
@@ -54,21 +59,12 @@ OTHER_SEEDS = 5
 
 
 def compute(fast: bool) -> xr.Dataset:
-    shapes = networks(*(FAST_SHAPES if fast else SHAPES))
-    options = {
-        **images(),
-        **shapes,
-        "c": SPACING ** np.arange(1, 41 if fast else 61),
-        "seeds": 3 if fast else 5,
-        "processes": processes(),
-    }
-    landscape = None if fast else SPACING ** np.arange(0, 60, 2)
-    standard = [
-        trainer.network_thresholds(**options, activation=activation, landscape_c=landscape)
-        for activation in ACTIVATIONS
-    ]
-    data = xr.concat(standard, xr.DataArray(list(ACTIVATIONS), dims="activation", name="activation"))
-    data = data.assign_coords(depth=shapes["depth"], width=shapes["width"])
+    if fast:
+        data = _standard(FAST_SHAPES, SPACING ** np.arange(1, 41), seeds=3)
+    else:
+        c, some = SPACING ** np.arange(1, 61), SPACING ** np.arange(0, 60, 2)
+        parts = [_standard(SHAPES, c, seeds=5, landscape_c=some), _standard(LARGE_SHAPES, c, seeds=5)]
+        data = xr.concat(parts, "network", combine_attrs="override")
     data = data.assign(zero_output_c_loss=_from_zero_outputs(fast))
     if not fast:
         data = data.merge(_narrow_starts())
@@ -80,6 +76,15 @@ def compute(fast: bool) -> xr.Dataset:
         "uv_c_max": uv.mean_c_max(along, "hessian"),
     }
     return described(data.assign(walls), {"wall_width": "width of the uv network"}, source="kalra2023")
+
+
+def _standard(shapes: tuple[tuple[int, int], ...], c: NDArray[Any], **options: Any) -> xr.Dataset:
+    """Thresholds of networks that start as usual, by activation and network."""
+    chosen = networks(*shapes)
+    options = {**images(), **chosen, **options, "c": c, "processes": processes()}
+    found = [trainer.network_thresholds(**options, activation=activation) for activation in ACTIVATIONS]
+    data = xr.concat(found, xr.DataArray(list(ACTIVATIONS), dims="activation", name="activation"))
+    return data.assign_coords(depth=chosen["depth"], width=chosen["width"])
 
 
 def _from_zero_outputs(fast: bool) -> xr.DataArray:
