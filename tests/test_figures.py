@@ -37,7 +37,7 @@ from figures.engine.files import DirectoryInUse, replacing, share_as_worker, sol
 from figures.engine.findings import FINDINGS, Finding
 from figures.engine.labels import axis, described
 from figures.engine.report import Entry, write_report
-from figures.engine.runner import _is_current, _next
+from figures.engine.runner import _is_current, _longest_first, _next
 from figures.engine.style import (
     DOUBLE,
     SINGLE,
@@ -924,6 +924,18 @@ def test_every_variable_has_a_name_and_a_unit():
         "known": ("as known", "1"),
     }
     assert found.risk_measured.attrs["status"] == "exact"
+
+
+def test_a_run_begins_with_what_takes_longest(tmp_path):
+    def order(name, seconds=None, **options):
+        if seconds is not None:
+            (tmp_path / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
+        return Order("toys", name, "", False, tmp_path, "", **options)
+
+    known = [order("short", 1.0), order("slow", 50.0, companions="runs"), order("brief", 2.0, long=True)]
+    new = [order("a"), order("b", companions="runs"), order("c", long=True)]
+    assert [one.name for one in _longest_first(known + new)] == ["c", "b", "a", "slow", "brief", "short"]
+    assert [name for name, figure in FIGURES.items() if figure.long] == ["kalra2023_network_phase_diagram"]
 
 
 def test_figures_that_share_runs_are_made_where_the_runs_are():

@@ -17,7 +17,8 @@ class FigureModule:
     """Where a figure lives, what it claims and what there is to see.
 
     ``module`` is what imports it, ``row`` the folder it lies in, if any; ``companions`` is the helper whose kept runs
-    it shares with others, if there is one.
+    it shares with others, if there is one; ``long`` is what the module says of itself by ``LONG = True``: that in full
+    it takes so long that a run has to begin with it.
     """
 
     name: str
@@ -26,6 +27,7 @@ class FigureModule:
     claim: str
     companions: str = ""
     look: str = ""
+    long: bool = False
 
     @property
     def row(self) -> str:
@@ -78,7 +80,13 @@ def _described(package: str, home: Path, path: Path) -> FigureModule:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         return FigureModule(path.stem, module, path, f"(cannot be read: {error})")
-    return FigureModule(path.stem, module, path, _claim(tree), _companions(tree, package, home), _look(tree))
+    companions = _companions(tree, package, home)
+    return FigureModule(path.stem, module, path, _claim(tree), companions, _look(tree), _is_long(tree))
+
+
+def _is_long(tree: ast.Module) -> bool:
+    """Whether a module says ``LONG = True``."""
+    return any(ast.unparse(node) == "LONG = True" for node in tree.body if isinstance(node, ast.Assign))
 
 
 def _companions(tree: ast.Module, package: str, home: Path) -> str:

@@ -62,6 +62,7 @@ def run(
                 directory,
                 fingerprint(figure, fast=fast, shared=shared, seed=seed),
                 figure.companions,
+                figure.long and not fast,
             )
             for name, figure in known.items()
         ]
@@ -111,13 +112,7 @@ def _make_all(orders: Collection[Order], jobs: int, seed: int) -> dict[str, str]
     """Make the figures; returns the tracebacks of those that raised, by name."""
     if not orders:
         return {}
-    # Longest first, as far as is known from earlier runs, so that no long one is left to run alone at the end. Where it
-    # is not known, those first that share runs: they keep one process busy for longest.
-    waiting = sorted(
-        orders,
-        key=lambda order: (_manifest(order).get("seconds", float("inf")), bool(order.companions)),
-        reverse=True,
-    )
+    waiting = _longest_first(orders)
     errors: dict[str, str] = {}
     homes: dict[str, ProcessPoolExecutor] = {}
     with (
@@ -149,6 +144,19 @@ def _make_all(orders: Collection[Order], jobs: int, seed: int) -> dict[str, str]
                 progress.update()
             progress.refresh()
     return errors | {order.name: "no process is left to make it" for order in waiting}
+
+
+def _longest_first(orders: Collection[Order]) -> list[Order]:
+    """As far as is known from earlier runs, so that no long one is left to run alone at the end.
+
+    Where it is not known, those that say that they are long, then those that share runs: they keep one process busy
+    for longest.
+    """
+
+    def length(order: Order) -> tuple[float, bool, bool]:
+        return _manifest(order).get("seconds", float("inf")), order.long, bool(order.companions)
+
+    return sorted(orders, key=length, reverse=True)
 
 
 def _next(waiting: list[Order], process: ProcessPoolExecutor, homes: dict[str, ProcessPoolExecutor]) -> Order | None:

@@ -27,7 +27,7 @@ _kept_open: list[object] = []
 
 @dataclass(frozen=True)
 class Order:
-    """One figure to make; those of one name of ``companions`` share runs that a process keeps."""
+    """One figure to make, early if it is long; those of one name of ``companions`` share runs that a process keeps."""
 
     module: str
     name: str
@@ -36,6 +36,7 @@ class Order:
     directory: Path
     fingerprint: str
     companions: str = ""
+    long: bool = False
 
 
 def begin(directory: Path, lifeline: Connection, threads: int, seed: int = 0) -> None:
