@@ -59,5 +59,5 @@ def judge(
             outcome = (BOTH if sharp > bound else LOSS) if loss > bound else MONOTONE
             if cycle != 0:
                 outcome = CHAOTIC if cycle == NO_CYCLE else PERIODIC
-        found.outcome[i], found.divergence_step[i], found.period[i] = outcome, step, max(cycle, 0)
+        found.outcome[i], found.divergence_step[i], found.period[i] = outcome, step, cycle if cycle > 0 else 0
         found.peak_loss_ratio[i], found.peak_sharpness_ratio[i], found.final_sharpness[i] = loss, sharp, final
