@@ -161,7 +161,7 @@ def test_the_curvature_starts_at_the_rate_of_the_closed_form_and_stays_below_the
 
 def test_the_population_is_the_limit_of_many_examples():
     short = DESK.with_training(first_time=160.0, second_time=80.0)
-    large = TwoPatternSetting(short.data, short.training, 40000)
+    large = TwoPatternSetting(short.data, short.training, 10_000)
     for setting, algorithm in ((large, LARGE), (large, SMALL)):
         exact = population_dynamics(setting, algorithm)
         sampled = reduced_dynamics(setting, setting.draw(0), algorithm)
