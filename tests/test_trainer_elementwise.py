@@ -33,7 +33,7 @@ def test_every_compiled_loop_has_a_plain_function_and_is_compared_here():
     loops = {name for name, member in vars(fused).items() if hasattr(member, "py_func") and name[0] != "_"}
     loops -= {"exp_of_negative", "tanh"}
     assert loops == {name for name, member in vars(elementwise).items() if hasattr(member, "__wrapped__")} - {"kernels"}
-    assert loops == {*COUNTS, "descend"}
+    assert loops == {*COUNTS, "descend", "roll", "add_decay"}
 
 
 @st.composite
@@ -100,6 +100,15 @@ def test_a_descent_has_the_same_bits(vectors, rate):
     plain, compiled = both("descend", vectors[0, 0], vectors[1, 0], rate)
     assert_bits(compiled[0], plain[0])
     plain, compiled = both("descend", *vectors, np.array([[0.1], [rate], [2.0]]))
+    assert_bits(compiled[0], plain[0])
+
+
+@given(arrays_of.arrays(np.float64, (3, 11), elements=NUMBERS), NUMBERS, NUMBERS)
+def test_momentum_and_weight_decay_have_the_same_bits(vectors, beta, rate):
+    plain, compiled = both("roll", *vectors, beta, rate)
+    for found, wanted in zip(compiled[:2], plain[:2], strict=True):
+        assert_bits(found, wanted)
+    plain, compiled = both("add_decay", *vectors[:2], rate, np.empty(11))
     assert_bits(compiled[0], plain[0])
 
 

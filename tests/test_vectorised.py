@@ -64,6 +64,11 @@ def network_steps():
         trainer.trajectory(start, constant(0.1, 2))
 
 
+def heavy_steps():
+    start = trainer.Objective(trainer.network([1, 1], "linear", seed=0), [[1.0]], [0.0], "mse", weight_decay=0.1)
+    trainer.trajectory(start, constant(0.1, 2), update=trainer.momentum(0.5))
+
+
 ONCE = dict.fromkeys(("mul", "div", "sqrt", "fmadd"), 1)
 # A kernel below ``simulate``, what runs it, and the operations that only its hot loop has: how many at least, which
 # counts the lanes that are written out side by side.
@@ -93,6 +98,8 @@ KERNELS = [
     ("trainer.fused.softmax_residual", network_steps, {"fmadd": 10}),
     ("trainer.fused.average", network_steps, {"div": 1, "add": 1}),
     ("trainer.fused.descend", network_steps, {"mul": 1, "sub": 1}),
+    ("trainer.fused.roll", heavy_steps, {"mul": 1, "add": 1, "sub": 1}),
+    ("trainer.fused.add_decay", heavy_steps, {"mul": 1, "add": 1}),
 ]
 
 

@@ -136,3 +136,19 @@ def descend(weights: Array, gradient: Array, rate: float | Array) -> None:
     """From w to w - rate g, rates of several runs as (runs, 1); uses up g."""
     np.multiply(gradient, rate, gradient)
     np.subtract(weights, gradient, weights)
+
+
+@compiled_where_possible
+def roll(velocity: Array, weights: Array, gradient: Array, beta: float, rate: float) -> None:
+    """From u to beta u + g, then from w to w - rate u; uses up g."""
+    np.multiply(velocity, beta, velocity)
+    np.add(velocity, gradient, velocity)
+    np.multiply(velocity, rate, gradient)
+    np.subtract(weights, gradient, weights)
+
+
+@compiled_where_possible
+def add_decay(gradient: Array, weights: Array, decay: float, spare: Array) -> None:
+    """From g to g + decay w; uses up the spare array."""
+    np.multiply(weights, decay, spare)
+    np.add(gradient, spare, gradient)

@@ -189,3 +189,19 @@ def descend(weights: Array, gradient: Array, rate: Any) -> None:
             own = rate[run, 0]
             for k in range(weights.shape[1]):
                 weights[run, k] -= own * gradient[run, k]
+
+
+@kernel
+def roll(velocity: Array, weights: Array, gradient: Array, beta: float, rate: float) -> None:
+    """From u to beta u + g, then from w to w - rate u."""
+    for k in range(weights.size):
+        here = velocity[k] * beta + gradient[k]
+        velocity[k] = here
+        weights[k] -= here * rate
+
+
+@kernel
+def add_decay(gradient: Array, weights: Array, decay: float, spare: Array) -> None:
+    """From g to g + decay w."""
+    for k in range(weights.size):
+        gradient[k] += weights[k] * decay

@@ -18,6 +18,7 @@ from sgdynamics.models.schedules import schedule_of_rates
 from sgdynamics.simulate.trainer import arguments
 from sgdynamics.simulate.trainer.batches import Batches, some_batches
 from sgdynamics.simulate.trainer.derivatives import data_domains
+from sgdynamics.simulate.trainer.elementwise import add_decay
 from sgdynamics.simulate.trainer.losses import AnyLoss
 from sgdynamics.simulate.trainer.network import AnyNetwork, check_real
 from sgdynamics.simulate.trainer.objective import Objective, real_objective
@@ -299,7 +300,7 @@ def _run(
     net, start = what.net, what.flat()
     weights, state = start.copy(), None
     layers = net.views(weights)
-    gradient, decayed = np.empty_like(start), np.empty_like(start)
+    gradient, spare = np.empty_like(start), np.empty_like(start)
     into = net.views(gradient)
     overwrite = update.overwrite if isinstance(update, InPlace) else None
     frozen = None if what.trainable is None else ~what.trainable
@@ -317,8 +318,7 @@ def _run(
         if what.weight_decay:
             if batch_loss is not None:
                 batch_loss += float(what.decay(weights))
-            np.multiply(weights, what.weight_decay, decayed)
-            np.add(gradient, decayed, gradient)
+            add_decay(gradient, weights, what.weight_decay, spare)
         if frozen is not None:
             gradient[frozen] = 0.0
         if overwrite is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.domains import checked, flag, one, unit_interval
-from sgdynamics.simulate.trainer.elementwise import descend
+from sgdynamics.simulate.trainer.elementwise import descend, roll
 
 __all__ = ["Update", "momentum", "sgd"]
 
@@ -49,18 +49,14 @@ class _Momentum(InPlace):
     nesterov: bool
 
     def overwrite(self, weights: Array, gradient: Array, rate: float, state: Any) -> Any:
-        if state is None:
-            velocity = gradient.copy()
-        else:
-            velocity = state
-            np.multiply(velocity, self.beta, velocity)
-            np.add(velocity, gradient, velocity)
-        if self.nesterov:
-            gradient += self.beta * velocity
-            np.multiply(gradient, rate, gradient)
-        else:
-            np.multiply(velocity, rate, gradient)
-        np.subtract(weights, gradient, weights)
+        velocity = np.zeros_like(gradient) if state is None else state
+        if weights.ndim == 1 and not self.nesterov:
+            roll(velocity, weights, gradient, self.beta, rate)
+            return velocity
+        np.multiply(velocity, self.beta, velocity)
+        np.add(velocity, gradient, velocity)
+        step = gradient + self.beta * velocity if self.nesterov else velocity
+        np.subtract(weights, rate * step, weights)
         return velocity
 
 
