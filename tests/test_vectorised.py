@@ -53,7 +53,9 @@ def quadratic_jumps():
 
 def two_patterns():
     setting = TwoPatternSetting.desk().with_training(first_time=4.0, second_time=2.0)
-    patterns.trajectory(setting, setting.draw(0), "large_then_small", width_p=10, width_q=10, seed=0)
+    # noise in the pre-activations has loops of its own
+    for algorithm in ("large_then_small", "small_with_activation_noise"):
+        patterns.trajectory(setting, setting.draw(0), algorithm, width_p=10, width_q=10, seed=0)
 
 
 def network_steps():
