@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 matplotlib.use("Agg")
 
@@ -28,12 +28,21 @@ settings.register_profile(
     "sgdynamics", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("sgdynamics")
+# Whether a test fails, not the simplest way to make it fail.
+settings.register_profile(
+    "sgdynamics, perturbed",
+    settings.get_profile("sgdynamics"),
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Workers, as many as cores, have one core each: threads of BLAS would wait for each other's cores, and spin."""
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for what is started from here
+    if config.getoption("--perturb"):  # before tests are read, which take their settings from the profile
+        settings.load_profile("sgdynamics, perturbed")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
