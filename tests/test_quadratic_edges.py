@@ -328,6 +328,19 @@ def test_the_edge_with_momentum_is_a_root_of_its_polynomial_however_few_rates_ar
     assert mean_square_growth(model, 1.01 * edge, **options) > 1
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("scale", [1e-6, 0.1, 1.0, 1e6])
+def test_in_any_unit_the_edge_with_momentum_is_one_of_the_roots_that_are_tried(scale, nesterov):
+    factors = np.random.default_rng(3).normal(size=(4, 2, 2))
+    model = FiniteSumQuadratic(scale * factors @ factors.transpose(0, 2, 1), sampling="replacement")
+    edge = second_moment_edge(model, momentum=0.6, nesterov=nesterov)
+    limit = mean_edge(model, momentum=0.6, nesterov=nesterov)
+    assert edge < 0.9 * limit
+    _, noise = edges.independent_noise(model, "")
+    roots = edges._roots(noise, limit, 0.6, nesterov)
+    assert np.abs(roots / edge - 1).min() < 1e-9
+
+
 @pytest.mark.parametrize("share", 10.0 ** -np.array([3, 9, 12, 13, 14, 16, 30, 300]))
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_the_pole_of_a_rare_curvature_hides_no_crossing(share, scale):

@@ -10,6 +10,7 @@ Everything here but :func:`mean_edge` takes batches that are independent from st
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast, overload
 
 import numpy as np
@@ -120,8 +121,10 @@ def _roots(noise: GradientNoise, limit: float, momentum: float, nesterov: bool) 
     """Rates below a limit at which 1 is an eigenvalue of the map of one step, sorted; some at 0 among them."""
     from scipy.linalg import eigvals
 
+    # with rates in units of the limit, a displacement and a step are of one size whatever the unit of curvature
+    scaled = replace(noise, hessian=limit * noise.hessian, spread=lambda matrix: limit * noise.spread(limit * matrix))
     with one_blas_thread():
-        start, middle, end = (_table(noise, share * limit, momentum, nesterov) for share in (0.0, 0.5, 1.0))
+        start, middle, end = (_table(scaled, share, momentum, nesterov) for share in (0.0, 0.5, 1.0))
         bent, one, none = 2 * (start - 2 * middle + end), np.eye(len(start)), np.zeros_like(start)
         shares = eigvals(
             np.block([[none, one], [one - start, -(end - start - bent)]]), np.block([[one, none], [none, bent]])
