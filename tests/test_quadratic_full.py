@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import solve_discrete_lyapunov
 
-from sgdynamics.models.quadratic import FullQuadratic, MiniBatchQuadratic
+from sgdynamics.models.quadratic import FullQuadratic, GaussianLeastSquares, MiniBatchQuadratic
 from sgdynamics.models.schedules import constant, ema, linear
 from sgdynamics.theory.quadratic import autocovariance, covariance_ratio, moments, stationary, stationary_variance
 
@@ -186,6 +186,18 @@ def test_the_gradient_is_the_slope_of_the_loss_and_the_mean_loss_is_excess_and_f
     centers = np.array(list(itertools.product([-1, 1], repeat=size))) @ root.T
     expected = model.excess_risk(error) + model.floor
     assert math.isclose(model.batch_loss(error, centers).mean(), expected, rel_tol=1e-10)
+
+
+def test_a_batch_of_least_squares_is_a_regression_on_its_labels():
+    random = np.random.default_rng(2)
+    truth, error = random.normal(size=(2, 3))
+    features, noise = random.normal(size=(5, 4, 3)), random.normal(size=(5, 4))
+    labels, weights = features @ truth + noise, truth + error
+    model = GaussianLeastSquares([2.0, 1.0, 0.5], 1.0, batch_size=4)
+    residuals = features @ weights - labels
+    np.testing.assert_allclose(model.batch_loss(error, features, noise), (residuals**2).mean(-1) / 2, rtol=1e-12)
+    slopes = np.mean(features * residuals[..., None], axis=1)
+    np.testing.assert_allclose(model.batch_gradient(error, features, noise), slopes, rtol=1e-12, atol=1e-12)
 
 
 def test_labelled_points_keep_their_labels():
