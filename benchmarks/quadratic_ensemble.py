@@ -351,7 +351,8 @@ SIZES = (100, 1000, 10_000)
 
 SHORT_VECTORS = (
     "in vectors of four, eight normals are some 115 operations: on four units 29 cycles at the best, 1.0 s for 1e9 at "
-    "3.7 GHz; chains of some sixty cycles, and constants that sixteen registers cannot hold, more than double that"
+    "3.7 GHz. Loops by themselves take 48: words 9, quotients 8, radii 13 (8 of them the unit of square roots), "
+    "directions 11, steps 7"
 )
 
 WORKLOADS = (

@@ -10,21 +10,26 @@ What was compiled is kept on disk, see :mod:`sgdynamics.simulate._kernel_cache`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+from numba import types
+from numba.extending import intrinsic
 
 from sgdynamics.simulate._kernel_cache import KernelCache, folder, name_of
 
-__all__ = ["inlined", "kernel"]
+__all__ = ["inlined", "kernel", "stay_apart"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function that is called from Python."""
-    compiled: Callable[P, R] = _kept(numba.njit(error_model="numpy", fastmath=False, nogil=True)(function))
+    """Compile a function that is called from Python, or that other kernels call."""
+    # said of both kinds: what is not said, Numba takes from the caller
+    compiled: Callable[P, R] = _kept(
+        numba.njit(error_model="numpy", fastmath=False, nogil=True, forceinline=False)(function)
+    )
     return compiled
 
 
@@ -35,6 +40,19 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
         numba.njit(error_model="numpy", fastmath=False, nogil=True, forceinline=True)(function)
     )
     return compiled
+
+
+def _stay_apart(context: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
+
+# Said in a kernel that others call: it stays a function of its own. Its loop then has all registers for its constants;
+# inside of a longer function, LLVM loads them again for every vector.
+stay_apart: Callable[[], None] = cast(Any, intrinsic(_stay_apart))
 
 
 def _kept(dispatcher: Any) -> Any:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdynamics.simulate._kernel import inlined
-from sgdynamics.simulate._vector_math import as_signed, direction, log
+from sgdynamics.simulate._vector_math import as_signed, direction_begun, direction_ended, log
 
 __all__ = ["Purpose", "Seed", "State", "next_word", "normal_pair", "open_stream", "stream_key", "whole_number"]
 
@@ -101,23 +101,22 @@ def next_word(state: State) -> tuple[np.uint64, State]:
 
 
 @inlined
-def radius_of(word: np.uint64) -> float:
-    """Distance from 0 of a pair of normals."""
-    uniform = as_signed((word >> _11) + _1) * _UNIT  # in (0, 1]: the logarithm is finite, no normal exceeds 8.58
-    return math.sqrt(-2.0 * log(uniform))
+def uniform(word: np.uint64) -> float:
+    """In (0, 1]: the logarithm is finite, and no normal exceeds 8.58."""
+    return as_signed((word >> _11) + _1) * _UNIT
 
 
 @inlined
-def pair_at(radius: float, word: np.uint64) -> tuple[float, float]:
-    """The two normals at a distance from 0, in the direction of a word."""
-    cosine, sine = direction(word)
-    return radius * cosine, radius * sine
+def radius_at(log_of_uniform: float) -> float:
+    """Distance from 0 of a pair of normals."""
+    return math.sqrt(-2.0 * log_of_uniform)
 
 
 @inlined
 def box_muller(first: np.uint64, second: np.uint64) -> tuple[float, float]:
     """Two independent standard normals from two random words."""
-    return pair_at(radius_of(first), second)
+    cosine, sine = direction_begun(second)
+    return direction_ended(second, radius_at(log(uniform(first))), cosine, sine)
 
 
 @inlined

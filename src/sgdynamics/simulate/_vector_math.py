@@ -64,13 +64,18 @@ _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
 
 @inlined
-def log(x: float) -> float:
-    """Natural logarithm of a positive number that is neither subnormal nor infinite."""
+def log_begun(x: float) -> tuple[float, float, float]:
+    """Of a positive number, 2^k (1 + f) with a mantissa around 1: f, k and f / (2 + f)."""
     bits = np.float64(x).view(np.uint64)
     above = bits - _ROOT_HALF
     power = np.uint64((above >> _52) ^ _SHORT).view(np.float64) - _OF_SHORT
     f = np.uint64(bits - (above & _EXPONENT)).view(np.float64) - 1.0
-    s = f / (2.0 + f)
+    return f, power, f / (2.0 + f)
+
+
+@inlined
+def log_ended(f: float, power: float, s: float) -> float:
+    """The logarithm of the number that was taken apart into these."""
     z = s * s
     w = z * z
     even = w * fma(w, fma(w, 1.531383769920937332e-01, 2.222219843214978396e-01), 3.999999999940941908e-01)
@@ -81,6 +86,13 @@ def log(x: float) -> float:
     )
     half = 0.5 * f * f
     return fma(power, _LN2_HIGH, f - (half - fma(s, half + (odd + even), power * _LN2_LOW)))
+
+
+@inlined
+def log(x: float) -> float:
+    """Natural logarithm of a positive number that is neither subnormal nor infinite."""
+    f, power, s = log_begun(x)
+    return log_ended(f, power, s)
 
 
 _LOG2_E = 1 / math.log(2)
@@ -172,12 +184,8 @@ def _negated_if(sign: np.uint64, x: float) -> float:
 
 
 @inlined
-def direction(word: np.uint64) -> tuple[float, float]:
-    """Cosine and sine of the angle that a word stands for; uniform words make a uniform angle.
-
-    The highest bit is a quarter turn, the next one half a turn, and the others, as a signed number, at most an eighth
-    of a turn to either side.
-    """
+def direction_begun(word: np.uint64) -> tuple[float, float]:
+    """Cosine and sine of the last 62 bits, an angle of at most an eighth of a turn to either side."""
     x = as_signed(word << _2) * _EIGHTH_TURN
     z = x * x
     s = fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08)
@@ -188,6 +196,23 @@ def direction(word: np.uint64) -> tuple[float, float]:
     c = fma(z, fma(z, c, -2.75573143513906633035e-07), 2.48015872894767294178e-05)
     c = fma(z, fma(z, c, -1.38888888888741095749e-03), 4.16666666666666019037e-02)
     cosine = fma(z * z, c, fma(z, -0.5, 1.0))
+    return cosine, sine
+
+
+@inlined
+def direction_ended(word: np.uint64, radius: float, cosine: float, sine: float) -> tuple[float, float]:
+    """The point at a distance from 0 in such a direction, turned as the first two bits say."""
+    radius = _negated_if((word << _1) & _SIGN, radius)
     quarter = np.int64(word) < 0
-    half = (word << _1) & _SIGN
-    return _negated_if(half, -sine if quarter else cosine), _negated_if(half, cosine if quarter else sine)
+    return radius * (-sine if quarter else cosine), radius * (cosine if quarter else sine)
+
+
+@inlined
+def direction(word: np.uint64) -> tuple[float, float]:
+    """Cosine and sine of the angle that a word stands for; uniform words make a uniform angle.
+
+    The highest bit is a quarter turn, the next one half a turn, and the others, as a signed number, at most an eighth
+    of a turn to either side.
+    """
+    cosine, sine = direction_begun(word)
+    return direction_ended(word, 1.0, cosine, sine)

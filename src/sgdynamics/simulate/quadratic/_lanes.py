@@ -14,8 +14,9 @@ from sgdynamics.simulate._streams import open_stream
 from sgdynamics.simulate.quadratic._cells import Floats, Method, Words, diverged_to_infinity
 from sgdynamics.simulate.quadratic._step_map import Modes
 
-# Enough to fill the vectors of any processor, few enough to stay in the nearest cache.
-LANES = 128
+# Enough to fill the vectors of any processor, few enough to stay in the nearest cache; no power of two, so that rows of
+# arrays do not lie whole pages apart, where a processor takes a load for one of what it has just stored.
+LANES = 192
 
 
 @inlined

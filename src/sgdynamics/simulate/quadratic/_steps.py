@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate._normals import draw
-from sgdynamics.simulate._streams import pair_at
+from sgdynamics.simulate._normals import draw, drawn
 from sgdynamics.simulate.quadratic._cells import Floats, Integers, Method, Words
 from sgdynamics.simulate.quadratic._lanes import LANES, begin, keep, load
 from sgdynamics.simulate.quadratic._step_map import Modes, momentum_step, plain_step
@@ -35,7 +34,7 @@ def run_steps(
     e, w, y = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES))
     h, d, g = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES))
     room = np.empty((3, LANES))
-    words, radius = np.empty((2, LANES), np.uint64), np.empty(LANES)
+    words, parts = np.empty((2, LANES), np.uint64), np.empty((3, LANES))
     risk[:] = 0.0
     for first in range(0, pairs * replicas.size, LANES):
         lanes = min(LANES, pairs * replicas.size - first)
@@ -48,15 +47,15 @@ def run_steps(
         for at in range(record.size):
             while t < record[at]:
                 rate = rates[t]
-                draw(states, lanes, words, radius)
+                draw(states, lanes, words, parts)
                 if plain:
                     for i in range(lanes):
-                        left, right = pair_at(radius[i], words[1, i])
+                        left, right = drawn(words, parts, i)
                         e[0, i] = plain_step(e[0, i], left, rate, h[0, i], d[0, i])
                         e[1, i] = plain_step(e[1, i], right, rate, h[1, i], d[1, i])
                 else:
                     for i in range(lanes):
-                        left, right = pair_at(radius[i], words[1, i])
+                        left, right = drawn(words, parts, i)
                         e[0, i], w[0, i] = momentum_step(e[0, i], w[0, i], left, rate, h[0, i], d[0, i], method)
                         e[1, i], w[1, i] = momentum_step(e[1, i], w[1, i], right, rate, h[1, i], d[1, i], method)
                 t += 1
