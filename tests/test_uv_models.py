@@ -6,6 +6,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+import sympy
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -389,3 +390,12 @@ def test_the_mean_start_ratio_at_width_8_and_its_tail_at_width_2():
         else:
             assert no_catapult_probability(2) == pytest.approx(1 - 1 / math.sqrt(2), rel=1e-12)
             assert np.mean(ratio > 0.125) == pytest.approx(no_catapult_probability(2), abs=0.003)
+
+
+def test_eigenvalues_in_symbols_are_the_roots_of_the_hessian_s_polynomial():
+    first, second, target = sympy.symbols("u v y", real=True)
+    hessian = sympy.hessian((first * second - target) ** 2 / 2, (first, second))
+    made = hessian_eigenvalues(first * second, first**2 + second**2, target=target, kappa=1)
+    assert sympy.expand(sum(made) - hessian.trace()) == 0
+    assert sympy.expand(made[0] * made[1] - hessian.det()) == 0
+    assert [float(part.subs({first: 2, second: 1, target: 4})) for part in made] == [4.0, 1.0]
