@@ -4,11 +4,14 @@ Oracles are definitions written out: angles and inner products of the rays, biva
 chain step by step, 40-digit arithmetic.
 """
 
+import itertools
 import math
 
 import mpmath
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 import sympy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -306,6 +309,31 @@ def test_each_expression_of_the_error_holds_where_it_is_said_to(c, margin):
     assert p_only_error(c, margin) == pytest.approx(error, abs=1e-10)
     # the integral over angles itself is another number on the far side
     assert (abs(angles(c) - error) > 1e-3) == (c < 0 < margin)
+
+
+@pytest.mark.parametrize("loss", [1e-6, 1e-5, 1e-3, 0.3])
+def test_the_time_to_a_tiny_loss_of_p_is_the_integral_of_the_slowness(loss):
+    x, w = np.polynomial.legendre.leggauss(60)
+
+    def over(edges, values):
+        return sum((b - a) / 2 * w @ values((a + b) / 2 + (b - a) / 2 * x) for a, b in itertools.pairwise(edges))
+
+    def mean(slope, values):
+        edges = [0.0, *(10.0 / max(slope, 1.0) * 2.0 ** np.arange(-4, 22)).clip(max=12.0)]
+        return over(edges, lambda z: np.sqrt(2 / np.pi) * np.exp(-z * z / 2) * values(z))
+
+    def slowness(slope):
+        return 1 / mean(slope, lambda u: u * scipy.special.expit(-slope * u))
+
+    reached = scipy.optimize.brentq(
+        lambda power: math.log(mean(math.exp(power), lambda u: np.logaddexp(0, -math.exp(power) * u)) / loss),
+        -9,
+        14.5,
+        xtol=1e-13,
+    )
+    edges = [0.0, *(math.exp(reached) * 2.0 ** np.arange(-24, 1))]
+    expected = 4 * 100 * over(edges, lambda slopes: np.array([slowness(slope) for slope in slopes]))
+    assert p_learning_time(loss, 100) == pytest.approx(expected, rel=1e-8)
 
 
 @given(st.floats(-1, 1), st.floats(0, 10))

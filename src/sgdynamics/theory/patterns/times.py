@@ -152,8 +152,8 @@ def p_learning_time(loss: Numeric, dimension: Numeric, margin: Numeric = 0.0, p_
     """
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     place, weights = (nodes + 1) / 2, weights / 2
-    height = 9.5 * place**3  # of a half-normal: dense at 0, where the last examples pull
-    density = weights * place**2 * np.exp(-(height**2) / 2)
+    height = 9.5 * place**8  # of a half-normal: dense at 0, where the last examples pull
+    density = weights * place**7 * np.exp(-(height**2) / 2)
     density /= density.sum()
     loss, dimension, margin, p_bearing = np.broadcast_arrays(loss, dimension, margin, p_bearing)
     size = margin[..., np.newaxis] + height
