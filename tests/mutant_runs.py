@@ -6,9 +6,9 @@ suite of a row is found by this, too: tests are taken from the cheapest to the d
 not been come by five times. It runs first, and what it costs is printed; the other tests only meet what it leaves.
 
 A mutant is put into the living functions by exchanging their code. What runs already while modules are imported or
-tests collected, and is not noticed so, is changed before that, in a process of its own, and meets what comes by and the
-suite. A mutant that fails where it is imported is killed by that, and one without end by a limit on the processor's
-time that belongs to each test.
+tests collected, and is not noticed so, is changed before that, in a process of its own, and meets what comes by, the
+suite and what comes by nothing. A mutant that fails where it is imported is killed by that, and one without end by a
+limit on the processor's time that belongs to each test.
 
 No source is written and none is changed, so that kernels compiled before are found on disk. Processes that tests start
 run the library as it is.
@@ -466,14 +466,13 @@ class Ordered(Plugin):
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         first = {id(item) for item in items if statement_of(self.mutant) in self.cost(item)[1]}
-        asked = first | {
-            id(item) for item in items if item.nodeid in self.suite or item.nodeid not in self.reached.tests
-        }
+        # what comes by nothing may look at what was made before, and a mutant may change the names of tests
+        asked = first | {id(item) for item in items if item.nodeid in self.suite or not self.cost(item)[1]}
         items[:] = [item for item in items if id(item) in asked]
         items.sort(key=lambda item: (id(item) not in first, self.cost(item)[0]))
 
     def cost(self, item: pytest.Item) -> tuple[float, set[Statement]]:
-        return self.reached.tests.get(item.nodeid, (0.0, set()))  # a mutant may change the names of tests
+        return self.reached.tests.get(item.nodeid, (0.0, set()))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
