@@ -55,7 +55,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
                 if not module.name.endswith("__main__"):
                     importlib.import_module(module.name)
-        gc.freeze()  # modules and tests are there to the end
 
 
 def pytest_runtest_teardown() -> None:
