@@ -37,9 +37,10 @@ def hold() -> None:
     """
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", ())
     longer = [name for name in found if "512" in name or "V4" in name]
+    already = os.environ.get("NPY_DISABLE_CPU_FEATURES", "")  # which NumPy does not find
     os.environ |= {
         **_NUMBA,
-        "NPY_DISABLE_CPU_FEATURES": " ".join(longer),
+        "NPY_DISABLE_CPU_FEATURES": " ".join([already, *longer]).strip(),
         "OPENBLAS_CORETYPE": "Haswell",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
