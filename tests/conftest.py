@@ -20,10 +20,9 @@ from hypothesis import HealthCheck, Phase, settings
 
 matplotlib.use("Agg")
 
-# Half of the time that collecting takes would be a search, again and again, for garbage where there is none.
-# Not gc.disable(): dask looks, when it is imported, whether to enable it again later.
-THRESHOLDS = gc.get_threshold()
-gc.set_threshold(0)
+# Thousands of tests are objects, too, and every full pass of the garbage collector walks through all of them: with the
+# usual thresholds a third of the time.
+gc.set_threshold(100_000, 50, 100)
 
 # The first call of a compiled kernel takes seconds, so no deadline; the same examples in every run.
 settings.register_profile(
@@ -49,7 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load what any test may load: files go to workers by turns, and hypothesis draws constants of modules it finds."""
-    gc.set_threshold(*THRESHOLDS)
     if hasattr(session.config, "workerinput"):
         for package in map(importlib.import_module, ("sgdynamics", "figures", "benchmarks")):
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
