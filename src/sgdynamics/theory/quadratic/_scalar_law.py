@@ -133,15 +133,16 @@ class GammaLaw(CurvatureLaw):
         self.shape = draws / 2
 
     def _expect(self, gain: float, log_weight: float, power: float) -> float:
-        """Integral over the root of h, which takes the pole of the density at 0 away, cut where 1 - eta h is 0."""
+        """Integral over the root of h, which takes the pole of the density at 0 away, cut where 1 - eta h is 0.
+
+        No node lies at an end of a piece: the root is above 0.
+        """
         from scipy.integrate import quad
         from scipy.special import gammaln
 
         def integrand(root: float) -> float:
             h = root * root
-            density = 2 * math.exp((2 * self.shape - 1) * math.log(root) - h - gammaln(self.shape)) if root > 0 else 0.0
-            if self.shape == 0.5 and root == 0:
-                density = 2 / math.sqrt(math.pi)
+            density = 2 * math.exp((2 * self.shape - 1) * math.log(root) - h - gammaln(self.shape))
             distance = abs(1 - gain * h)
             if distance == 0:
                 return 0.0
