@@ -193,14 +193,17 @@ def test_the_three_ways_to_step_agree(kappa, alignment, rate, q):
     output, ntk = point(kappa, alignment, 1.0)
     target = q / (rate * math.sqrt(kappa))
     direct = function_step(output, ntk, rate, kappa=kappa, target=target)
-    plus, minus = cone_step(*to_cone(output, ntk, rate, kappa=kappa), q)
+    start = to_cone(output, ntk, rate, kappa=kappa)
+    plus, minus = cone_step(*start, q)
     through = from_cone(plus, minus, rate, kappa=kappa)
     size = (1 + abs(q) + rate) ** 3
     assert through[0] * math.sqrt(kappa) * rate == pytest.approx(direct[0] * math.sqrt(kappa) * rate, abs=1e-13 * size)
     assert through[1] * rate == pytest.approx(direct[1] * rate, abs=1e-13 * size)
     with np.errstate(divide="ignore"):
-        logs = log_cone_step(*np.log(to_cone(output, ntk, rate, kappa=kappa)), q)
-    np.testing.assert_allclose(np.exp(logs), (plus, minus), rtol=1e-12, atol=1e-25)
+        logs = log_cone_step(*np.log(start), q)
+    for log, made, before in zip(logs, (plus, minus), start, strict=True):
+        # rounding of 1 - s or 1 + s next to 0 is that of the root
+        assert math.exp(log) == pytest.approx(made, rel=1e-12, abs=1e-14 * math.sqrt(made * before))
 
 
 @given(log_kappas, alignments, rates, scaled_targets)
@@ -233,8 +236,9 @@ def test_the_cone_is_never_left_and_the_imbalance_follows_its_law(plus, minus, q
         new_plus, new_minus = cone_step(plus, minus, q)
         assert new_plus >= 0
         assert new_minus >= 0
-        expected = ((1 - residual**2) ** 2) * (plus * minus)
-        assert new_plus * new_minus == pytest.approx(expected, rel=1e-12, abs=1e-300)
+        factor, product = 1 - residual**2, plus * minus
+        rounding = 1e-14 * abs(factor) * product  # of a factor next to 0
+        assert new_plus * new_minus == pytest.approx(factor**2 * product, rel=1e-12, abs=max(rounding, 1e-300))
         plus, minus = new_plus, new_minus
         if plus + minus > 1e6:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -24,6 +25,8 @@ _STRETCHES = 160
 _DECAYS = np.linspace(0.02, 1.0, 50)
 # Smallest rate to start the search from, in units of the peak; below this product sums of powers are taken at 1.
 _LEAST, _CLOSE = 1e-4, 1e-5
+# A search that gains no more than this share of the loss has come to its end.
+_GAIN = 1e-8
 _RULES = ("best", "cosine", "linear", "plateau_and_decay")
 
 
@@ -170,10 +173,12 @@ class _Law:
             return value / scale, -np.cumsum((slope * rates)[::-1])[::-1] / scale
 
         options = {"maxiter": 400, "maxfun": 500, "ftol": 1e-10, "gtol": 1e-8, "maxcor": 30}
-        found = minimize(
-            objective, start, jac=True, method="L-BFGS-B", bounds=[(0.0, 12.0)] * start.size, options=options
-        )
-        return np.asarray(found.x)
+        search = partial(minimize, objective, jac=True, method="L-BFGS-B", bounds=[(0.0, 12.0)] * start.size)
+        found = search(start, options=options)
+        while True:  # one short step ends a search: whether it was at an end, a fresh one from there tells
+            last, found = found, search(found.x, options=options)
+            if not found.fun < last.fun - _GAIN * abs(last.fun):
+                return np.asarray(found.x)
 
     def value(self, rates: Array) -> tuple[float, Array]:
         """Loss above the floor at the end, and its derivatives by the rates of the stretches."""
