@@ -37,7 +37,7 @@ def _low(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numeric:
 
 def _strength(ratio: Numeric, depth: Numeric) -> Numeric:
     r"""Learning rate times :math:`s \rho^{D-2}`."""
-    return ratio * (1 + ratio ** (1 - 2 * depth)) / geometric_sum(1 - 1 / ratio, depth)
+    return ratio * (1 + ratio ** (1 - 2 * depth)) / geometric_sum((ratio - 1) / ratio, depth)
 
 
 @formula(
@@ -96,7 +96,9 @@ def cycle_rate(ratio: Numeric, singular_value: Numeric, depth: Numeric) -> Numer
     >>> cycle_rate(2.0, 3.0, 2)
     0.5
     """
-    return _strength(ratio, depth) / (singular_value * _low(ratio, singular_value, depth) ** (depth - 2))
+    # the root of rho^(2-D), which is a number where the rate is one; a power of rho would have D roundings
+    root = ratio ** (depth / 2 - 1) * (singular_value * _high_power(ratio, depth)) ** ((2 / depth - 1) / 2)
+    return _strength(ratio, depth) / singular_value * root * root
 
 
 @formula(
