@@ -20,7 +20,7 @@ from sgdynamics.simulate import trainer
 from sgdynamics.simulate._blocks import workers
 from sgdynamics.simulate._kernel import kernel
 from sgdynamics.simulate._streams import Purpose, normal_pair, open_stream, stream_key
-from sgdynamics.simulate.patterns import _units, _units_of_p, networks, trajectory
+from sgdynamics.simulate.patterns import _units, _units_of_p, _units_of_q, networks, trajectory
 from sgdynamics.simulate.patterns._batches import Batches
 from sgdynamics.theory.patterns import reduced_dynamics
 
@@ -225,6 +225,18 @@ def test_a_seed_sequence_is_not_used_up():
 
 
 # Kernels against plain Python, bit for bit, at sizes with remainders
+
+
+def test_one_pass_without_noise_has_the_bits_of_two():
+    random = np.random.default_rng(0)
+    weights, second_layer, rays = random.standard_normal((2, 257)), random.standard_normal(257), DESK.data.rays
+    before, output = np.full((3, 257), np.nan), np.full(3, np.nan)
+    _units_of_q._look_and_send(weights, rays, second_layer, before, output)
+    looked, sent = np.full((3, 257), np.nan), np.full(3, np.nan)
+    _units_of_q._look(weights, rays, looked, np.zeros((3, 257)))
+    _units_of_q._send(looked, second_layer, sent)
+    np.testing.assert_array_equal(before, looked)
+    np.testing.assert_array_equal(output, sent)
 
 
 SIZES = [(1, 1), (3, 2), (5, 17), (9, 40), (4, 101)]

@@ -108,6 +108,10 @@ def test_momentum_and_weight_decay_have_the_same_bits(vectors, beta, rate):
     plain, compiled = both("roll", *vectors, beta, rate)
     for found, wanted in zip(compiled[:2], plain[:2], strict=True):
         assert_bits(found, wanted)
+    stacked = [np.stack([vector, -vector, vector / 3]) for vector in vectors]
+    plain, compiled = both("roll", *stacked, beta, np.array([[0.1], [rate], [2.0]]))
+    for found, wanted in zip(compiled[:2], plain[:2], strict=True):
+        assert_bits(found, wanted)
     plain, compiled = both("add_decay", *vectors[:2], rate, np.empty(11))
     assert_bits(compiled[0], plain[0])
 

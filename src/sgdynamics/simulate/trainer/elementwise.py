@@ -139,8 +139,8 @@ def descend(weights: Array, gradient: Array, rate: float | Array) -> None:
 
 
 @compiled_where_possible
-def roll(velocity: Array, weights: Array, gradient: Array, beta: float, rate: float) -> None:
-    """From u to beta u + g, then from w to w - rate u; uses up g."""
+def roll(velocity: Array, weights: Array, gradient: Array, beta: float, rate: float | Array) -> None:
+    """From u to beta u + g, then from w to w - rate u, rates as in :func:`descend`; uses up g."""
     np.multiply(velocity, beta, velocity)
     np.add(velocity, gradient, velocity)
     np.multiply(velocity, rate, gradient)

@@ -192,12 +192,21 @@ def descend(weights: Array, gradient: Array, rate: Any) -> None:
 
 
 @kernel
-def roll(velocity: Array, weights: Array, gradient: Array, beta: float, rate: float) -> None:
-    """From u to beta u + g, then from w to w - rate u."""
+def _roll_run(velocity: Array, weights: Array, gradient: Array, beta: float, rate: float) -> None:
     for k in range(weights.size):
         here = velocity[k] * beta + gradient[k]
         velocity[k] = here
         weights[k] -= here * rate
+
+
+@kernel
+def roll(velocity: Array, weights: Array, gradient: Array, beta: float, rate: Any) -> None:
+    """From u to beta u + g, then from w to w - rate u."""
+    if weights.ndim == 1:
+        _roll_run(velocity, weights, gradient, beta, rate)
+    else:
+        for run in range(len(weights)):
+            _roll_run(velocity[run], weights[run], gradient[run], beta, rate[run, 0])
 
 
 @kernel

@@ -50,13 +50,13 @@ class _Momentum(InPlace):
 
     def overwrite(self, weights: Array, gradient: Array, rate: float, state: Any) -> Any:
         velocity = np.zeros_like(gradient) if state is None else state
-        if weights.ndim == 1 and not self.nesterov:
+        if self.nesterov:
+            np.multiply(velocity, self.beta, velocity)
+            np.add(velocity, gradient, velocity)
+            gradient += self.beta * velocity
+            descend(weights, gradient, rate)
+        else:
             roll(velocity, weights, gradient, self.beta, rate)
-            return velocity
-        np.multiply(velocity, self.beta, velocity)
-        np.add(velocity, gradient, velocity)
-        step = gradient + self.beta * velocity if self.nesterov else velocity
-        np.subtract(weights, rate * step, weights)
         return velocity
 
 
