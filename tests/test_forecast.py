@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_forecast import DECAYED, PLATEAU, STEPS, TRUE, WARMUP, law, runs
@@ -25,6 +26,7 @@ from sgdynamics.theory.forecast import (
     predict,
     spectrum_left,
 )
+from sgdynamics.theory.forecast._regression import _inflation
 from sgdynamics.theory.forecast.optimum import _Law
 
 
@@ -81,6 +83,29 @@ def test_recovery_from_two_noisy_curves():
     assert found["exponent"] == pytest.approx(TRUE["exponent"], rel=0.05)
     assert found["cutoff"] == pytest.approx(TRUE["cutoff"], rel=0.3)
     assert found["floor"] == pytest.approx(TRUE["floor"], rel=0.02)
+
+
+def test_intervals_of_the_numbers_are_normal_where_they_are_fitted(clean):
+    """In logarithms of what is positive and log-odds of what is a part; amplitudes end at 0."""
+    wide = 1.6449 * np.sqrt(np.diag(clean.covariance))
+    own = {
+        "exponent": 0,
+        "cutoff": 1,
+        "noise_exponent": 2,
+        "following": 3,
+        "early": 4,
+        "floor": 5,
+        "start": 6,
+        "noise": 7,
+    }
+    for name, which in own.items():
+        center, low, high = (clean[end].sel(quantity=name).item() for end in ("estimate", "lower", "upper"))
+        if which < 3:
+            center, low, high = np.log([center, low, high])
+        elif which == 4:
+            center, low, high = (np.log(end / (1 - end)) for end in (center, low, high))
+        assert high - center == pytest.approx(wide[which], rel=1e-3)
+        assert low == pytest.approx(center - wide[which], rel=1e-3) or (which > 4 and low == 0)
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
@@ -160,6 +185,21 @@ def test_noise_goes_as_the_inverse_of_the_batch_size(average):
     if average is None:
         true = law(schedule, [3000], **TRUE | {"noise": 4 * TRUE["noise"]})[0]
         assert small == pytest.approx(true, rel=1e-3)
+
+
+def test_a_smaller_batch_is_foretold_as_more_noise_is_that_is_known_as_well(clean):
+    fitted, schedule = clean.assign_attrs(batch_size=64), OTHERS["drop"]
+    factor = np.r_[np.ones(7), 4.0]  # of the numbers, the noise last
+    louder = fitted.assign(
+        amplitude=factor[-3:] * fitted.amplitude, covariance=np.outer(factor, factor) * fitted.covariance
+    )
+    xr.testing.assert_allclose(predict(fitted, schedule, batch_size=16), predict(louder, schedule), rtol=1e-12)
+
+
+def test_residuals_that_keep_their_sign_for_four_steps_wander_four_times_as_much():
+    """But for the eight numbers of the law, which the fit has taken from the 32 sums of four."""
+    part = 3.0 * np.repeat(np.tile([1.0, -1.0], 8), 4)
+    assert _inflation([part, np.r_[part, 3.0, 3.0, -3.0]]) == pytest.approx(4 * 32 / (32 - 8))
 
 
 def test_an_unknown_batch_size_has_no_ratio_to_another(clean):
@@ -338,6 +378,19 @@ def test_the_best_schedule_is_searched_with_the_loss_of_the_law_warm_up_included
     assert searched.spread(rates).tolist() == [*(np.arange(1, 21) / 20), *rates]
     made = numbers["floor"] + searched.value(rates)[0]
     assert made == pytest.approx(law(searched.spread(rates), [30], **numbers)[0], rel=1e-4)
+
+
+def test_the_search_for_the_best_schedule_does_not_depend_on_the_unit_of_loss(clean):
+    """A power of two changes no digit, so that the whole search is the same."""
+    plain, scaled = (clean.assign(amplitude=factor * clean.amplitude) for factor in (1.0, 2.0**20))
+    guess = [linear(1.0, 24)]
+    assert np.array_equal(*(_Law(one, 24, 1.0, 0).optimum(guess) for one in (plain, scaled)))
+
+
+def test_no_schedule_is_better_where_the_losses_are_at_the_floor(clean):
+    best = best_schedule(clean.assign(amplitude=clean.amplitude * [1.0, 0.0, 0.0]), 24, peak=1.0)
+    assert best.loss.values == pytest.approx(clean.amplitude.values[0], rel=1e-12)
+    assert best.gain == 0
 
 
 def test_the_best_schedule_is_no_worse_than_the_others_and_says_what_its_gain_is_worth(clean):

@@ -166,6 +166,8 @@ class _Law:
 
         top = self.peak / self.unit
         scale = abs(self.value(top * np.exp(-np.cumsum(start)))[0])
+        if scale == 0:  # the fitted runs rest at the floor, and so does every other: nothing is better
+            return start
 
         def objective(drops: Array) -> tuple[float, Array]:
             rates = top * np.exp(-np.cumsum(drops))
