@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import safetensors.numpy as safetensors
 
+from sgdynamics._files import appearing_file, remove_leftovers
 from sgdynamics.checkpoints import DamagedFile, merge
 from sgdynamics.models import schedules
 from sgdynamics.theory.schedules import merge_plan
@@ -503,7 +504,7 @@ def test_without_nameless_files_a_folder_still_appears_whole_or_not_at_all(tmp_p
     if few:
         monkeypatch.delattr(os, "O_TMPFILE")
     else:
-        monkeypatch.setattr("sgdynamics.checkpoints.writing.MOST_NAMELESS", 1)
+        monkeypatch.setattr("sgdynamics._files.MOST_NAMELESS", 1)
     paths = run_of(tmp_path, "checkpoint-{}", sharded)
     (tmp_path / ".merged.unfinished").mkdir()  # of a run that was killed
     (tmp_path / ".merged.unfinished" / "old").write_text("old")
@@ -517,6 +518,27 @@ def test_without_nameless_files_a_folder_still_appears_whole_or_not_at_all(tmp_p
         merge(paths, PLAN, tmp_path / "other")
     assert sorted(tmp_path.rglob("*")) == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_what_another_run_removes_as_leftovers_is_never_of_a_run_at_work(tmp_path, monkeypatch, nameless):
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    leftover = tmp_path / ".out.npz.0.unfinished"
+    rename, seen = os.replace, []
+
+    def late(source, target):
+        leftover.touch()
+        remove_leftovers(tmp_path, "out.npz.")  # another run begins at the last moment
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    with appearing_file(tmp_path / "out.npz") as file:
+        file.write(b"whole")
+    assert (tmp_path / "out.npz").read_bytes() == b"whole"
+    assert [len(names) for names in seen] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 
 
 def test_more_files_than_a_process_may_open(tmp_path):

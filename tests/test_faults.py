@@ -169,9 +169,10 @@ def test_without_home_display_fonts_or_a_place_for_caches_the_bits_are_the_same(
 
 def test_a_system_without_locks_and_nameless_files_has_another_way(tmp_path, monkeypatch, checkpoints):
     """As Windows, which has neither: whole files, and nothing left by a run that ends."""
-    from sgdynamics.checkpoints import merge, writing
+    from sgdynamics import _files
+    from sgdynamics.checkpoints import merge
 
-    monkeypatch.setattr(writing, "fcntl", None)
+    monkeypatch.setattr(_files, "fcntl", None)
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     files = [tmp_path / "step-10.npz", tmp_path / "step-20.npz"]
     merge(files, [0.5, 0.5], tmp_path / "out.npz")

@@ -193,8 +193,15 @@ def test_a_spoilt_file_is_made_again(tmp_path):
     for content in (b"", path.read_bytes()[:200]):
         path.write_bytes(content)
         xr.testing.assert_identical(trainer.network_thresholds(**options), wanted)
-    (tmp_path / f".{path.name}.unfinished").write_bytes(b"left by a run that was killed")
+    path.unlink()
+    leftover = tmp_path / f".{path.name}.0123456789abcdef.unfinished"
+    leftover.write_bytes(b"left by a run that was killed")
     xr.testing.assert_identical(trainer.network_thresholds(**options), wanted)
+    assert list(tmp_path.iterdir()) == [path]
+    # of one that was killed while another finished the same network
+    leftover.write_bytes(b"left by a run that was killed")
+    xr.testing.assert_identical(trainer.network_thresholds(**options), wanted)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_fingerprints_tell_every_argument_apart(monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from sgdynamics._files import appearing_file, appearing_folder, check_space
 from sgdynamics.checkpoints import averaging
 from sgdynamics.checkpoints.damage import DamagedFile
 from sgdynamics.checkpoints.layouts import SUFFIXES, Checkpoint, bridged, open_checkpoint, suggested_prefix
@@ -22,7 +23,6 @@ from sgdynamics.checkpoints.open_files import open_files
 from sgdynamics.checkpoints.order import Order, order_of
 from sgdynamics.checkpoints.roles import Role, roles_of, statistics_of
 from sgdynamics.checkpoints.tensors import Reader, Tensor, Writer
-from sgdynamics.checkpoints.writing import appearing_file, appearing_folder, check_space
 from sgdynamics.domains import checked, complain, flag, increasing_steps
 
 _LISTED = 6

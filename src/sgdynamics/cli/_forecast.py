@@ -175,7 +175,7 @@ def _draw(logs: list[tuple[Any, Any, Any]], foretold: dict[str, xr.Dataset], pat
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("--plot needs Matplotlib: pip install 'sgdynamics[plot]'") from None
-    from sgdynamics.checkpoints.writing import appearing_file
+    from sgdynamics._files import appearing_file
     from sgdynamics.plot import forecast
 
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")

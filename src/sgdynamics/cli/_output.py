@@ -82,7 +82,7 @@ def check_output(option: str, path: str | None, *read: str | None) -> None:
 
 def write_text(path: str, text: str) -> None:
     """Write a file, whole or not at all."""
-    from sgdynamics.checkpoints.writing import appearing_file
+    from sgdynamics._files import appearing_file
 
     try:
         with appearing_file(Path(path)) as file:

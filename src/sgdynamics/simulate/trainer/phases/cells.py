@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import platform
-import tempfile
 import threading
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 
 import sgdynamics
 from sgdynamics._blas import one_blas_thread
+from sgdynamics._files import appearing_file, remove_leftovers
 from sgdynamics.domains import is_lazy
 from sgdynamics.simulate.trainer.losses import LOSSES, as_targets, check_examples
 from sgdynamics.simulate.trainer.objective import Objective
@@ -134,8 +134,13 @@ def _sources() -> str:
     return total.hexdigest()
 
 
+def _start(experiment: Experiment) -> str:
+    """What the names of all cells of an experiment begin with."""
+    return f"{experiment.fingerprint[:32]}-"
+
+
 def _file(directory: Path, experiment: Experiment, cell: Cell) -> Path:
-    return directory / f"{experiment.fingerprint[:32]}-{cell.depth}-{cell.width}-{cell.seed}.npz"
+    return directory / f"{_start(experiment)}{cell.depth}-{cell.width}-{cell.seed}.npz"
 
 
 def _kept(path: Path, names: Sequence[str]) -> dict[str, Array] | None:
@@ -149,16 +154,8 @@ def _kept(path: Path, names: Sequence[str]) -> dict[str, Array] | None:
 
 def _keep(path: Path, result: Mapping[str, Array]) -> None:
     """Write a cell's file, whole or not at all, also when two processes write it at once."""
-    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}", suffix=".unfinished", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, allow_pickle=False, **result)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    with appearing_file(path) as file:
+        np.savez(file, allow_pickle=False, **result)
 
 
 def _run(experiment: Experiment, cell: Cell, directory: Path | None) -> dict[str, Array]:
@@ -190,6 +187,8 @@ def _run_all(
     queue = sorted(set(cells), key=lambda cell: (-experiment.cost(cell), cell))
     costs = {cell: experiment.cost(cell) for cell in queue}
     total = sum(costs.values())
+    if directory is not None:
+        remove_leftovers(directory, _start(experiment))
     found: dict[Cell, dict[str, Array]] = {}
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
     with tqdm(total=total, desc="networks", bar_format=form, disable=not progress) as bar:

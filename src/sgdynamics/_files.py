@@ -38,23 +38,43 @@ def appearing_file(path: Path) -> Iterator[IO[bytes]]:
         with open(path, "wb") as file:
             yield file
         return
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, f"{path.name}.")
     whole = _hidden(path)
     try:
-        with _unnamed(path.parent, whole) as file:
-            yield file
-            _name(file, whole)
-        os.replace(whole, path)
+        with ExitStack() as until_named:
+            with _unnamed(path.parent, whole) as file:
+                yield file
+                _name(file, whole)
+                if fcntl is not None:  # others must not take what has no name yet for a leftover
+                    until_named.callback(os.close, os.dup(file.fileno()))
+            os.replace(whole, path)
     finally:
         with suppress(OSError):  # of a disk that cannot be written to it is told above
             whole.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, start: str = "") -> None:
+    """Remove what runs that were killed have left of files whose names begin so; nothing of runs that are at work."""
+    for leftover in folder.glob(f".{glob.escape(start)}*unfinished"):
+        try:
+            descriptor = os.open(leftover, os.O_RDONLY)
+        except OSError:  # of a run that ended just now
+            continue
+        try:
+            if _claim(descriptor):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 class Folder:
     """A folder that is being written."""
 
     def __init__(self, path: Path, files: int) -> None:
-        _remove_leftovers(path)
+        remove_leftovers(path.parent, f"{path.name}.")
         self._path, self._hidden = path, _hidden(path)
         self._nameless = files <= MOST_NAMELESS and _has_nameless(path.parent)
         self._written: dict[str, IO[bytes]] = {}
@@ -63,7 +83,6 @@ class Folder:
             self._make()
 
     def _make(self) -> None:
-        self._hidden.mkdir()
         self._stack.enter_context(_claimed(self._hidden))
 
     @contextmanager
@@ -115,7 +134,8 @@ def _hidden(path: Path) -> Path:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[None]:
-    """Show others, for as long as this process lives, that what has this name is no leftover."""
+    """A new folder that others can tell from a leftover for as long as this process lives."""
+    path.mkdir()
     if fcntl is None:
         yield
         return
@@ -136,23 +156,6 @@ def _claim(descriptor: int) -> bool:
     except OSError:  # somebody's, or of a file system that has no locks
         return False
     return True
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what runs that were killed have left, and nothing of runs that are at work."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*unfinished"):
-        try:
-            descriptor = os.open(leftover, os.O_RDONLY)
-        except OSError:  # of a run that ended just now
-            continue
-        try:
-            if _claim(descriptor):
-                if leftover.is_dir():
-                    shutil.rmtree(leftover, ignore_errors=True)
-                else:
-                    leftover.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
 
 
 def _has_nameless(folder: Path) -> bool:
