@@ -143,7 +143,9 @@ RESIDUAL = ETA * ROOT * (F - Y)
 
 
 def proof_imbalance():
-    made = imbalance(F, KERNEL, ROOT**2)
+    made, within = imbalance(F, KERNEL, ROOT**2).args[0]
+    # which holds for all weights: see the lengths below
+    assert sympy.simplify((within.gts - within.lts) / (KERNEL - 2 * ROOT * abs(F))).is_positive
     yield after(made, H, V) - (1 - RESIDUAL**2) ** 2 * made
     flow = [-sympy.diff((F - Y) ** 2 / 2, w) for w in (*H, *V)]
     yield sum(sympy.diff(made, w) * speed for w, speed in zip((*H, *V), flow, strict=True))

@@ -19,6 +19,7 @@ from sgdynamics.models.uv import (
     from_cone,
     function_step,
     hessian_eigenvalues,
+    imbalance,
     log_cone_step,
     to_cone,
 )
@@ -227,6 +228,14 @@ def test_units_of_output_rate_and_input_do_not_matter(kappa, alignment, rate, q,
     faster = function_step(output * scale, ntk * scale, rate / scale, kappa=kappa, target=target * scale)
     assert larger == (one[0] * scale, one[1])
     assert faster == (one[0] * scale, one[1] * scale)
+
+
+@given(st.floats(-300, 300), st.floats(-150, 150), st.floats(-20, -1e-3))
+def test_below_the_cone_the_imbalance_is_zero_in_any_unit(output, kappa, below):
+    output, root = 2.0**output, 2.0**kappa
+    ntk = 2 * root * output * 2.0**below
+    for sign in (1, -1):
+        assert imbalance(sign * output, ntk, root**2) == 0
 
 
 @given(st.floats(0, 9), st.floats(0, 9), scaled_targets)

@@ -66,6 +66,12 @@ def cone_sides(output: Any, ntk: Any, kappa: Any) -> tuple[Any, Any]:
     return np.maximum(lower, 0.0) * unit, ntk + product * unit
 
 
+def squared_imbalance(output: Any, ntk: Any, kappa: Any) -> Any:
+    """The expression of :func:`imbalance` for weights, which have a point of the cone."""
+    reach = 2 * sqrt(kappa) * output
+    return (ntk - reach) * (ntk + reach)
+
+
 @formula(
     PARAMETERS,
     ntk=nonnegative,
@@ -92,8 +98,7 @@ def imbalance(output: Numeric, ntk: Numeric, kappa: Numeric) -> Numeric:
     3.0
     """
     if any(map(is_symbolic, (output, ntk, kappa))):
-        reach = 2 * sqrt(kappa) * output
-        return (ntk - reach) * (ntk + reach)
+        return where(ntk >= 2 * sqrt(kappa) * abs(output), squared_imbalance(output, ntk, kappa), 0)
     lower, upper = cone_sides(output, ntk, kappa)
     return lower * upper
 
@@ -101,7 +106,7 @@ def imbalance(output: Numeric, ntk: Numeric, kappa: Numeric) -> Numeric:
 def flow_root(output: Any, ntk: Any, kappa: Any, to: Any) -> Any:
     r""":math:`\sqrt{D + 4\kappa g^2}` for a number g, without squares where these could cancel or overflow."""
     if any(map(is_symbolic, (output, ntk, kappa, to))):
-        return sqrt(imbalance.function(output, ntk, kappa) + 4 * kappa * to**2)
+        return sqrt(squared_imbalance(output, ntk, kappa) + 4 * kappa * to**2)
     lower, upper = cone_sides(output, ntk, kappa)
     return np.hypot(np.sqrt(lower) * np.sqrt(upper), 2 * np.sqrt(kappa) * to)
 

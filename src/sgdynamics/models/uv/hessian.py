@@ -9,7 +9,7 @@ import numpy as np
 from sgdynamics.domains import Value, checked, is_symbolic, nonnegative, positive, real
 from sgdynamics.formula import sqrt, where
 from sgdynamics.models.uv._pointwise import pointwise
-from sgdynamics.models.uv.dynamics import cone_sides, imbalance, inside_cone
+from sgdynamics.models.uv.dynamics import cone_sides, inside_cone, squared_imbalance
 
 
 @checked(output=real, ntk=nonnegative, target=real, kappa=positive)
@@ -57,7 +57,7 @@ def hessian_eigenvalues(
         inside_cone("hessian_eigenvalues", output, ntk, kappa)
         reach = 2 * sqrt(kappa) * (2 * output - target)
         if any(map(is_symbolic, (output, ntk, target, kappa))):
-            root = sqrt(reach**2 + imbalance(output, ntk, kappa))
+            root = sqrt(reach**2 + squared_imbalance(output, ntk, kappa))
             return (ntk + root) / 2, (ntk - root) / 2
         lower, upper = cone_sides(output, ntk, kappa)
         # two roots and a hypotenuse, because the squares of a diverging run overflow long before it does
