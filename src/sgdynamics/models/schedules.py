@@ -268,7 +268,7 @@ def warmup_stable_decay(
     j = np.arange(1, steps + 1)
     up = j / warmup if warmup else np.ones(steps)
     down = (steps - j) / decay if decay else np.ones(steps)
-    return along_step(rate, np.minimum(np.minimum(up, 1.0), _SHAPES[shape](np.minimum(down, 1.0))))
+    return along_step(rate, np.minimum(up, _SHAPES[shape](np.minimum(down, 1.0))))
 
 
 @checked(rate=nonnegative, steps=integer(1), exponent=nonnegative, decay=optional(positive))
