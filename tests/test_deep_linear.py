@@ -7,6 +7,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import sympy
@@ -614,6 +615,16 @@ def test_the_learning_time_inverts_the_learning_curve(fraction, start, value):
     if time >= 0:
         assert two_layer_strength(time, start * value, value) == pytest.approx(fraction * value, rel=1e-9)
     assert time == pytest.approx(-two_layer_learning_time(start, fraction, value), rel=1e-9, abs=1e-12)
+
+
+def test_starts_whose_ratio_to_the_mode_is_no_float_grow_by_the_closed_form():
+    """In 60 digits; starts 1e305 and 1e320 times below the mode, and as far above it."""
+    modes = [(1.0, 1e-305, 340.0), (3.0, 1e-305, 117.0), (1e-160, 1e160, 1e-158), (1e160, 1e-160, 3.7e-158)]
+    for value, start, time in modes:
+        with mpmath.workdps(60):
+            s, a, t = map(mpmath.mpf, (value, start, time))
+            expected = float(s * a / (s * mpmath.exp(-2 * s * t) - a * mpmath.expm1(-2 * s * t)))
+        assert two_layer_strength(time, start, value) == pytest.approx(expected, rel=1e-13)
 
 
 def test_deep_networks_approach_the_learning_time_of_infinite_depth():
