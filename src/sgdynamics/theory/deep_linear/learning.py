@@ -45,11 +45,7 @@ def two_layer_strength(time: Numeric, start: Numeric, singular_value: Numeric) -
         return singular_value * start / (start + (singular_value - start) * exp(-2 * singular_value * time))
     left, gone = np.exp(-2 * singular_value * time), -np.expm1(-2 * singular_value * time)
     ratio = start / singular_value
-    closed = where(ratio <= 1, start / (left + ratio * gone), singular_value / (left / ratio + gone))
-    # a ratio at the ends of the range of a float goes by its logarithm
-    logarithm = np.log(singular_value) - np.log(start)
-    far = np.exp(np.log(singular_value) - np.logaddexp(logarithm - 2 * singular_value * time, np.log(gone)))
-    return where((ratio > 1e-300) & (ratio < 1e300), closed, far)
+    return where(ratio <= 1, start / (left + ratio * gone), singular_value / (left / ratio + gone))
 
 
 def _log_odds_ratio(one: Numeric, other: Numeric) -> Numeric:
