@@ -332,6 +332,14 @@ def test_weak_noise_lowers_the_break_even_curvature_without_loss_of_digits(log_n
     assert at == pytest.approx(2 / rate * (1 - 2 * noise + 8 * noise**2), rel=1e-14)
 
 
+@pytest.mark.parametrize("times", [1 + 1e-9, 1.01, 3.0, 1e6])
+def test_the_break_even_point_does_not_depend_on_where_the_run_comes_from(times):
+    setting = {"learning_rate": 0.1, "batch_size": 1, "examples": 1024, "alignment": 0.05}
+    edge = 1 / break_even.break_even_curvature(0.1, 1, 1024, alignment=0.05, path_constant=1.0)
+    found = break_even.break_even_crossing(lambda d: 1 / d, times * edge, nearest=1e-3, **setting)
+    assert found.distance.item() == pytest.approx(edge, rel=1e-13)
+
+
 def test_any_path_is_crossed_where_it_first_meets_the_edge_and_said_so_where_it_does_not():
     setting = {"learning_rate": 0.1, "batch_size": 4, "examples": 1024, "alignment": 0.05}
     quadratic_path = break_even.break_even_crossing(lambda d: 1 + 0.5 / d**2, 1.0, nearest=1e-3, **setting)
@@ -686,10 +694,9 @@ def test_a_mode_is_dead_where_its_oscillation_holds_it_on_the_floor():
 
 def test_several_modes_are_copies_of_one():
     curvatures, forces = draw_ensemble(9, relative_variance=0.3, force_deviation=0.2, modes=2, seed=9)
-    both = SelfStabilizingModes(curvatures, forces, sharpening=[0.2, 0.1], batch_size=3, start=[0.1, -0.1])
-    alone = [
-        SelfStabilizingMode(curvatures[:, j], forces[:, j], sharpening=0.2 - 0.1 * j, batch_size=3) for j in (0, 1)
-    ]
+    setting = {"restoring": 2.0, "batch_size": 3}
+    both = SelfStabilizingModes(curvatures, forces, sharpening=[0.2, 0.1], start=[0.1, -0.1], **setting)
+    alone = [SelfStabilizingMode(curvatures[:, j], forces[:, j], sharpening=0.2 - 0.1 * j, **setting) for j in (0, 1)]
     x, y, drawn = np.array([0.3, -0.7]), np.array([2.0, 1.0]), [[0, 3, 8], [1, 2, 4]]
     made = both.step(x, y, 0.1, drawn)
     for j, mode in enumerate(alone):
@@ -837,9 +844,22 @@ def test_the_reference_tells_the_early_route_when_the_edge_is_met():
     exact = -200 / 0.4 * math.log(1 - (edge - 1) / 5.5)
     assert found.break_even_step.sel(route="early").item() == pytest.approx(exact, rel=1e-3)
     assert exact <= found.break_even_step.sel(route="measured").item() < exact + 10
+    timeless = reference.drop_vars("time").assign_attrs(learning_rate=0.01)
+    xr.testing.assert_identical(break_even.predicted_break_even(run, reference=timeless), found)
+    with pytest.raises(ValueError, match="reference must be a run with time or the attribute learning_rate"):
+        break_even.predicted_break_even(run, reference=reference.drop_vars("time"))
     alone = break_even.predicted_break_even(run).break_even_step.sel(route="early").item()
     assert alone < 0.99 * exact  # a line through a curve that bends down is too early
     assert found.margin.sel(condition="sharpness follows the reference").item() == pytest.approx(0.15, abs=0.01)
+
+
+def test_a_share_that_is_all_but_the_tolerance_has_reached_the_edge():
+    """In halves and quarters, so that every number is a float."""
+    run = made_run(np.full(20, 3.0), rate=0.5, relative=0.0)
+    at, above = (break_even.predicted_break_even(run, tol=tol) for tol in (0.25, 0.25 - 2**-40))
+    assert (at.outcome.item(), at.break_even_step.sel(route="measured").item()) == (Outcome.EDGE_REACHED, 0)
+    assert above.outcome.item() == Outcome.STALLED_BELOW_EDGE
+    assert math.isinf(above.break_even_step.sel(route="measured").item())
 
 
 def test_runs_are_told_apart_by_their_batches_and_their_end():

@@ -153,6 +153,11 @@ def test_edges_of_one_direction_are_left_out_where_they_cannot_be_enumerated():
     h = np.random.default_rng(1).gamma(0.5, 2.0, 60)
     assert direction_edges(h, 7).edge.values.tolist() == ["mean", "mean_square", "strict"]
     assert "almost_sure" in direction_edges(h, 1).edge
+    # batches of one are no more than the examples, and parted in one way, however many; of pairs there are 8 million
+    many = direction_edges(np.ones(4100)).edge_learning_rate
+    assert many.edge.values.tolist() == ["mean", "mean_square", "strict", "almost_sure", "reshuffled"]
+    np.testing.assert_allclose(many, 2, rtol=1e-12)
+    assert "almost_sure" not in direction_edges(np.ones(4100), 2).edge
     again = direction_edges(h, 2, sampling="replacement").edge_learning_rate
     assert again.sel(edge="strict").item() == pytest.approx(2 / h.max())
     assert again.sel(edge="mean_square").item() == pytest.approx(2 * h.mean() / (h.mean() ** 2 + h.var() / 2))

@@ -197,6 +197,31 @@ def test_beyond_the_edge_every_kind_of_number_is_infinite(item):
     assert np.isinf(lazy.compute().values).tolist() == [False, True, True]
 
 
+# What is finite and not 0 on the way to its edge, beyond which it is infinite all the same.
+FINITE_UP_TO_THE_EDGE = {
+    "theory.deep_linear.predicted_final_sharpness",
+    "theory.patterns.annealed_variance",
+    "theory.patterns.noise_correlation",
+    "theory.quadratic.covariance_ratio",
+    "theory.quadratic.decayed_minimiser",
+    "theory.quadratic.heavy_ball_equivalent_gain",
+    "theory.quadratic.swa_variance_from_start",
+    "theory.quadratic.two_point_variance",
+    "theory.schedules.weight_decay_steps",
+}
+
+
+@pytest.mark.parametrize(
+    "item", [item for item in FORMULAS if item.edge and item.name not in FINITE_UP_TO_THE_EDGE], ids=lambda i: i.name
+)
+def test_the_edge_is_where_the_value_has_grown_without_bound_or_a_ratio_to_it_has_vanished(item):
+    """As a power of the distance from the edge: a limit that is wrong is a point like any other."""
+    name = item.edge.parameter
+    limit = float(item.edge.limit(item.typical))
+    before, close = (item(**{**item.typical, name: limit * (1 - room)}) for room in (1e-6, 1e-9))
+    assert abs(math.log10(close / before)) > 1.4  # a distance goes as the root, by 1.5; variances go by 3
+
+
 def test_the_first_bad_entry_of_an_array_is_named():
     with pytest.raises(ValueError, match=re.escape("got -0.5 at index (1, 0)")):
         stationary_variance(np.array([[0.1, 0.2], [-0.5, 0.3]]))

@@ -97,6 +97,9 @@ def reshuffled_variance(gain: Numeric, batches: Numeric, batch_size: Numeric = 1
 
 def _partitions(examples: tuple[int, ...], batch_size: int) -> Iterator[list[tuple[int, ...]]]:
     """All ways to part examples into unordered batches."""
+    if batch_size == 1:  # the one way, which needs no level of the recursion for every example
+        yield [(example,) for example in examples]
+        return
     if not examples:
         yield []
         return
