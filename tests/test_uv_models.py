@@ -38,6 +38,11 @@ scaled_targets = st.floats(-1.9, 1.9)
 rates = st.floats(0.05, 3.9)
 
 
+def full(numbers):
+    """Numbers that keep all their bits in other units: none so small that they have fewer."""
+    return numbers.map(lambda number: number if abs(number) > 1e-100 else 0.0)
+
+
 def point(kappa, alignment, ntk):
     return alignment * ntk / (2 * math.sqrt(kappa)), ntk
 
@@ -217,7 +222,7 @@ def test_changing_the_sign_of_output_and_target_is_a_symmetry(kappa, alignment, 
     assert cone_step(0.3, 0.7, q) == cone_step(0.7, 0.3, -q)[::-1]
 
 
-@given(log_kappas, alignments, rates, scaled_targets, st.integers(-20, 20))
+@given(log_kappas, full(alignments), rates, full(scaled_targets), st.integers(-20, 20))
 def test_units_of_output_rate_and_input_do_not_matter(kappa, alignment, rate, q, power):
     """Powers of two, so that not one bit changes: outputs times 2^p, kappa times 4^-p ..."""
     output, ntk = point(kappa, alignment, 1.0)

@@ -152,11 +152,16 @@ def test_beyond_the_critical_rate_with_momentum_runs_end_on_the_cycle_of_another
     assert trajectory(1.9, ntk, 0.9 * critical, **options).loss[-1] < 1e-20
 
 
+def full(numbers):
+    """Numbers that keep all their bits in other units: none so small that they have fewer."""
+    return numbers.map(lambda number: number if abs(number) > 1e-100 else 0.0)
+
+
 @few
 @given(
-    st.floats(-3, 3),
+    full(st.floats(-3, 3)),
     st.floats(0.05, 3),
-    st.floats(-2, 2).map(lambda target: target if abs(target) > 1e-100 else 0.0),  # numbers with all their bits
+    full(st.floats(-2, 2)),
     st.floats(-6, 0),
     st.floats(0.1, 1.9),
     st.integers(-20, 20),

@@ -181,6 +181,8 @@ for run in {{run for _, run, _ in KERNELS}}:
 
 
 def test_the_first_diagram_loads_nothing_that_it_does_not_need():
+    """But what the special functions of SciPy load by themselves: sparse matrices, before SciPy 1.17."""
+    special = "import sys, scipy.special\nalone = set(sys.modules)\n"
     heavy = ["sympy", "matplotlib", "sklearn", "tqdm", "h5py", "scipy.stats", "scipy.optimize", "scipy.sparse"]
-    loaded = f"\nprint([name for name in {heavy!r} if name in sys.modules])"
-    assert run_python(WITHOUT_DASK + FIRST_DIAGRAM.format(size=20) + loaded).splitlines()[-1] == "[]"
+    loaded = f"\nprint([name for name in {heavy!r} if name in sys.modules and name not in alone])"
+    assert run_python(special + WITHOUT_DASK + FIRST_DIAGRAM.format(size=20) + loaded).splitlines()[-1] == "[]"

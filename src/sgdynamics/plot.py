@@ -199,7 +199,7 @@ def forecast(
     for place, (name, one) in enumerate(named.items()):
         color = f"C{place}"
         if one.sizes["step"] == 1:
-            reach = [one.loss - one.loss_low, one.loss_high - one.loss]
+            reach = np.stack([one.loss - one.loss_low, one.loss_high - one.loss])
             axes.errorbar(one.step, one.loss, reach, fmt="o", capsize=3, color=color, label=name)
         else:
             axes.fill_between(one.step, one.loss_low, one.loss_high, color=color, alpha=0.25, lw=0)
