@@ -271,7 +271,7 @@ def test_what_is_sent_is_not_finite_where_a_pre_activation_is_not():
 def test_a_step_adds_to_every_weight_its_own_normal(units, columns):
     rng = np.random.default_rng(columns)
     half = (columns + 1) // 2
-    weights, gradient = rng.standard_normal((2, units, columns))
+    weights, gradient = rng.standard_normal((units, columns)), rng.standard_normal((columns, units))
     second_layer, deviation = rng.standard_normal(units), rng.standard_normal(columns)
     left, right = rng.standard_normal((2, units * half))
     keep, noise = 0.99, 0.3
@@ -280,7 +280,7 @@ def test_a_step_adds_to_every_weight_its_own_normal(units, columns):
     _units_of_p._add(added, deviation, left, right)
     for i, j in np.ndindex(weights.shape):
         normal = left[i * half + j] if j < half else right[i * half + j - half]
-        assert stepped[i, j] == keep * weights[i, j] - second_layer[i] * gradient[i, j] + noise * normal
+        assert stepped[i, j] == keep * weights[i, j] - second_layer[i] * gradient[j, i] + noise * normal
         assert added[i, j] == weights[i, j] + deviation[j] * normal
 
 

@@ -1,7 +1,8 @@
 r"""Units that see P: two products of matrices a step, and around them kernels that touch every number once.
 
 Rows are units everywhere, so that a sum over units runs over rows and the compiler takes many examples or weights at a
-time, each with its sum in a fixed order.
+time, each with its sum in a fixed order. Examples are columns, and the gradient has units as columns too: in these
+layouts the products are fastest.
 """
 
 from __future__ import annotations
@@ -32,16 +33,19 @@ def _send(before: Floats, second_layer: Floats, output: Floats) -> None:
 def _advance(
     weights: Floats, gradient: Floats, second_layer: Floats, keep: float, noise: float, left: Floats, right: Floats
 ) -> None:
-    """A step of the units that see P; ``gradient`` is that for a second layer of ones, times the step size."""
+    """A step of the units that see P.
+
+    ``gradient``, (column, unit), is that for a second layer of ones, times the step size.
+    """
     units, columns = weights.shape
     half = (columns + 1) // 2
     for i in range(units):
         weight, first = second_layer[i], i * half
         for j in range(half):
-            weights[i, j] = keep * weights[i, j] - weight * gradient[i, j] + noise * left[first + j]
+            weights[i, j] = keep * weights[i, j] - weight * gradient[j, i] + noise * left[first + j]
         for j in range(columns - half):
             k = half + j
-            weights[i, k] = keep * weights[i, k] - weight * gradient[i, k] + noise * right[first + j]
+            weights[i, k] = keep * weights[i, k] - weight * gradient[k, i] + noise * right[first + j]
 
 
 @kernel
@@ -60,7 +64,7 @@ def _add(values: Floats, deviation: Floats, left: Floats, right: Floats) -> None
 class UnitsOfP:
     """Units that see P.
 
-    ``inputs`` are the examples that carry it, (examples, dimension); ``output`` is what the block adds to each.
+    ``inputs`` are the examples that carry it, (dimension, examples); ``output`` is what the block adds to each.
     """
 
     def __init__(
@@ -68,21 +72,21 @@ class UnitsOfP:
     ) -> None:
         self.inputs, self.scale = inputs, scale
         self.second_layer = second_layer[units]
-        examples, dimension = inputs.shape
+        dimension, examples = inputs.shape
         count = self.second_layer.size
         half = (dimension + 1) // 2
         self.normals = Normals(key, _REPLICA, units.start * half, count * half)
         self.activation_key, self.first = activation_key, units.start
         self.activation_normals: Normals | None = None
-        self.lengths = np.sqrt((inputs**2).sum(axis=1))
-        self.weights, self.gradient = np.zeros((2, count, dimension))
+        self.lengths = np.sqrt((inputs**2).sum(axis=0))
+        self.weights, self.gradient = np.zeros((count, dimension)), np.empty((dimension, count))
         self.active = np.empty((count, examples))
         self.output = np.empty(examples)
         _add(self.weights, np.full(dimension, scale), *self.normals.draw())
 
     def advance(self, pull: Floats, step: Step) -> None:
-        """Take a step; ``pull`` (example, dimension) is step size times slope times example."""
-        np.dot(self.active, pull, out=self.gradient)
+        """Take a step; ``pull`` (dimension, example) is step size times slope times example."""
+        np.dot(pull, self.active.T, out=self.gradient)
         if step.noise:
             self.normals.draw()
         noise = step.noise * self.scale  # where it is 0, whatever was drawn last does no harm
@@ -91,7 +95,7 @@ class UnitsOfP:
 
     def look(self, activation_noise: float) -> None:
         """Find the output, and which units are active at which example."""
-        before = np.dot(self.weights, self.inputs.T, out=self.active)
+        before = np.dot(self.weights, self.inputs, out=self.active)
         if activation_noise:
             self._add_activation_noise(before, activation_noise * self.scale)
         _send(before, self.second_layer, self.output)
@@ -105,6 +109,6 @@ class UnitsOfP:
         _add(before, deviation * self.lengths, *self.activation_normals.draw())
 
     def output_at(self, inputs: Floats) -> Floats:
-        """What the block adds at other examples, without activation noise."""
+        """What the block adds at other examples, (examples, dimension), without activation noise."""
         values: Floats = np.maximum(inputs @ self.weights.T, 0.0) @ self.second_layer
         return values

@@ -91,7 +91,7 @@ class _Network:
         self.carries_p = np.flatnonzero(~sample.has(Q_ONLY))
         # what an example takes of each ray: alpha of its own, 0 of the others
         self.shares = sample.alpha * (sample.ray == np.arange(len(RAYS))[:, None])
-        self.inputs, self.rays = np.ascontiguousarray(sample.inputs[self.carries_p]), setting.data.rays
+        self.inputs, self.rays = np.ascontiguousarray(sample.inputs[self.carries_p].T), setting.data.rays
         self.pull = np.empty_like(self.inputs)
         noise = stream_key(seed, Purpose.PATTERNS_ACTIVATION)
         key_p, key_q = stream_key(seed, Purpose.PATTERNS_P), stream_key(seed, Purpose.PATTERNS_Q)
@@ -121,7 +121,7 @@ class _Network:
     def advance(self, slope: Floats, step: Step, run: Callable[[Iterable[Task]], None]) -> None:
         """Take a step, given the derivative of the loss with respect to every output, and look again."""
         slope_p, slope_q = slope[self.carries_p], self.shares @ slope
-        np.multiply((step.size * slope_p)[:, None], self.inputs, out=self.pull)
+        np.multiply(step.size * slope_p, self.inputs, out=self.pull)
         pull_q = (step.size * slope_q)[:, None] * self.rays
         tasks = [functools.partial(_step, block, self.pull, step) for block in self.of_p]
         tasks += [functools.partial(_step, block, pull_q, step) for block in self.of_q]

@@ -39,7 +39,7 @@ BLOCK = 256
 def _exponents(q: Floats, start: float, transient: int, steps: int, along: Floats, across: Floats) -> None:
     """Mean logarithms of the slopes of every orbit."""
     x = np.full(q.size, start)
-    follow_line(q, transient, x, along, across)
+    end_on_line(q, transient, x)
     follow_line(q, steps, x, along, across)
     along /= steps
     across /= steps
