@@ -61,6 +61,8 @@ from sgdynamics.theory.patterns import (
     stationary_noise_variance,
     time_separation,
 )
+from sgdynamics.theory.patterns._angles import hypotenuse
+from sgdynamics.theory.patterns.prediction import _learnt_q
 
 DESK = TwoPatternSetting.desk()
 R, S, RHO, LAM, ETA, NEXT, D, G = sympy.symbols("r s rho lambda eta eta_2 d G", positive=True)
@@ -683,6 +685,24 @@ def test_times_to_learn_are_compared_where_learning_ends_and_with_what_is_known_
     assert bool(reversal_conditions(setting).holds.sel(condition="small_rate_learns_q_first")) == q_first
     assert _small_rate_learns_q_first(setting, 1) == q_first
     assert q_first or not made.reverses
+
+
+@pytest.mark.parametrize("low", [0.0, 0.5, 1 - 1e-9, 1.0])
+def test_q_is_learnt_where_the_mean_loss_over_the_places_on_the_rays_is_its_level(low):
+    curvature, slowing = _learnt_q(low)
+
+    def mean(f):
+        return quad(f, low, 1, epsrel=1e-12)[0] / (1 - low) if low < 1 else f(1.0)
+
+    assert mean(lambda alpha: math.log1p(math.exp(-alpha * curvature / 2))) == pytest.approx(Q_LEVEL, rel=1e-9)
+    pull = mean(lambda alpha: alpha / (1 + math.exp(alpha * curvature / 2)))
+    assert slowing == pytest.approx(mean(lambda alpha: alpha / 2) / pull, rel=1e-9)
+
+
+def test_a_hypotenuse_in_symbols_is_that_of_numbers():
+    side = sympy.Symbol("side", positive=True)
+    assert (hypotenuse(3, side).subs(side, 4), hypotenuse(side, 4).subs(side, 3)) == (5, 5)
+    assert hypotenuse(3, 4) == 5.0
 
 
 def test_what_examples_say_of_themselves_is_their_mean_square():
