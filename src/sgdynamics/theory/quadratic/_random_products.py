@@ -60,15 +60,20 @@ def estimated_growth(matrices: Array, probabilities: Array, cells: int) -> float
     >>> round(math.exp(estimated_growth(pair, np.full(2, 0.5), 4096)), 4)  # random Fibonacci: 1.13198824879
     1.132
     """
+    from scipy.sparse import csr_array
+
     angles, logs = _moved(matrices, np.linspace(0.0, math.pi, cells, endpoint=False))
     place = np.mod(angles, math.pi) * (cells / math.pi)
     left = np.floor(place).astype(int)
     share, left = place - left, left % cells
-    right = (left + 1) % cells
-    grown = probabilities @ logs
+    grown, weights = probabilities @ logs, probabilities[:, None]
+    # What a step makes of the function at a point of the grid: a mean of its values at the points around each image.
+    entries = np.concatenate([weights * (1.0 - share), weights * share]).T.ravel()
+    columns = np.concatenate([left, (left + 1) % cells]).T.ravel()
+    mean = csr_array((entries, columns, np.arange(0, entries.size + 1, 2 * len(matrices))), shape=(cells, cells))
 
     def operator(u: Array) -> Array:
-        moved: Array = grown + probabilities @ (u[left] + share * (u[right] - u[left]))
+        moved: Array = grown + mean @ u
         return moved
 
     return float(_iterated(operator, cells, 1e-12, _OF_AN_ESTIMATE).mean())
@@ -102,13 +107,18 @@ def bounded_growth(matrices: Array, probabilities: Array, cells: int) -> tuple[f
     first = np.mod(begin, math.pi) * (cells / math.pi) - _PADDING
     last = first + np.mod(end - begin, math.pi) * (cells / math.pi) + 2 * _PADDING
     low = np.floor(first).astype(int)
-    high = np.minimum(np.floor(last).astype(int) - low, cells - 1) + low % cells
-    images = np.stack([low % cells, high + 1], axis=-1).reshape(len(matrices), -1)  # ends of the cells that are met
+    met = np.minimum(np.floor(last).astype(int) - low, cells - 1) + 1  # cells in a row that an image meets
+    # Two rows of 2^power cells, one from the first cell and one up to the last, cover all that are met.
+    power = np.frexp(met)[1] - 1
+    begins, ends = power * cells + low % cells, power * cells + (low + met - (1 << power)) % cells
 
     def bound(grown: Array) -> float:
         def operator(u: Array) -> Array:
-            around = np.concatenate([u, u, u[:1]])
-            best = np.stack([np.maximum.reduceat(around, met)[::2] for met in images])
+            largest_in = [u]
+            for halved in range(int(power.max())):
+                largest_in.append(np.maximum(largest_in[-1], np.roll(largest_in[-1], -(1 << halved))))
+            rows = np.concatenate(largest_in)
+            best = np.maximum(rows[begins], rows[ends])
             moved: Array = grown + probabilities @ best
             return moved
 
