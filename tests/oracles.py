@@ -51,6 +51,14 @@ def _integral(log_of: Callable[[Number], Number], start: Number, end: Number, we
     return total * width * mp.exp(top)
 
 
+def power(base: Number, exponent: Number) -> Number:
+    """A power to an exponent of any size, a whole one maybe, by one logarithm in so many more digits."""
+    if not (isinstance(base, mp.mpf) and abs(exponent) > 10**30 and base > 0):
+        return base**exponent
+    with mp.workdps(mp.mp.dps + int(mp.log10(abs(exponent))) + 5):
+        return mp.exp(exponent * mp.log(base))
+
+
 def log_gamma(value: Number) -> Number:
     """In as many digits as are left of what it is compared with."""
     with mp.workdps(60 + int(mp.log10(value + 1))):

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdynamics import citation, formulas
+from sgdynamics._precise import PreciseExpression
 from sgdynamics.domains import Interval, positive, unit_interval
 from sgdynamics.formula import (
     Formula,
@@ -481,3 +482,26 @@ def test_importing_models_theory_and_trainer_loads_nothing_heavy(module):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("exponent", [3.0, 2.5, -(2.0**60), 2.0**129, -(2.0**400), 1e308, 5e19, math.inf])
+@pytest.mark.parametrize("base", [0.7, -0.7, 1 - 2.0**-53, 1 + 2.0**-52, -1.0, 2.0, 0.0, 1e-300, math.inf])
+def test_a_power_to_any_exponent_is_that_of_repeated_multiplication(base, exponent):
+    x, n = sympy.symbols("x n", real=True)
+    for whole, odd in ((n, 0), (n + 1, 1)):  # beside a large even number there is an odd one that is no float
+        with mpmath.workprec(2600):
+            try:
+                expected = mpmath.mpf(base) ** (mpmath.mpf(exponent) + odd)
+                expected = math.nan if isinstance(expected, mpmath.mpc) else float(expected)
+            except (ZeroDivisionError, ValueError):
+                expected = math.nan
+        found = PreciseExpression({"x": x, "n": n}, x**whole).value(base, exponent)
+        assert found == pytest.approx(expected, rel=2.0**-52, abs=0.0, nan_ok=True)
+
+
+def test_a_large_power_keeps_the_digits_that_cancel():
+    """(1 + 1/n)^n is e - e/(2n) and more: from n = 10^40 on, the second term is beyond the digits of a float."""
+    n = sympy.Symbol("n", positive=True)
+    rest = PreciseExpression({"n": n}, n * (sympy.E - (1 + 1 / n) ** n))
+    for size in (1e10, 1e40, 1e150, 1e300):
+        assert rest.value(size) == pytest.approx(math.e / 2 - 11 * math.e / 24 / size, rel=1e-15)

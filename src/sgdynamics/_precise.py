@@ -11,6 +11,7 @@ __all__ = ["PreciseExpression"]
 
 _GUARD = 256  # bits beside those that the arguments ask for
 _LIMIT = 1 << 15
+_SQUARED = 1 << 128  # whole exponents up to which squaring again and again is quicker than a logarithm
 
 
 class PreciseExpression:
@@ -29,7 +30,22 @@ class PreciseExpression:
         self._context = mpmath.MPContext()  # its precision is our own: that of mpmath.mp belongs to the user
         self._lock = threading.Lock()
         names = {name: getattr(self._context, name) for name in dir(self._context) if not name.startswith("_")}
+        names["power_of"] = self._power
+        power = sympy.Function("power_of")
+        expression = sympy.sympify(expression).replace(
+            lambda part: part.is_Pow and part.exp.free_symbols, lambda part: power(part.base, part.exp)
+        )
         self._evaluate = sympy.lambdify(list(symbols.values()), expression, modules=[names, "mpmath"], cse=True)
+
+    def _power(self, base: Any, exponent: Any) -> Any:
+        """A power, by a logarithm where mpmath would square once for each bit of a number of steps."""
+        context = self._context
+        real = isinstance(base, context.mpf) and isinstance(exponent, context.mpf)
+        if not (real and base and context.isint(exponent) and abs(exponent) > _SQUARED):
+            return base**exponent
+        with context.workprec(context.prec + context.mag(exponent) + 16):
+            size = context.exp(exponent * context.log(abs(base)))
+        return -size if base < 0 and exponent % 2 else +size
 
     def value(self, *point: float) -> float:
         """The value at a point; NaN where there is no real one."""
