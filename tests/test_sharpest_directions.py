@@ -303,7 +303,8 @@ def recorded(gain, steps, seed, directions=3, draws=20, rate=0.5):
             "curvature": gain / rate + 0 * slope,
             "projection_second_moment": slope**2 + 1,
             "batch_projection": slope + noise,
-        }
+        },
+        {"measured_step": np.arange(200, steps + 200)},
     )
 
 

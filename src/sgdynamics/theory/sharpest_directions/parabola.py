@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sgdynamics.domains import Numbers, Numeric, checked, is_symbolic, positive, real
-from sgdynamics.formula import formula, law, where
+from sgdynamics.domains import Numbers, Numeric, checked, positive, real
+from sgdynamics.formula import formula, law
 from sgdynamics.theory._quotients import quotient
 from sgdynamics.theory.sharpest_directions.parameters import PARAMETERS
 
@@ -57,13 +57,7 @@ def mean_minimiser(
     >>> mean_minimiser(0.5, 4.0, slope=1.0, batch_variance=1.0)
     0.25
     """
-    noise = quotient((batch_variance,), (slope, slope))
-    if is_symbolic(noise):
-        return 1 / (learning_rate * curvature * (1 + noise))
-    loud = noise > 1
-    inverse = quotient((slope, slope), (where(loud, batch_variance, 1.0),))  # of the noise
-    drowned = quotient((slope, slope), (where(loud, batch_variance, 1.0), 1 + inverse, learning_rate, curvature))
-    return where(loud, drowned, quotient((1,), (1 + where(loud, 1.0, noise), learning_rate, curvature)))
+    return 1 / (learning_rate * curvature * (1 + batch_variance / slope**2))
 
 
 @formula(
