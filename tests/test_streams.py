@@ -155,6 +155,18 @@ def test_a_stream_is_its_integer_twin(seed, replica, pair, purpose):
     assert words_of(seed, replica, pair, 50, purpose).tolist() == expected
 
 
+def test_streams_that_are_opened_together_are_those_opened_alone():
+    replicas, pairs = np.array([0, 3, 2**40], np.uint64), np.array([[0], [7]], np.uint64)
+    state = streams.open_many(stream_key(5, Purpose.UV_START), replicas, pairs)
+    made = []
+    for _ in range(5):
+        words, state = streams.next_words(state)
+        made.append(words)
+    for (row, column), replica in np.ndenumerate(np.broadcast_to(replicas, (2, 3))):
+        twin = reference_words(5, Purpose.UV_START, int(replica), int(pairs[row, 0]))
+        assert [int(words[row, column]) for words in made] == list(itertools.islice(twin, 5))
+
+
 def test_normals_are_their_twin_to_rounding():
     expected = list(itertools.islice(reference_pairs(3, Purpose.QUADRATIC_STEPS, 4, 5), 5000))
     np.testing.assert_allclose(normals_of(3, 4, 5, 5000), expected, rtol=0, atol=6e-15)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ _UNIT = 2.0**-53
 _32, _LOW, _RANGE = np.uint64(32), np.uint64(2**32 - 1), np.uint64(2**32)
 
 
-def _absorb(state: W, word: np.uint64) -> W:
+def _absorb(state: Any, word: Any) -> Any:
     """Hash one more word: the output of SplitMix64 at ``state ^ word``, one-to-one in either."""
     z = (state ^ word) + _GOLDEN
     z = (z ^ (z >> _30)) * _MIX_1
@@ -71,6 +71,11 @@ def _absorb(state: W, word: np.uint64) -> W:
 
 
 absorb = inlined(_absorb)
+
+
+def open_many(key: NDArray[np.uint64], replicas: NDArray[np.uint64], pairs: NDArray[np.uint64]) -> Any:
+    """:func:`open_stream` for arrays, whose shapes are broadcast."""
+    return tuple(_absorb(_absorb(word, replicas), pairs) for word in key)
 
 
 @inlined
@@ -84,20 +89,23 @@ def open_stream(key: NDArray[np.uint64], replica: np.uint64, pair: np.uint64) ->
     )
 
 
-@inlined
-def next_word(state: State) -> tuple[np.uint64, State]:
-    """One step of xoshiro256++: 64 random bits and the next state."""
+def next_words(state: tuple[W, W, W, W]) -> tuple[W, tuple[W, W, W, W]]:
+    """One step of xoshiro256++, of a stream or of an array of them: 64 random bits and the next state."""
     s0, s1, s2, s3 = state
     total = s0 + s3
     word = ((total << _23) | (total >> _41)) + s0
     shifted = s1 << _17
-    s2 ^= s0
-    s3 ^= s1
-    s1 ^= s2
-    s0 ^= s3
-    s2 ^= shifted
+    # not in place: they may be arrays
+    s2 = s2 ^ s0
+    s3 = s3 ^ s1
+    s1 = s1 ^ s2
+    s0 = s0 ^ s3
+    s2 = s2 ^ shifted
     s3 = (s3 << _45) | (s3 >> _19)
     return word, (s0, s1, s2, s3)
+
+
+next_word = inlined(next_words)
 
 
 @inlined
