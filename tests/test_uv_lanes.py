@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdynamics.simulate.uv import _lanes, _zero_target
+from sgdynamics.simulate.uv import _lanes, _scaling, _verdicts, _zero_target
 from sgdynamics.simulate.uv._zero_target import GAP, GROUP, KERNEL, FreeRecords, FreeStarts, run_free
+from sgdynamics.simulate.uv.diagram import FOUND
 
 
 def starts_of(rng, size, low, high):
@@ -26,6 +27,13 @@ def run(form, starts, steps, stride=_zero_target.STRIDE, exits=True):
     out = FreeRecords(*(np.full(size, np.nan) for _ in range(3)), np.full(size, -7))
     run_free(form, starts, steps, stride, exits, out)
     return out
+
+
+def assert_same_bits(left, right):
+    for one, other in zip(left, right, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+        assert np.array_equal(np.signbit(one[one == 0]), np.signbit(other[other == 0]))
 
 
 def assert_same(left, right):
@@ -136,3 +144,47 @@ def test_the_sign_of_the_gap_decides_over_divergence():
     height = np.full(4, 1e-2)
     found = run(GAP, FreeStarts(height, ntk, 2 + np.sqrt(4 + 3 * height)), 10**5)
     assert (found.divergence_step > 0).tolist() == [False, False, True, True]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is before and behind the lanes, array by array and in a kernel
+
+
+def numbers(rng, shape, extremes):
+    """Over many decades, and in places what a run can overflow or fall to."""
+    made = np.exp(rng.uniform(-40, 40, shape))
+    return np.where(rng.random(shape) < 0.2, rng.choice([*extremes, 0.0, 1.0], shape), made)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans())
+def test_starts_are_scaled_to_the_same_bits_array_by_array_and_in_a_kernel(seed, rows, shared):
+    rng = np.random.default_rng(seed)
+    alone, whole = (rows, 1), (1 if shared else rows, 50)
+    c, kappa = np.exp(rng.uniform(-9, 3, (2, *alone)))
+    target = rng.choice([0.0, 1e-3, -2.5], alone)
+    ntk, sharpness = numbers(rng, (2, *whole), [5e-324, 1e308, np.inf])
+    output = rng.choice([-1.0, 1.0], whole) * numbers(rng, whole, [5e-324, 1e300])
+    for per in (ntk, sharpness):
+        given = (c, kappa, target, output, ntk, sharpness, per)
+        (one, few), (other, many) = _scaling.scaled(*given), _scaling.scaled_by_kernel(*given)
+        assert list(few) == list(many)
+        assert_same_bits(one, other)
+        assert all(array.flags.c_contiguous for array in one)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 1e-9, 0.5, np.inf]))
+def test_verdicts_are_the_same_array_by_array_and_in_a_kernel(seed, margin):
+    rng = np.random.default_rng(seed)
+    size = 200
+    starts, records = numbers(rng, (3, size), [5e-324, np.inf, np.nan]), numbers(rng, (3, size), [5e-324, np.inf])
+    near = rng.random((2, size)) < 0.5  # peaks at their start, or a little above it
+    records[1:] = np.where(near, starts[1:] * (1 + rng.choice([0, 1e-9], size)), records[1:])
+    step, period = rng.integers(-3, 3, size).clip(-1), rng.integers(-1, 4, size)
+    found = []
+    for verdict in (_verdicts.judge, _verdicts.judge_by_kernel):
+        made = _verdicts.Found(*(np.empty(size, FOUND[name][2]) for name in _verdicts.Found._fields))
+        verdict(*starts, *records, step, period, margin, made)
+        found.append(made)
+    assert_same_bits(*found)

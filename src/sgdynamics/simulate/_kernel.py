@@ -24,21 +24,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+# Said of both kinds: what is not said, Numba takes from the caller. Nobody calls them from C, and a wrapper for that
+# is a tenth of what a small one takes to compile.
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "nogil": True, "no_cfunc_wrapper": True}
+
+
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that is called from Python, or that other kernels call."""
-    # said of both kinds: what is not said, Numba takes from the caller
-    compiled: Callable[P, R] = _kept(
-        numba.njit(error_model="numpy", fastmath=False, nogil=True, forceinline=False)(function)
-    )
+    compiled: Callable[P, R] = _kept(numba.njit(**OPTIONS, forceinline=False)(function))
     return compiled
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small function of numbers into every kernel that calls it."""
     # without forceinline a call remains in the innermost loop, several times slower
-    compiled: Callable[P, R] = _kept(
-        numba.njit(error_model="numpy", fastmath=False, nogil=True, forceinline=True)(function)
-    )
+    compiled: Callable[P, R] = _kept(numba.njit(**OPTIONS, forceinline=True)(function))
     return compiled
 
 

@@ -1,7 +1,8 @@
 """What is said of a run, from what was recorded of it.
 
-One kernel for a whole block. Array by array NumPy would hand the interpreter to another thread and wait to have it back
-some twenty times a block, which takes longer than the arithmetic.
+Where there are many blocks, by one kernel for each. Array by array NumPy would hand the interpreter to another thread
+and wait to have it back some twenty times a block, which takes longer than the arithmetic; for a single block, the
+kernel would take longer to compile.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ class Found(NamedTuple):
     period: NDArray[np.int16]
 
 
-@kernel
 def judge(
     rate: Floats,
     height: Floats,
@@ -48,6 +48,32 @@ def judge(
     found: Found,
 ) -> None:
     """From learning rate, squared residual and sharpness at step 0 and the records, all scaled."""
+    bound, diverged = 1.0 + margin, divergence_step >= 0
+    with np.errstate(all="ignore"):
+        loss, sharp, found.final_sharpness[:] = peak_height / height, peak_sharpness / sharpness, final_sharpness / rate
+    for ratio, out in ((loss, found.peak_loss_ratio), (sharp, found.peak_sharpness_ratio)):
+        ratio[np.isnan(ratio)] = 1.0  # where both were 0
+        out[:] = np.where(diverged, math.inf, ratio)
+    outcome = np.where(loss > bound, np.where(sharp > bound, BOTH, LOSS), MONOTONE)
+    outcome = np.where(period == 0, outcome, np.where(period == NO_CYCLE, CHAOTIC, PERIODIC))
+    found.outcome[:] = np.where(diverged, DIVERGED, outcome)
+    found.divergence_step[:], found.period[:] = divergence_step, np.maximum(period, 0)
+
+
+@kernel
+def judge_by_kernel(
+    rate: Floats,
+    height: Floats,
+    sharpness: Floats,
+    final_sharpness: Floats,
+    peak_height: Floats,
+    peak_sharpness: Floats,
+    divergence_step: Integers,
+    period: Integers,
+    margin: float,
+    found: Found,
+) -> None:
+    """The same as :func:`judge`."""
     bound = 1.0 + margin
     for i in range(rate.size):
         step, cycle = divergence_step[i], period[i]

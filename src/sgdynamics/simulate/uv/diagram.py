@@ -33,9 +33,9 @@ from sgdynamics.simulate._streams import Purpose, Seed, stream_key
 from sgdynamics.simulate.uv._core import Floats, Integers
 from sgdynamics.simulate.uv._cycles import WINDOW, find_periods
 from sgdynamics.simulate.uv._lanes import CONE, RESIDUAL, Records, Starts, run_lanes
-from sgdynamics.simulate.uv._scaling import BY_CONE, BY_GAP, BY_KERNEL, BY_RESIDUAL, Scaled, scaled
+from sgdynamics.simulate.uv._scaling import BY_CONE, BY_GAP, BY_KERNEL, BY_RESIDUAL, Scaled, scaled, scaled_by_kernel
 from sgdynamics.simulate.uv._starts import Words, draw_starts
-from sgdynamics.simulate.uv._verdicts import Found, judge
+from sgdynamics.simulate.uv._verdicts import Found, judge, judge_by_kernel
 from sgdynamics.simulate.uv._zero_target import (
     GAP,
     KERNEL,
@@ -155,6 +155,8 @@ def _run(
     total = int(np.prod(cells, dtype=np.int64))
     arrays: list[Any] = [np.empty((total, size), FOUND[name][2]) for name in Found._fields]
     made = Found(*arrays)
+    # to compile these two takes longer than a block
+    scale, verdict = (scaled, judge) if total * size <= BLOCK else (scaled_by_kernel, judge_by_kernel)
 
     def part(value: Floats, where: tuple[Integers, ...], columns: slice) -> Floats:
         if value.size == value.shape[-1]:
@@ -167,11 +169,11 @@ def _run(
         where = np.unravel_index(np.arange(total)[rows], cells) if cells else ()
         c, output, ntk, kappa, target, sharpness = (part(value, where, columns) for value in inputs)
         per = sharpness if by_hessian else ntk
-        start, lanes = scaled(c, kappa, target, output, ntk, sharpness, per)
+        start, lanes = scale(c, kappa, target, output, ntk, sharpness, per)
         records, period = _run_block(start, lanes, steps)
         # several rows only where these are whole, so that the block is one piece of every array
         pieces: list[Any] = [values[rows, columns].reshape(-1) for values in made]
-        judge(start.rate, start.height, start.sharpness, *records[:4], period, margin, Found(*pieces))
+        verdict(start.rate, start.height, start.sharpness, *records[:4], period, margin, Found(*pieces))
 
     run_all(
         functools.partial(run, rows, columns)
