@@ -9,6 +9,7 @@ import importlib
 import io
 import json
 import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -29,7 +30,7 @@ import pytest
 import xarray as xr
 
 from figures.__main__ import main
-from figures.engine import locks
+from figures.engine import locks, runner
 from figures.engine.catalogue import catalogue
 from figures.engine.check import Check, Claim, law, perturbed
 from figures.engine.colors import PALETTE
@@ -356,9 +357,13 @@ class Toys:
         return process.returncode, output
 
     def run_here(self, out: Path, *arguments: str) -> tuple[int, str]:
-        """Only the workers are processes: where one looks at what is said and left, a start more shows nothing."""
-        said = io.StringIO()
+        """Only the workers are processes, and they begin with what draws: where one looks at what is said and left."""
+        said, prepared = io.StringIO(), multiprocessing.get_context("forkserver")
+        prepared.set_forkserver_preload(
+            ["distributed", "figures.engine.style", "figures.engine.worker", "h5netcdf.legacyapi"]
+        )
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            patch.setattr(runner.multiprocessing, "get_context", lambda method: prepared)
             patch.setattr(sys, "path", [*sys.path, str(self.home)])
             try:
                 code = main(["--out", str(out), *arguments], package="toys")
@@ -672,7 +677,7 @@ def test_two_runs_do_not_share_a_directory(toys, tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from figures.engine import locks
+from figures.engine import locks, runner
 if sys.argv[2] == "without":
     locks.fcntl = None
 held = locks.lock(Path(sys.argv[1]), shared=sys.argv[3] == "shared")
