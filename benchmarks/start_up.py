@@ -45,9 +45,9 @@ def _kept_kernels(size: int) -> dict[str, str]:
     return where
 
 
-def _diagram(cached: bool, before: str = WITHOUT_DASK) -> Callable[[int], Run]:
+def _diagram(cached: bool, before: str = WITHOUT_DASK, times: int = 1) -> Callable[[int], Run]:
     def prepare(size: int) -> Run:
-        code = before + FIRST_DIAGRAM.format(size=size)
+        code = before + FIRST_DIAGRAM.format(size=size * times)
         where = _kept_kernels(size) if cached else {"SGDYNAMICS_NUMBA_CACHE": "0"}
         return lambda: _process(code, **where)
 
@@ -64,6 +64,8 @@ def _contenders(threads: int) -> list[Contender]:
     return [
         Contender("first diagram, cached", _diagram(True)),
         Contender("first diagram, nothing cached", _diagram(False)),
+        # of more than one block, for which there are kernels of their own
+        Contender("first large diagram, nothing cached", _diagram(False, times=20)),
         Contender("first diagram, cached, Dask installed", _diagram(True, before=""), requires=("dask",)),
         Contender(ALONE, _only(WITHOUT_DASK + PACKAGES_ALONE)),
         *imports,
@@ -85,7 +87,7 @@ WORKLOADS = (
         check=_check,
         goals=(
             slower("first diagram, cached", ALONE, 1.1),
-            slower("first diagram, nothing cached", ALONE, 2.0, why="the rest is LLVM, which compiles the kernels"),
+            slower("first diagram, nothing cached", ALONE, 2.0),
         ),
         processes=True,
         note="Without Dask unless it says so: the package does not require it, and xarray imports it where it is.",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdynamics.simulate.uv import _lanes, _scaling, _verdicts, _zero_target
-from sgdynamics.simulate.uv._zero_target import GAP, GROUP, KERNEL, FreeRecords, FreeStarts, run_free
+from sgdynamics.simulate.uv._zero_target import GAP, GROUP, KERNEL, FreeRecords, FreeStarts, run_few, run_free
 from sgdynamics.simulate.uv.diagram import FOUND
 
 
@@ -22,10 +22,19 @@ def starts_of(rng, size, low, high):
     return FreeStarts(height, ntk, sharpness)
 
 
+def empty_records(size):
+    return FreeRecords(*(np.full(size, np.nan) for _ in range(3)), np.full(size, -7))
+
+
 def run(form, starts, steps, stride=_zero_target.STRIDE, exits=True):
-    size = starts.height.size
-    out = FreeRecords(*(np.full(size, np.nan) for _ in range(3)), np.full(size, -7))
+    out = empty_records(starts.height.size)
     run_free(form, starts, steps, stride, exits, out)
+    return out
+
+
+def run_plainly(form, starts, steps):
+    out = empty_records(starts.height.size)
+    run_few(form, starts, steps, out)
     return out
 
 
@@ -67,9 +76,10 @@ both_forms = pytest.mark.parametrize("form", [GAP, KERNEL], ids=["gap", "kernel"
 
 @both_forms
 @pytest.mark.parametrize("steps", [1, 7, 8, 9, 61, 200])
-def test_lanes_have_the_bits_of_plain_python_without_exits(form, steps):
+@pytest.mark.parametrize("runner", [run, run_plainly])
+def test_lanes_have_the_bits_of_plain_python_without_exits(form, steps, runner):
     starts = starts_of(np.random.default_rng(steps), 143, *RANGES[form])
-    found = run(form, starts, steps)
+    found = runner(form, starts, steps)
     for i in range(143):
         expected = twin(form, *(float(array[i]) for array in starts), steps)
         assert tuple(array[i] for array in found) == expected
@@ -92,6 +102,7 @@ def test_exits_and_the_steps_between_looks_do_not_show(seed, size, steps, stride
     assert_same(run(form, starts, steps), plain)
     assert_same(run(form, starts, steps, stride, exits=False), plain)
     assert_same(run(form, starts, steps, stride), plain)
+    assert_same(run_plainly(form, starts, steps), plain)
 
 
 @both_forms
@@ -114,8 +125,9 @@ def test_records_may_lie_where_the_starts_were():
 @both_forms
 def test_nothing_moves_where_there_is_no_residual(form):
     ntk = np.array([0.01, 0.2] if form == KERNEL else [0.25, 1.5, 2.5, 4.0, 6.0])
-    found = run(form, FreeStarts(np.zeros(ntk.size), ntk, ntk.copy()), 1000)
-    assert_same(found, (np.zeros(ntk.size), ntk, ntk, np.full(ntk.size, -1)))
+    for runner in (run, run_plainly):
+        found = runner(form, FreeStarts(np.zeros(ntk.size), ntk, ntk.copy()), 1000)
+        assert_same(found, (np.zeros(ntk.size), ntk, ntk, np.full(ntk.size, -1)))
 
 
 def test_the_two_forms_and_that_of_the_residual_agree_to_twelve_digits():

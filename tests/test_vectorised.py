@@ -16,7 +16,7 @@ from sgdynamics.models.quadratic import MiniBatchQuadratic
 from sgdynamics.models.schedules import constant
 from sgdynamics.simulate import patterns, quadratic, trainer, uv
 from sgdynamics.simulate._kernel import kernel
-from sgdynamics.simulate.uv import _edge_orbits, _lanes, _zero_target
+from sgdynamics.simulate.uv import _edge_orbits, _lanes, _zero_target, diagram
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What brings the kernels to run, on little
@@ -27,7 +27,7 @@ def orbits_with_target():
 
 
 def orbits_without_target():
-    uv.phase_diagram([1.0, 3.0], [64], steps=20, seeds=3)
+    uv.phase_diagram([1.0, 3.0], [64], steps=20, seeds=diagram.BLOCK)
 
 
 def orbits_on_the_line():

@@ -37,12 +37,14 @@ from sgdynamics.simulate.uv._scaling import BY_CONE, BY_GAP, BY_KERNEL, BY_RESID
 from sgdynamics.simulate.uv._starts import Words, draw_starts
 from sgdynamics.simulate.uv._verdicts import Found, judge, judge_by_kernel
 from sgdynamics.simulate.uv._zero_target import (
+    FEW,
     GAP,
     KERNEL,
     STRIDE,
     Form,
     FreeRecords,
     FreeStarts,
+    run_few,
     run_free,
 )
 from sgdynamics.sweeps import spanned
@@ -75,10 +77,11 @@ FOUND: dict[str, tuple[str, str, type[Any]]] = {
 }
 
 
-def _run_block(
-    start: Scaled, lanes: Sequence[int], steps: int, stride: int = STRIDE, exits: bool = True
-) -> tuple[Records, Integers]:
-    """Run the lanes of one block, so many in each form, and find the periods of those that cannot settle."""
+def _run_block(start: Scaled, lanes: Sequence[int], steps: int, alone: bool = False) -> tuple[Records, Integers]:
+    """Run the lanes of one block, so many in each form, and find the periods of those that cannot settle.
+
+    A block that is ``alone`` may take what compiles fast.
+    """
     size = start.q.size
     records = Records(
         final_sharpness=np.empty(size),
@@ -90,7 +93,7 @@ def _run_block(
     period = np.zeros(size, np.int64)
     for form, by in ((GAP, BY_GAP), (KERNEL, BY_KERNEL)):
         if lanes[by]:
-            _run_free(form, None if lanes[by] == size else start.form == by, start, steps, stride, exits, records)
+            _run_free(form, None if lanes[by] == size else start.form == by, start, steps, alone, records)
     others = (start.q, start.height, start.sharpness)
     if lanes[BY_RESIDUAL]:
         some = np.flatnonzero(start.form == BY_RESIDUAL)
@@ -106,19 +109,23 @@ def _run_block(
 
 
 def _run_free(
-    form: Form, some: NDArray[np.bool_] | None, start: Scaled, steps: int, stride: int, exits: bool, records: Records
+    form: Form, some: NDArray[np.bool_] | None, start: Scaled, steps: int, alone: bool, records: Records
 ) -> None:
     """Run some lanes without target, or all, in a form of their own."""
     starts = FreeStarts(start.height, start.ntk, start.sharpness)
     made = FreeRecords(records.peak_height, records.final_sharpness, records.peak_sharpness, records.divergence_step)
-    if some is None:
-        run_free(form, starts, steps, stride, exits, made)
-        return
-    size = int(some.sum())
-    part = FreeRecords(np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.int64))
-    run_free(form, FreeStarts(*(array[some] for array in starts)), steps, stride, exits, part)
-    for array, values in zip(made, part, strict=True):
-        array[some] = values
+    if some is not None:
+        size = int(some.sum())
+        starts = FreeStarts(*(array[some] for array in starts))
+        made = FreeRecords(np.empty(size), np.empty(size), np.empty(size), np.empty(size, np.int64))
+    if alone and starts.height.size * steps <= FEW:
+        run_few(form, starts, steps, made)
+    else:
+        run_free(form, starts, steps, STRIDE, True, made)
+    if some is not None:
+        whole = (records.peak_height, records.final_sharpness, records.peak_sharpness, records.divergence_step)
+        for array, values in zip(whole, made, strict=True):
+            array[some] = values
 
 
 def _run(
@@ -155,8 +162,9 @@ def _run(
     total = int(np.prod(cells, dtype=np.int64))
     arrays: list[Any] = [np.empty((total, size), FOUND[name][2]) for name in Found._fields]
     made = Found(*arrays)
-    # to compile these two takes longer than a block
-    scale, verdict = (scaled, judge) if total * size <= BLOCK else (scaled_by_kernel, judge_by_kernel)
+    # for a single block, to compile takes longer than to run
+    alone = total * size <= BLOCK
+    scale, verdict = (scaled, judge) if alone else (scaled_by_kernel, judge_by_kernel)
 
     def part(value: Floats, where: tuple[Integers, ...], columns: slice) -> Floats:
         if value.size == value.shape[-1]:
@@ -170,7 +178,7 @@ def _run(
         c, output, ntk, kappa, target, sharpness = (part(value, where, columns) for value in inputs)
         per = sharpness if by_hessian else ntk
         start, lanes = scale(c, kappa, target, output, ntk, sharpness, per)
-        records, period = _run_block(start, lanes, steps)
+        records, period = _run_block(start, lanes, steps, alone)
         # several rows only where these are whole, so that the block is one piece of every array
         pieces: list[Any] = [values[rows, columns].reshape(-1) for values in made]
         verdict(start.rate, start.height, start.sharpness, *records[:4], period, margin, Found(*pieces))
