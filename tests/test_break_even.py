@@ -524,6 +524,7 @@ def test_the_shares_are_those_of_the_trace_rule_and_of_the_kernel_norm():
     rate = break_even.kernel_norm_edge(values, noise, outputs=2)
     assert sum(noise * rate * v / (2 - rate * v) for v in values) == pytest.approx(2, rel=1e-12)
     assert break_even.trace_rule_edge(values, 0.0) == break_even.kernel_norm_edge(values, 0.0) == 2
+    assert break_even.trace_rule_edge(4 * values, 0.0) == break_even.kernel_norm_edge(4 * values, 0.0) == 0.5
 
 
 @given(st.lists(st.floats(-3, 1), min_size=1, max_size=6), st.floats(-4, 0))
@@ -860,6 +861,23 @@ def test_a_share_that_is_all_but_the_tolerance_has_reached_the_edge():
     assert (at.outcome.item(), at.break_even_step.sel(route="measured").item()) == (Outcome.EDGE_REACHED, 0)
     assert above.outcome.item() == Outcome.STALLED_BELOW_EDGE
     assert math.isinf(above.break_even_step.sel(route="measured").item())
+    at = break_even.predicted_break_even(made_run(np.full(20, 4.0), rate=0.5, relative=0.0))
+    assert at.break_even_step.values.tolist() == [0, 0]  # a run that begins at its edge
+
+
+def test_a_reference_that_begins_beyond_the_edge_meets_it_where_it_begins():
+    run = made_run(np.linspace(1, 10, 50))
+    reference = made_run(np.linspace(100, 120, 30))
+    reference = reference.assign_coords(time=reference.time + 1000)
+    found = break_even.predicted_break_even(run, reference=reference)
+    assert found.break_even_step.sel(route="early").item() == pytest.approx(1000 / 0.1, rel=1e-12)
+
+
+def test_two_measurements_are_enough():
+    found = break_even.predicted_break_even(made_run([8.0, 24.0]))  # the edge is at 2/(0.1 * 1.25) = 16
+    assert found.break_even_step.sel(route="measured").item() == pytest.approx(25, rel=1e-12)
+    with pytest.raises(ValueError, match="run must be of at least two measurements"):
+        break_even.predicted_break_even(made_run([8.0]), learning_rate=0.1)
 
 
 def test_runs_are_told_apart_by_their_batches_and_their_end():

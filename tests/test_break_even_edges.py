@@ -166,6 +166,13 @@ def test_edges_of_one_direction_are_left_out_where_they_cannot_be_enumerated():
     )
 
 
+@pytest.mark.parametrize("unit", [1e-100, 1e-8, 1.0, 1e8, 1e100])
+def test_an_eigenvalue_is_negative_by_more_than_rounding_in_any_unit(unit):
+    flat, saddle = (unit * np.array([np.diag([2.0, low]), np.diag([1.0, 0.5])]) for low in (-1e-15, -1e-9))
+    assert strict_edge(flat) == pytest.approx(1 / unit, rel=1e-12)
+    assert strict_edge(saddle) == 0
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Several directions
 

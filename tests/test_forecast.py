@@ -54,6 +54,14 @@ def test_predictions_of_other_schedules_are_those_of_the_law(clean, name):
     assert np.abs(made.loss / wrong - 1).max() > 1e-3  # ten per cent more noise is seen
 
 
+def test_what_is_foretold_of_a_step_does_not_depend_on_what_else_is_asked_for(clean):
+    together = predict(clean, PLATEAU, record=[0, 1, 2, 300])
+    for step in together.step.values:
+        xr.testing.assert_allclose(predict(clean, PLATEAU, record=[step]), together.sel(step=[step]), rtol=1e-5)
+    numbers = clean.estimate.to_series().to_dict()
+    np.testing.assert_allclose(together.loss, law(PLATEAU, together.step.values, **numbers), rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
     """Of 200 runs of other laws, with independent errors, the final loss of a longer run with a decay."""
@@ -353,6 +361,14 @@ def test_the_last_iterate_is_an_average(clean):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The best schedule
+
+
+def test_noise_of_the_last_iterate_is_that_of_the_average_of_it_alone_to_the_last_digits(clean):
+    """Where the rate changes at every step each is taken by itself."""
+    noise = clean.assign(amplitude=clean.amplitude * [0.0, 0.0, 1.0])
+    last, schedule = np.r_[np.zeros(300), 1.0], np.tile([1.0, 0.2], 150)
+    made = predict(noise, schedule, average=last).loss.item()
+    assert made == pytest.approx(predict(noise, schedule).loss.item(), rel=1e-12)
 
 
 def test_the_best_schedule_is_that_of_a_search_over_every_step(clean):
