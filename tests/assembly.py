@@ -15,11 +15,9 @@ SCALAR = re.compile(r"\bv(add|sub|mul|div|max|sqrt|fn?m(?:add|sub))\d*sd\b")
 
 def operations(pattern, kernel):
     """How many instructions of each such operation there are in a kernel that was called."""
-    if kernel.stats.cache_hits:  # what comes from the disk has no code to show
-        loaded, kernel = kernel, numba.njit(error_model="numpy")(kernel.py_func)
-        for signature in loaded.signatures:
-            kernel.compile(signature)
-    code = kernel.inspect_asm().values()
+    # What comes from the disk shows no assembly; beside its machine code lies what that was made of, to link with.
+    libraries = (made.library for made in kernel.overloads.values())
+    code = [str(library._codegen._tm.emit_assembly(library._get_module_for_linking())) for library in libraries]
     return Counter(found[1] for text in code for found in pattern.finditer(text))
 
 
