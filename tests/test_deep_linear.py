@@ -332,6 +332,14 @@ def test_the_derivatives_of_a_chain_are_those_of_its_product(weights, target):
     assert model.sharpness(w) == pytest.approx(np.linalg.eigvalsh(hessian)[-1], abs=1e-6 * scale)
 
 
+def test_several_targets_are_swept_over_one_chain():
+    weights, goals = [0.5, -1.5, 2.0], np.array([-1.0, 0.0, 3.0])
+    made = ScalarChain(goals)
+    for name in ("output", "loss", "gradient", "hessian", "sharpness"):
+        apart = [getattr(ScalarChain(goal), name)(weights) for goal in goals.tolist()]
+        np.testing.assert_allclose(np.broadcast_to(getattr(made, name)(weights), np.shape(apart)), apart, rtol=1e-14)
+
+
 @given(positive_chains, targets)
 def test_the_hessian_of_a_chain_is_a_diagonal_plus_rank_one(weights, target):
     u = 1 / np.array(weights)

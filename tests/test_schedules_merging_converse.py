@@ -62,6 +62,19 @@ def test_the_residual_is_that_of_the_unrolled_runs_and_cannot_be_improved():
             assert distance_and_risks(average, base, other, curvature, variance)[0] >= gap * (1 - 1e-9)
 
 
+@pytest.mark.parametrize("average", [swa(12), ema(0.8, 12), two_point(12, 4)], ids=["swa", "ema", "two"])
+def test_the_search_begins_no_farther_than_schedules_that_are_exact_at_one_curvature(average):
+    base, curvature = np.linspace(0.9, 0.5, 12), np.array([0.05, 0.2, 0.4, 0.6, 1.0])
+    model = MiniBatchQuadratic(curvature, 0.0, displacement=1.0)
+    found = schedule_of_merge(average, base, model, largest=3.0)
+    wanted = np.array([average @ rows(base, h)[:, 0] for h in curvature])
+    for at in (0.2, 0.4, 0.6):
+        exact = np.clip(average_to_gains(average, base * at) / at, 3e-3, 3 - 3e-3)
+        made = np.array([rows(exact, h)[-1, 0] for h in curvature])
+        residual = np.sum(curvature * (made - wanted) ** 2) / np.sum(curvature * wanted**2)
+        assert float(found.start_residual) <= residual * (1 + 1e-9)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), curvature=st.floats(0.2, 1.0))
 def test_at_one_curvature_the_schedule_is_the_exact_one(seed, curvature):
