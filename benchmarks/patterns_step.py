@@ -208,7 +208,7 @@ BLAS = (
 )
 REST = (
     "normals, a pass over the activities, slopes and weights are 1.3 ms a step with vectors of four doubles, 1.1 with "
-    "eight, and two blocks of units, which two threads need, .3 more"
+    "eight, and between them the products take some .4 longer than alone"
 )
 WORKLOADS = with_long_vectors(
     Workload(
