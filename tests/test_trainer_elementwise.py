@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -215,19 +216,24 @@ print(*run.final_weights.values.tolist(), *together.final_weights.values.ravel()
 """
 
 
+@functools.cache
+def trained(before="", variables=()):
+    """Whether Numba was loaded, and the numbers, in a process of their own."""
+    environment = {**os.environ, **dict(variables)}
+    command = [sys.executable, "-c", TRAINED.format(before=before)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    loaded, numbers = result.stdout.splitlines()
+    return loaded == "True", np.array(numbers.split(), dtype=float)
+
+
 @pytest.mark.parametrize(
-    ("before", "variables"), [("sys.modules['numba'] = None", {}), ("", {"NUMBA_DISABLE_JIT": "1"})]
+    ("before", "variables"), [("sys.modules['numba'] = None", ()), ("", (("NUMBA_DISABLE_JIT", "1"),))]
 )
 def test_networks_train_without_numba(before, variables):
-    found = []
-    for code, environment in ((TRAINED.format(before=before), variables), (TRAINED.format(before=""), {})):
-        result = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
-        )
-        loaded, numbers = result.stdout.splitlines()
-        found.append((loaded, np.array(numbers.split(), dtype=float)))
-    assert [loaded for loaded, _ in found] == [str(bool(variables)), "True"]
-    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-12, atol=1e-13)
+    (plainly_loaded, plain), (loaded, usual) = trained(before, variables), trained()
+    assert plainly_loaded == bool(variables)
+    assert loaded
+    np.testing.assert_allclose(plain, usual, rtol=1e-12, atol=1e-13)
 
 
 def test_complex_numbers_and_what_does_not_lie_side_by_side_go_the_plain_way(monkeypatch):
