@@ -7,9 +7,6 @@ frozen however large the weights.
 
 from __future__ import annotations
 
-import math
-import sys
-
 import numpy as np
 
 from sgdynamics.domains import Numeric, is_symbolic
@@ -24,9 +21,6 @@ __all__ = [
     "refreshing_angle",
     "stationary_noise_variance",
 ]
-
-# Its square is the largest number.
-_LARGEST_ROOT = math.sqrt(sys.float_info.max)
 
 
 @formula(
@@ -125,11 +119,9 @@ def annealed_variance(large_rate: Numeric, small_rate: Numeric, weight_decay: Nu
         return (
             decay(gain, 2 * steps) + small_rate**2 * weight_decay * (2 - large_rate * weight_decay) / large_rate * kicks
         )
-    beyond = (gain > _LARGEST_ROOT) & (steps > 0)
-    gain = where(gain > _LARGEST_ROOT, _LARGEST_ROOT, gain)
     kick = quotient((small_rate, small_rate, weight_decay, 2 - large_rate * weight_decay), (large_rate,))
     kicks = geometric_sum(gain * (2 - gain), steps)  # of the squares of 1 - gain
-    return where(beyond, math.inf, decay(gain, 2 * steps) + where(steps == 0, 0.0, kick * kicks))
+    return decay(gain, 2 * steps) + where(steps == 0, 0.0, kick * kicks)
 
 
 @formula(
