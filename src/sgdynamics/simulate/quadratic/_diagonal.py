@@ -40,7 +40,7 @@ def run(
     shape = np.broadcast_shapes(*(array.shape[:-1] for array in (schedule, average, momentum, *per_mode)))
     count = curvature.shape[-1]
     error = np.empty((*shape, replicas.size, record.size, count))
-    risk = np.empty((*shape, replicas.size, record.size))
+    risk = np.zeros((*shape, replicas.size, record.size))  # to which that of every pair of modes is added
     indices = replicas.astype(np.uint64)
 
     composing: list[Callable[[], None]] = []

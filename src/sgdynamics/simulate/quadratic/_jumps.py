@@ -164,7 +164,6 @@ def run_jumps(
     states = np.empty((4, LANES), np.uint64)
     e, w, g = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES))
     room = np.empty((3, LANES))
-    risk[:] = 0.0
     for first in range(0, pairs * replicas.size, LANES):
         lanes = min(LANES, pairs * replicas.size - first)
         begin(key, replicas, modes, method, pairs, first, lanes, states, e, w, g)

@@ -35,7 +35,6 @@ def run_steps(
     h, d, g = np.empty((2, LANES)), np.empty((2, LANES)), np.empty((2, LANES))
     room = np.empty((3, LANES))
     words, parts = np.empty((2, LANES), np.uint64), np.empty((3, LANES))
-    risk[:] = 0.0
     for first in range(0, pairs * replicas.size, LANES):
         lanes = min(LANES, pairs * replicas.size - first)
         begin(key, replicas, modes, method, pairs, first, lanes, states, e, w, g)
