@@ -93,7 +93,7 @@ def _steps(
             point[i] = start[i]
             memory[i] = start[i] if method.nesterov else 0.0
             average[i] = weights[0] * start[i] if averaged else 0.0
-        t = 0
+        t: Any = np.int64(0)  # for a plain 0, Numba would compile all that takes it a second time
         finite = True
         for at in range(record.size):
             while t < record[at]:
