@@ -84,10 +84,11 @@ def _run(
     shape = np.broadcast_shapes(weights.shape[:-1], target.shape, rate.shape)
     depth = weights.shape[-1]
 
+    # copies: what is broadcast may be read-only, and Numba compiles anew for every mixture of such arrays and others
     def flat(array: Floats) -> Floats:
-        return np.ascontiguousarray(np.broadcast_to(array, shape)).ravel()
+        return np.array(np.broadcast_to(array, shape), order="C").ravel()
 
-    start = np.ascontiguousarray(np.broadcast_to(weights, (*shape, depth))).reshape(-1, depth)
+    start = np.array(np.broadcast_to(weights, (*shape, depth)), order="C").reshape(-1, depth)
     targets, rates = flat(target), flat(rate)
     path = np.empty((start.shape[0], record.size, depth))
     diverged = np.empty(start.shape[0], np.int64)

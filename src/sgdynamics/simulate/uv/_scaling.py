@@ -123,7 +123,9 @@ def scaled_by_kernel(
     c: Floats, kappa: Floats, target: Floats, output: Floats, ntk: Floats, sharpness: Floats, per: Floats
 ) -> tuple[Scaled, Sequence[int]]:
     """The same bits as of :func:`scaled`; compiled first, then several times as fast, and beside other threads."""
-    starts = [np.ascontiguousarray(values) for values in np.broadcast_arrays(output, ntk, sharpness, per)]
+    starts = [np.ascontiguousarray(values).view() for values in np.broadcast_arrays(output, ntk, sharpness, per)]
+    for values in starts:  # some are, and Numba compiles anew for every mixture of read-only arrays and others
+        values.flags.writeable = False
     rows, columns = np.broadcast_shapes(c.shape, kappa.shape, target.shape, starts[0].shape)
     network = np.empty((3, rows))
     for row, value in zip(network, (c, kappa, target), strict=True):
