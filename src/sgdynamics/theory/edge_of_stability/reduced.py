@@ -42,11 +42,9 @@ def reduced_invariant(excess: Numeric, amplitude: Numeric, drift: Numeric) -> Nu
     """
     if any(map(is_symbolic, (excess, amplitude, drift))):
         return (amplitude - excess - drift / 2) * exp(-2 * excess / drift)
-    # the sum and the exponential may be beyond the numbers where their product is not
-    unit = where(np.maximum(np.maximum(abs(excess), amplitude), drift) > 1e300, 0.25, 1.0)
-    distance = unit * amplitude - unit * excess - unit * drift / 2
-    third = np.exp(-2 / 3 * (excess / drift))
-    return where(distance == 0, 0.0, distance * third * third * third / unit)
+    distance = amplitude - excess - drift / 2
+    third = np.exp(-2 / 3 * (excess / drift))  # the exponential may be beyond the numbers where the product is not
+    return where(distance == 0, 0.0, distance * third * third * third)
 
 
 @formula(
