@@ -873,6 +873,21 @@ def test_a_reference_that_begins_beyond_the_edge_meets_it_where_it_begins():
     assert found.break_even_step.sel(route="early").item() == pytest.approx(1000 / 0.1, rel=1e-12)
 
 
+def test_a_run_that_is_half_way_from_the_start_is_told_by_its_first_two_measurements():
+    found = break_even.predicted_break_even(made_run(8.0 + np.arange(9) ** 2))  # by 1, and then by ever more; to 16
+    assert found.break_even_step.sel(route="early").item() == pytest.approx(8 * 50, rel=1e-9)
+    assert found.break_even_step.sel(route="measured").item() < 150
+
+
+def test_a_spread_that_changes_leaves_that_much_less_of_the_tolerance():
+    run = made_run(np.linspace(1, 5, 40))
+    spread = np.linspace(1.0, 1.5, 40)
+    run["curvature_variance"] = run.curvature_variance * xr.DataArray(spread, dims="step")
+    edge = 2 / (0.1 * (1 + 0.25 * spread))
+    found = break_even.predicted_break_even(run).margin.sel(condition="spread follows the curvature").item()
+    assert found == pytest.approx(0.15 - np.max(np.abs(edge / edge[-1] - 1)), rel=1e-9)
+
+
 def test_two_measurements_are_enough():
     found = break_even.predicted_break_even(made_run([8.0, 24.0]))  # the edge is at 2/(0.1 * 1.25) = 16
     assert found.break_even_step.sel(route="measured").item() == pytest.approx(25, rel=1e-12)

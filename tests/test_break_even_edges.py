@@ -153,6 +153,9 @@ def test_edges_of_one_direction_are_left_out_where_they_cannot_be_enumerated():
     h = np.random.default_rng(1).gamma(0.5, 2.0, 60)
     assert direction_edges(h, 7).edge.values.tolist() == ["mean", "mean_square", "strict"]
     assert "almost_sure" in direction_edges(h, 1).edge
+    # 8!/(4!^2 2!) = 35 partitions are enumerated, 14!/(2!^7 7!) = 135135 are not
+    assert "reshuffled" in direction_edges(h[:8], 4).edge
+    assert "reshuffled" not in direction_edges(h[:14], 2).edge
     # batches of one are no more than the examples, and parted in one way, however many; of pairs there are 8 million
     many = direction_edges(np.ones(4100)).edge_learning_rate
     assert many.edge.values.tolist() == ["mean", "mean_square", "strict", "almost_sure", "reshuffled"]

@@ -72,6 +72,15 @@ def test_where_linear_equations_will_do_they_say_what_the_interior_point_method_
         np.testing.assert_allclose(found, slow, rtol=0, atol=1e-8 * np.abs(slow).max())
 
 
+def test_what_no_curvature_gradient_sees_is_left_inside():
+    """R = 0 asks for X_11 = 2 alone: the smallest such X is singular, and not in the middle of all."""
+    bends = np.zeros((2, 2, 1))
+    bends[0, 0] = 1.0
+    made = _complementarity.complementary(np.diag([-1.0, 0.0]), bends)
+    assert made[0, 0] == pytest.approx(2, rel=1e-12)
+    assert np.linalg.eigvalsh(made)[0] > 0.1
+
+
 def test_slack_beside_curvature_gradients_that_are_not_independent():
     """Nothing moves the curvature between the two directions, so that the slack there is met by both together."""
     bends = [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]
