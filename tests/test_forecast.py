@@ -9,7 +9,7 @@ import sympy
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_forecast import DECAYED, PLATEAU, STEPS, TRUE, WARMUP, law, runs
+from plain_forecast import DECAYED, PLATEAU, RECORD, STEPS, TRUE, WARMUP, law, runs
 from scipy.optimize import minimize
 from scipy.special import gamma
 
@@ -221,6 +221,9 @@ def test_what_a_forecast_assumes_is_said(clean):
     assert re.match(
         r"Summed rates are 3\.0\d* times those of the longest run", predict(clean, np.tile(PLATEAU, 3)).assumed
     )
+    summed = PLATEAU[: RECORD[-1]].sum()  # up to the last loss
+    assert predict(clean, constant(1.0, round(1.04 * summed))).assumed == ""
+    assert "Summed rates are 1.06 times" in predict(clean, constant(1.0, round(1.06 * summed))).assumed
 
 
 def test_what_one_more_run_would_tell_is_what_it_tells():
