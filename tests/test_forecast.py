@@ -143,6 +143,13 @@ def test_what_is_no_real_number_is_no_loss(kind):
         fit([(np.full(40, 0.1), step, step.astype(kind))])
 
 
+def test_a_loss_after_the_last_step_of_the_schedule_is_none_of_that_run():
+    step = np.arange(1, 41)
+    assert fit([(np.full(40, 0.1), step, 1 + step**-0.5)]).attrs["records"] == 40
+    with pytest.raises(ValueError, match=r"runs\[0\]"):
+        fit([(np.full(39, 0.1), step, 1 + step**-0.5)])
+
+
 def test_a_plateau_alone_foretells_itself_and_refuses_a_decay():
     alone = fit(runs(1e-4, 2)[:1])
     longer = OTHERS["plateau, longer"]
@@ -399,6 +406,13 @@ def test_the_best_schedule_is_that_of_a_search_over_every_step(clean):
     assert mine < excess(np.diff(-np.log(np.linspace(1, 0.01, steps)), prepend=0.0))  # a linear decay is not it
 
 
+def test_the_stretches_of_one_rate_fill_the_run_and_become_shorter_towards_its_end(clean):
+    count = _Law(clean, 24000, 1.0, 500).count
+    assert count.sum() == 23500
+    assert (np.diff(count) <= 1).all()  # but for rounding
+    assert count[0] > 100 * count[-1]
+
+
 def test_the_best_schedule_is_searched_with_the_loss_of_the_law_warm_up_included(clean):
     searched = _Law(clean, 30, 1.0, 20)
     numbers = clean.estimate.to_series().to_dict()
@@ -429,6 +443,10 @@ def test_the_best_schedule_is_no_worse_than_the_others_and_says_what_its_gain_is
     foretold = predict(clean, best.learning_rate.values)
     assert best.error == pytest.approx((foretold.loss_high - foretold.loss).item(), rel=1e-9)
     assert best.gain == pytest.approx(best.loss[1:].min().item() - foretold.loss.item(), rel=1e-6)
+    decay = round(best.decay * 23500)
+    decayed = np.r_[np.arange(1, 501) / 500, constant(1.0, 23500 - decay), linear(1.0, decay)]
+    of_decay = best.loss.sel(rule="plateau_and_decay").item()
+    assert of_decay == pytest.approx(predict(clean, decayed).loss.item(), rel=1e-12)
     next_best = best.rule.values[1 + best.loss.values[1:].argmin()]
     assert f"the next best, {next_best.replace('_', ' ')}" in best.verdict
 
