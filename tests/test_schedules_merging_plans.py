@@ -99,6 +99,7 @@ def test_risks_and_their_parts_are_those_of_the_unrolled_runs(seed, momentum, at
     assert float(plan.residual_floor) <= float(plan.residual) + 1e-9
     for name in ("target_risk", "merged_risk", "base_risk", "residual"):
         assert float(plan[f"band_{name}"].sum()) == pytest.approx(float(plan[name]), rel=1e-12)
+        assert plan[f"band_{name}"].attrs["units"] == plan[name].attrs["units"]
 
 
 @settings(max_examples=40)
