@@ -888,6 +888,17 @@ def test_a_spread_that_changes_leaves_that_much_less_of_the_tolerance():
     assert found == pytest.approx(0.15 - np.max(np.abs(edge / edge[-1] - 1)), rel=1e-9)
 
 
+def test_a_run_below_its_reference_has_that_much_less_room():
+    free = np.linspace(2, 10, 40)
+    found = break_even.predicted_break_even(made_run(0.7 * free), reference=made_run(free))
+    assert found.margin.sel(condition="sharpness follows the reference").item() == pytest.approx(0.7 - 0.85, rel=1e-9)
+
+
+def test_of_few_measurements_the_last_one_is_late():
+    found = break_even.predicted_break_even(made_run([8.0, 12.0, 20.0])).margin  # to an edge of 16
+    assert found.sel(condition="edge holds the sharpness").item() == pytest.approx(0.15 - (20 / 16 - 1), rel=1e-9)
+
+
 def test_two_measurements_are_enough():
     found = break_even.predicted_break_even(made_run([8.0, 24.0]))  # the edge is at 2/(0.1 * 1.25) = 16
     assert found.break_even_step.sel(route="measured").item() == pytest.approx(25, rel=1e-12)
