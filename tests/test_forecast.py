@@ -143,6 +143,13 @@ def test_what_is_no_real_number_is_no_loss(kind):
         fit([(np.full(40, 0.1), step, step.astype(kind))])
 
 
+def test_twelve_losses_of_a_run_are_enough_and_eleven_are_not():
+    step = np.arange(1, 13)
+    assert fit([(np.full(12, 0.1), step, 1 + step**-0.5)]).attrs["records"] == 12
+    with pytest.raises(ValueError, match=r"runs\[0\].*12"):
+        fit([(np.full(12, 0.1), step[:-1], 1 + step[:-1] ** -0.5)])
+
+
 def test_a_loss_after_the_last_step_of_the_schedule_is_none_of_that_run():
     step = np.arange(1, 41)
     assert fit([(np.full(40, 0.1), step, 1 + step**-0.5)]).attrs["records"] == 40
@@ -233,6 +240,7 @@ def test_an_unknown_batch_size_has_no_ratio_to_another(clean):
 
 def test_what_a_forecast_assumes_is_said(clean):
     assert predict(clean, DECAYED).assumed == ""
+    assert predict(clean.assign_attrs(unit=1e-3), 1e-3 * DECAYED).assumed == ""
     assert "peak is 2 times" in predict(clean, 2 * DECAYED[:100]).assumed
     assert re.match(
         r"Summed rates are 3\.0\d* times those of the longest run", predict(clean, np.tile(PLATEAU, 3)).assumed
