@@ -21,6 +21,7 @@ LIMIT = (
     "times as fast as the loop. One product as large as all sixteen is no faster than the stack, 1.55, so that batches "
     "which all runs share would gain nothing"
 )
+TANH = "tanh and its slope take 1.4 times as long in vectors of four; a step of JAX, products and all, hardly longer"
 
 
 def _widths(hidden: int) -> list[int]:
@@ -133,7 +134,7 @@ WORKLOADS = (
         sizes=(32, 128),
         contenders=_contenders,
         check=_check,
-        goals=(faster(OURS, LOOP, 1.05), faster(OURS, VMAP, 1)),
-        note=f"Twice as fast as the loop at 64-32-10, where calls weigh more. The limit at 64-128-128-10: {LIMIT}.",
+        goals=(faster(OURS, LOOP, 1.05), faster(OURS, VMAP, 1, why=TANH)),
+        note=f"1.9 times as fast as the loop at 64-32-10, where calls weigh more. The limit at 64-128-128-10: {LIMIT}.",
     ),
 )

@@ -289,6 +289,7 @@ LESS = (C_EXITS_LESS, C_FULL_LESS, BLOCKED_LESS, WHILE_LESS)
 PART = f"1/{round(1 / SHARE)} of the steps"
 TORCH, NUMPY = f"PyTorch in place, in blocks ({PART})", f"NumPy in place, in blocks ({PART})"
 SHARED = (TORCH, NUMPY)
+MEMORY = "in vectors of four our steps take 1.3 times as long, and those of JAX, which wait for memory, 1.07 times"
 
 
 def _contenders(threads: int) -> list[Contender]:
@@ -343,7 +344,7 @@ def _goals(threads: int) -> list[Goal]:
     return [
         faster(OURS, BLOCKED, 30, threads=threads),
         faster(OURS, WHILE, 20, threads=threads),
-        faster(OURS, NATURAL, 100, threads=threads),
+        faster(OURS, NATURAL, 100, threads=threads, why=MEMORY),
         faster(OURS, SCALAR, 35, threads=threads),
         faster(FULL, (NATURAL, BLOCKED), 7, threads=threads),
     ]
