@@ -32,13 +32,17 @@ def check_space(target: Path, size: int) -> None:
 
 
 @contextmanager
-def appearing_file(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, or a new content of an old one; a device or a pipe is written to, and never replaced."""
+def appearing_file(path: Path, tidy: bool = True) -> Iterator[IO[bytes]]:
+    """A new file, or a new content of an old one; a device or a pipe is written to, and never replaced.
+
+    First, if ``tidy``, leftovers of the same file are removed, for which the whole folder is looked through.
+    """
     if path.exists() and not path.is_file():
         with open(path, "wb") as file:
             yield file
         return
-    remove_leftovers(path.parent, f"{path.name}.")
+    if tidy:
+        remove_leftovers(path.parent, f"{path.name}.")
     whole = _hidden(path)
     try:
         with ExitStack() as until_named:

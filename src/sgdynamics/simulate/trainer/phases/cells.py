@@ -154,7 +154,7 @@ def _kept(path: Path, names: Sequence[str]) -> dict[str, Array] | None:
 
 def _keep(path: Path, result: Mapping[str, Array]) -> None:
     """Write a cell's file, whole or not at all, also when two processes write it at once."""
-    with appearing_file(path) as file:
+    with appearing_file(path, tidy=False) as file:  # the sweep has done that once for all its cells
         np.savez(file, allow_pickle=False, **result)
 
 
