@@ -78,9 +78,10 @@ def cells_whole(folder: Path) -> bool:
     return True
 
 
-TASKS: dict[str, tuple[Work, Callable[[Path], bool]]] = {
-    "merge": (merging, merged_whole),
-    "sweep": (sweeping, cells_whole),
+# How it is looked at, and whether it goes on where it was: then, once it is finished, nothing is left to be killed.
+TASKS: dict[str, tuple[Work, Callable[[Path], bool], bool]] = {
+    "merge": (merging, merged_whole, False),
+    "sweep": (sweeping, cells_whole, True),
 }
 
 
@@ -105,7 +106,7 @@ def forked(work: Work, folder: Path, which: int = 0, first: Callable[[], Any] = 
         os._exit(code)
 
 
-def killed(work: Work, whole: Callable[[Path], bool], folder: Path, kills: int, seed: int) -> int:
+def killed(work: Work, whole: Callable[[Path], bool], goes_on: bool, folder: Path, kills: int, seed: int) -> int:
     """Kill that many processes; how many were in the middle of it."""
     moments, began = random.Random(seed), time.monotonic()
     os.waitpid(forked(work, folder.parent / "timed"), 0)
@@ -117,6 +118,9 @@ def killed(work: Work, whole: Callable[[Path], bool], folder: Path, kills: int, 
         _, status = os.waitpid(child, 0)
         caught += os.WIFSIGNALED(status)
         assert whole(folder), f"what is in {folder} is not whole: {sorted(folder.iterdir())}"
+        if goes_on and os.WIFEXITED(status):
+            for path in folder.glob("[!.]*"):
+                path.unlink()
     return caught
 
 
@@ -154,14 +158,14 @@ def main() -> int:
     given = parser.parse_args()
     if given.no_nameless:
         del os.O_TMPFILE
-    work, whole = TASKS[given.task]
+    work, whole, goes_on = TASKS[given.task]
     folders = {name: given.folder / name for name in ("timed", "alone", "killed", "at once", "clock")}
     for folder in folders.values():
         folder.mkdir(parents=True)
     os.waitpid(forked(work, folders["alone"]), 0)
     expected = contents(folders["alone"])
     assert expected
-    caught = killed(work, whole, folders["killed"], given.kills, given.seed)
+    caught = killed(work, whole, goes_on, folders["killed"], given.kills, given.seed)
     ends = at_once(work, whole, folders["at once"], given.rounds)
     os.waitpid(forked(work, folders["clock"], first=jumping_clock), 0)
     for name in ("killed", "at once"):
